@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .options import load_tensorflow
+
+
+@click.command()
+@click.argument("model")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def evaluate(model, file, as_json):
+    """Score how well MODEL predicts FILE (- for stdin), over the whole text, the state carried.
+
+    \b
+    kcharlm evaluate saved_models/shakespeare other.txt
+    kcharlm evaluate shakespeare other.txt --json
+    """
+    from keras_charlm.charlm import load
+
+    opened = load(model)
+    load_tensorflow()
+    scores = opened.evaluate(Path(file)).to_dict()
+    if as_json:
+        click.echo(json.dumps(scores))
+        return
+    click.echo(f"characters          {scores['characters']:,}")
+    for name, digits in (("nats_per_character", 4), ("bits_per_character", 4), ("perplexity", 3)):
+        click.echo(f"{name.replace('_', ' '):<20}{scores[name]:.{digits}f}")
+    click.echo(f"accuracy            {scores['accuracy']:.2%}")

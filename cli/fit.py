@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import click
+
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
+from keras_charlm.errors import OptionError
+
+from .options import given, load_tensorflow, settings
+
+_BY_SIZE = "by --size"
+
+
+@click.command()
+@click.argument("corpus", nargs=-1)
+@click.option("-o", "--output", type=click.Path(), metavar="FOLDER",
+              help="Where the model goes.  [default: a new folder under saved_models/]")
+@click.option("--overwrite", is_flag=True, help="Replace the model in --output when this one is ready.")
+@click.option("--resume", metavar="MODEL", help="Go on with a training that was stopped or killed.")
+@click.option("--init-from", metavar="MODEL", help="Start from the weights of this model.")
+@settings(CorpusConfig)
+@settings(ModelConfig, layers=_BY_SIZE, units=_BY_SIZE, embedding=_BY_SIZE, dropout=_BY_SIZE)
+@settings(FitConfig, learning_rate=_BY_SIZE)
+@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+def fit(corpus, output, overwrite, resume, init_from, quiet, **options):
+    """Train a model on a text: files, folders (with --glob), - for stdin; .gz is unpacked.
+
+    Without CORPUS, trains a name generator on the embedded list of first names.
+
+    \b
+    kcharlm fit corpus.txt
+    kcharlm fit titles.txt --lines --max-time 5m
+    kcharlm fit linux/ --glob '*.c' --size large
+    kcharlm fit --resume saved_models/corpus
+    """
+    options = given(options)
+    if resume and (any(path != "-" for path in corpus) or output or init_from or options):
+        raise OptionError("--resume goes on with the corpus and the options that the training "
+                          "began with; give it the model alone.")
+    load_tensorflow()
+    from keras_charlm import training
+
+    if resume:
+        training.resume(resume, verbose=0 if quiet else 1)
+    else:
+        training.fit(corpus, output, overwrite=overwrite, init_from=init_from,
+                     verbose=0 if quiet else 1, **options)

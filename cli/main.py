@@ -1,0 +1,71 @@
+"""kcharlm: one verb a file, loaded when it is used; errors become one sentence here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from keras_charlm import __version__
+from keras_charlm.errors import CharLMError
+
+VERBS = {
+    "fit": "Train a model on a text.",
+    "generate": "Draw text from a model.",
+    "evaluate": "Score how well a model predicts a text.",
+    "info": "Show what a model is.",
+}
+
+
+class _Verbs(click.Group):
+    """Finds a verb in the file of its name; the list of verbs needs none of them."""
+
+    def list_commands(self, ctx):
+        return list(VERBS)
+
+    def get_command(self, ctx, name):
+        return getattr(import_module(f".{name}", __package__), name) if name in VERBS else None
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kcharlm")
+def kcharlm():
+    """Character-level language models: train on your own text, sample, ship.
+
+    \b
+    kcharlm fit corpus.txt           train a model of a text
+    kcharlm fit                      train the embedded name generator
+    kcharlm generate --temp 0.8      draw from the newest model
+    """
+
+
+def main():
+    """Run the command line; every error a user can cause ends in one sentence on stderr."""
+    try:
+        kcharlm.main(prog_name="kcharlm", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CharLMError as error:
+        fail(error, error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        fail("Stopped.", 130)
+    except BrokenPipeError:
+        # The reader has enough (`| head`); Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        fail("There is not enough memory; lower --batch-size, --seq-length or --units.", 1)
+
+
+def fail(message, code):
+    click.echo(f"kcharlm: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,92 @@
+"""Options made from the configuration dataclasses, so that every default has one source."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+import tempfile
+
+import click
+
+from keras_charlm.config import Settings, value_types
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType):
+    """90, 90s, 10m, 2h: seconds as a float."""
+
+    name = "time"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = _DURATION.fullmatch(value.strip().lower())
+        if not match:
+            self.fail(f"{value!r} is no time; write e.g. 90s, 10m or 2h.", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
+
+
+def settings(kind: type[Settings], **shown: str):
+    """Decorate a command with an option for each field of a configuration.
+
+    Args:
+        kind: The dataclass; an option left out is not passed on, so the field's default holds.
+        shown: What help shows as the default of fields whose None is filled in later.
+    """
+    types = value_types(kind)
+
+    def decorate(command):
+        for field in reversed(dataclasses.fields(kind)):
+            command = _option(field, *types[field.name], shown.get(field.name))(command)
+        return command
+
+    return decorate
+
+
+def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | None):
+    bounds = field.metadata
+    if kind is bool:
+        return click.option(_flag(field.name), is_flag=True, default=None, help=bounds["help"])
+    if bounds.get("duration"):
+        param = Duration()
+    elif "choices" in bounds:
+        param = click.Choice(bounds["choices"])
+    else:
+        param = kind
+    default = shown or (None if field.default is None else str(field.default))
+    text = bounds["help"] + (f"  [default: {default}]" if default else "")
+    return click.option(_flag(field.name), type=param, default=None, help=text)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def given(options: dict) -> dict:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow and find its devices, holding back what its libraries log on stderr
+    meanwhile, unless that fails."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()
+        except BaseException:
+            log.seek(0)
+            os.write(kept, log.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,40 @@
+"""Character-level language models with Keras: train on your own text, sample, ship.
+
+    import keras_charlm
+
+    model = keras_charlm.fit("corpus.txt", max_time=600)
+    print(model.generate("Once", length=200, temp=0.8))
+    print(model.evaluate("Some other text.").bits_per_character)
+
+Importing this package loads neither TensorFlow nor NumPy; the names below are found when used.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "fit": "training",
+    "resume": "training",
+    "load": "charlm",
+    "CharLM": "charlm",
+    "Sample": "generation",
+    "Scores": "evaluation",
+    "CorpusConfig": "config",
+    "ModelConfig": "config",
+    "FitConfig": "config",
+    "SampleConfig": "config",
+    "CharLMError": "errors",
+    "Interrupted": "errors",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,289 @@
+"""The folder of one trained model: found, read, checked and published as a whole.
+
+    config.json         what the model is, where it comes from, its scores, a hash of each file
+    vocabulary.json     characters and ids
+    model.weights.h5    Keras weights, loaded at any batch size
+    model.tflite        the on-device file that `generate` runs
+    training_lines.u64  fingerprints of the training lines (lists only), for novelty
+    history.csv, samples.txt
+    checkpoint/         only while a training can be resumed
+
+Reading needs no TensorFlow and runs no code from the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
+from keras_charlm.errors import BundleError, CharLMError
+from keras_charlm.vocabulary import Vocabulary
+
+FORMAT = 1
+MODELS = Path("saved_models")
+CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.weights.h5"
+DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
+CHECKPOINT = "checkpoint"
+_CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes stand in config.json
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is: the content of config.json.
+
+    Args:
+        name: The folder's name at the time of training.
+        run: Identifies the training run.
+        created: ISO 8601 date and time, UTC.
+        versions: Library versions at training.
+        model, fit: The configurations with nothing left open.
+        corpus: `files`, `bytes`, `characters`, `sha256`, and `config` (a CorpusConfig).
+        split: Characters (and for lists lines) of each part.
+        start: Code of the character that is read first where there is no prompt.
+        finished: False where the training was stopped and can go on.
+        scores: `epoch`, and the Scores of `validation` and `test` where there are such parts.
+        files: SHA-256 of the model's files.
+    """
+
+    name: str
+    run: str
+    created: str
+    versions: dict[str, str]
+    model: ModelConfig
+    fit: FitConfig
+    corpus: dict[str, Any]
+    split: dict[str, Any]
+    start: int
+    finished: bool = True
+    parameters: int = 0
+    scores: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def corpus_config(self) -> CorpusConfig:
+        return CorpusConfig.from_dict(self.corpus["config"])
+
+    @property
+    def lines(self) -> bool:
+        return self.corpus_config.lines
+
+    @property
+    def normalize(self) -> str:
+        config = self.corpus_config
+        return "none" if config.unit == "byte" else config.normalize
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Any, where: Path) -> Card:
+        """Rebuild from `to_dict`'s value.
+
+        Raises:
+            BundleError: It is of a newer format, or not such a value.
+        """
+        version = values.get("format") if isinstance(values, dict) else None
+        if type(version) is not int:
+            raise BundleError(f"{where} is no model's configuration; name a folder that fit wrote.")
+        if version > FORMAT:
+            raise BundleError(
+                f"{where} has format {version}, and this program reads up to {FORMAT}; "
+                "update keras_charlm."
+            )
+        try:
+            values = {k: v for k, v in values.items() if k != "format"}
+            values["model"] = ModelConfig.from_dict(values["model"])
+            values["fit"] = FitConfig.from_dict(values["fit"])
+            card = cls(**values)
+            if not (isinstance(card.start, int) and isinstance(card.scores, dict)
+                    and isinstance(card.files, dict) and card.corpus_config):
+                raise TypeError("a value has the wrong type")
+            return card
+        except (CharLMError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(
+                f"{where} is damaged ({error}); copy the model again, or train it anew."
+            ) from error
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened model folder."""
+
+    path: Path
+    card: Card
+    vocabulary: Vocabulary
+
+    def file(self, name: str) -> Path:
+        """The path of one of the model's files, its content checked against its hash."""
+        path = self.path / name
+        try:
+            if _sha256(path) == self.card.files.get(name):
+                return path
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be read ({error.strerror or error}); the folder is half-written: "
+                "copy the model again, or train it anew."
+            ) from error
+        raise BundleError(
+            f"{path} is not the file that training wrote (its hash differs); copy the model again, "
+            "or train it anew."
+        )
+
+    def training_lines(self) -> np.ndarray:
+        """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`."""
+        if not self.card.lines:
+            raise BundleError(
+                f"{self.path} was not trained on lines, so no line is novel or known; "
+                "leave out --novel, or train with --lines."
+            )
+        return np.fromfile(self.file(LINES), "<u8")
+
+
+def open_bundle(path: str | Path | None = None) -> Bundle:
+    """Open a model folder.
+
+    Args:
+        path: The folder, or a name under saved_models/; None takes the newest model there, and
+            the shipped name generator where there is none.
+
+    Raises:
+        BundleError: It is missing, half-written, damaged or of a newer format.
+    """
+    folder = newest() if path is None else find(path)
+    if not (folder / CONFIG).is_file():
+        if (folder / CHECKPOINT).is_dir():
+            raise BundleError(
+                f"The training in {folder} has not ended; finish it with: "
+                f"kcharlm fit --resume {folder}"
+            )
+        raise BundleError(
+            f"{folder} is no model: it has no {CONFIG}; name a folder that kcharlm fit wrote."
+        )
+    card = Card.from_dict(_json(folder / CONFIG), folder / CONFIG)
+    bundle = Bundle(folder, card, Vocabulary("char", (0, 1)))
+    values = _json(bundle.file(VOCABULARY))
+    return Bundle(folder, card, Vocabulary.from_dict(values))
+
+
+def find(path: str | Path) -> Path:
+    """A model's folder by path, or by name under saved_models/."""
+    folder = Path(path)
+    if not folder.exists() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
+        folder = MODELS / folder
+    if not folder.exists():
+        raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
+    if not folder.is_dir():
+        raise BundleError(f"{path} is a file; name the folder of a model, which kcharlm fit writes.")
+    return folder
+
+
+def newest() -> Path:
+    """The newest model under saved_models/, or the shipped name generator."""
+    found = list(MODELS.glob(f"*/{CONFIG}"))
+    if found:
+        return max(found, key=lambda p: (p.stat().st_mtime, p)).parent
+    with contextlib.suppress(ModuleNotFoundError):
+        shipped = resources.files("keras_charlm.saved_models") / "names"
+        if (shipped / CONFIG).is_file():
+            return Path(str(shipped))
+    raise BundleError("There is no model yet; train one with: kcharlm fit CORPUS")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a model depends on."""
+    names = ("keras_charlm", "keras", "tensorflow", "tensorflow-text", "ai-edge-litert", "numpy")
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def publish(folder: Path, card: Card, write: Callable[[Path], None]) -> Card:
+    """Write a model folder under another name and put it in place as a whole.
+
+    Args:
+        folder: Where the model goes; what is there is replaced at the very end.
+        card: What config.json says; the files' hashes are filled in.
+        write: Fills an empty folder with the model's other files.
+
+    Returns:
+        The card with the hashes.
+    """
+    temporary, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        write(temporary)
+        hashes = {name: _sha256(temporary / name) for name in _CHECKED
+                  if (temporary / name).exists()}
+        card = Card(**{**card.__dict__, "files": hashes})
+        write_json(temporary / CONFIG, card.to_dict())
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    return card
+
+
+def recover(folder: Path) -> None:
+    """Finish or undo a `publish` that a crash cut short."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for leftover in (old, folder.with_name(f".{folder.name}.new")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    replace_file(path, lambda p: p.write_text(
+        json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file beside `path`, flush it to the disk, and put it in place."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path} cannot be read ({error}); copy the model again, or train it anew."
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") \
+            else hashlib.sha256(file.read()).hexdigest()

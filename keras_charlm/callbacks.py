@@ -1,0 +1,245 @@
+"""What happens around the batches of a training, as Keras callbacks in the order of `for_run`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from keras_charlm import bundle, checkpoint
+from keras_charlm.config import FitConfig
+from keras_charlm.display import duration, printable
+from keras_charlm.errors import Interrupted, TrainingError
+from keras_charlm.evaluation import Evaluator
+from keras_charlm.export import tflite
+
+if TYPE_CHECKING:
+    from keras_charlm.training import Run
+
+HISTORY = ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
+           "learning_rate", "characters_per_second")
+_BITS = 1 / math.log(2)  # bits in a nat
+_SHORT = 1.0  # seconds: epochs shorter than this are not all shown and saved
+
+
+def for_run(run: Run, users: list[keras.callbacks.Callback], stop: dict[str, int]) -> list:
+    """The callbacks of a training; the user's come after the validation and before the saving."""
+    pace = Pace(run)
+    return [pace, Validation(run), Report(run, pace), *users, Saving(run, stop)]
+
+
+class Pace(keras.callbacks.Callback):
+    """Zeroes the states at an epoch's start, sets the learning rate, counts steps and time."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run = run
+        self.resumed_at = run.progress.step if run.resumes else None
+        self.batches = 0  # since the process began
+        self.characters, self.busy = 0, 0.0  # of this epoch
+        self.estimated = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        progress, run = self.run.progress, self.run
+        self.characters, self.busy = 0, 0.0
+        if progress.step == self.resumed_at and progress.step % run.windows.steps:
+            # Keras has just reset the metrics of the epoch's first part: bring them back.
+            checkpoint.restore(run.work / checkpoint.STATE, self.model)
+        else:
+            checkpoint.set_states(self.model)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        run = self.run
+        self.model.optimizer.learning_rate = learning_rate(
+            run.plan.fit, run.progress.step, run.windows.steps, run.fraction(1))
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        run, progress, fit = self.run, self.run.progress, self.run.plan.fit
+        loss = float(logs["loss"])  # nats, mean of the epoch so far
+        took = time.perf_counter() - self.began
+        progress.step += 1
+        progress.seconds += took
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss became {loss} at batch {progress.step:,}; the best model so far is kept "
+                f"where there is one: try a lower --learning-rate than {fit.learning_rate:g}, a "
+                "lower --clip-norm or --precision float32."
+            )
+        self.batches += 1
+        if self.batches > 1:  # the first one compiles
+            self.busy += took
+            self.characters += fit.batch_size * fit.seq_length
+        if run.out_of_time():
+            self.model.stop_training = True
+        left = self.left()
+        if not self.estimated and self.busy > 1.0:
+            self.estimated = True
+            run.display.note(f"estimate    {duration(left)} at {self.speed():,.0f} characters a "
+                             "second")
+        epoch, step = divmod(progress.step - 1, run.windows.steps)
+        run.display.update(
+            f"epoch {epoch + 1}" + ("" if fit.max_time else f"/{fit.epochs}"), run.fraction(),
+            f"batch {step + 1:,}/{run.windows.steps:,}  {loss * _BITS:.3f} bits/char  "
+            f"{self.speed():,.0f} char/s  {duration(left)} left")
+
+    def speed(self) -> float:
+        """Characters a second of this epoch's batches."""
+        return self.characters / self.busy if self.busy else 0.0
+
+    def left(self) -> float:
+        """Seconds to go, at this epoch's speed."""
+        run, fit = self.run, self.run.plan.fit
+        batches = run.windows.steps * fit.epochs - run.progress.step
+        speed = self.speed()
+        seconds = batches * fit.batch_size * fit.seq_length / speed if speed else math.inf
+        if fit.max_time:
+            seconds = min(seconds, max(0.0, fit.max_time - run.progress.seconds))
+        return seconds
+
+
+class Validation(keras.callbacks.Callback):
+    """After an epoch: the validation figure, the best weights, early stopping."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run, self.evaluator = run, None
+
+    def on_epoch_end(self, epoch, logs=None):
+        run, progress = self.run, self.run.progress
+        stream, began = run.split.validation, time.perf_counter()
+        if stream.length > stream.lead:
+            self.evaluator = self.evaluator or Evaluator(self.model, run.start)
+            scores = self.evaluator(stream)
+            logs["val_loss"] = scores.nats_per_character
+            if progress.best is None or scores.bits_per_character < progress.best:
+                progress.best, progress.stale = scores.bits_per_character, 0
+                self.keep(epoch)
+            else:
+                progress.stale += 1
+                if run.out_of_patience():
+                    self.model.stop_training = True
+                    run.display.note(f"Stopping: no better validation figure for {progress.stale} "
+                                     "epochs.")
+        else:
+            self.keep(epoch)
+        progress.seconds += time.perf_counter() - began
+
+    def keep(self, epoch: int) -> None:
+        self.run.progress.best_epoch = epoch + 1
+        checkpoint.write_arrays(
+            self.run.work / checkpoint.BEST,
+            {f"v{i}": np.asarray(w) for i, w in enumerate(self.model.weights)})
+
+
+class Report(keras.callbacks.Callback):
+    """Writes history.csv and samples.txt; shows an epoch's figures with a sample."""
+
+    def __init__(self, run: Run, pace: Pace):
+        super().__init__()
+        self.run, self.pace, self.shown, self.device = run, pace, -math.inf, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        every, progress = self.run.plan.fit.sample_every, self.run.progress
+        if every and progress.step % every == 0:
+            self.write_sample(f"step {progress.step}, training loss "
+                              f"{float(logs['loss']) * _BITS:.4f} bits per character")
+
+    def on_epoch_end(self, epoch, logs=None):
+        run, progress = self.run, self.run.progress
+        train = float(logs["loss"]) * _BITS
+        val = float(logs["val_loss"]) * _BITS if "val_loss" in logs else None
+        rate = float(self.model.optimizer.learning_rate)
+        progress.history.append([
+            epoch + 1, progress.step, round(progress.seconds, 2), round(train, 5),
+            None if val is None else round(val, 5), float(f"{rate:.4g}"),
+            round(self.pace.speed())])
+        table = io.StringIO(newline="")
+        csv.writer(table, lineterminator="\n").writerows([HISTORY, *progress.history])
+        bundle.replace_file(run.work / bundle.HISTORY, lambda p: p.write_text(table.getvalue()))
+        last = epoch + 1 == run.plan.fit.epochs or self.model.stop_training
+        if time.monotonic() - self.shown < _SHORT and not last:
+            return
+        figures = f"train {train:.4f}" + ("" if val is None else f"  val {val:.4f}")
+        sample = self.write_sample(f"epoch {epoch + 1}, step {progress.step}, {figures} bits per "
+                                   "character")
+        best = " *" if val is not None and progress.best_epoch == epoch + 1 else "  "
+        lines = run.text.config.lines
+        run.display.note(f"epoch {epoch + 1:>3}   {figures} bits/char{best}"
+                         + (f"  {printable(sample)}" if lines else f"\n{printable(sample)}\n"))
+        self.shown = time.monotonic()
+
+    def write_sample(self, title: str) -> str:
+        """Draw a sample and append it to samples.txt."""
+        run, progress = self.run, self.run.progress
+        if self.device is None:
+            self.device = tflite.Network(self.model, run.plan.model, run.split.vocabulary)
+        else:
+            self.device.assign(self.model)
+        text = run.sample(self.device.runner(), seed=progress.step % 2**31)
+        with (run.work / bundle.SAMPLES).open("r+b") as file:
+            file.truncate(progress.samples_size)  # what a killed run wrote after its checkpoint
+            file.seek(progress.samples_size)
+            file.write(f"==== {title} ====\n{text}\n\n".encode("utf-8", "surrogatepass"))
+            progress.samples_size = file.tell()
+        return text
+
+
+class Saving(keras.callbacks.Callback):
+    """Writes checkpoints, and stops after the batch in which a signal came."""
+
+    def __init__(self, run: Run, stop: dict[str, int]):
+        super().__init__()
+        self.run, self.stop, self.saved = run, stop, time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        run = self.run
+        if number := self.stop.get("signal"):
+            self.save()
+            raise Interrupted(
+                f"Stopped after batch {run.progress.step:,}, and nothing is lost; go on with: "
+                f"kcharlm fit --resume {run.folder}", number)
+        if time.monotonic() - self.saved > run.plan.fit.checkpoint_every:
+            self.save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        # A training of very short epochs would otherwise do little but save.
+        if time.monotonic() - self.saved > _SHORT:
+            self.save()
+
+    def on_train_end(self, logs=None):
+        self.save()
+
+    def save(self) -> None:
+        self.run.save(self.model)
+        self.saved = time.monotonic()
+
+
+def learning_rate(config: FitConfig, step: int, steps: int, fraction: float) -> float:
+    """The learning rate of a batch.
+
+    Args:
+        config: `learning_rate` is the highest; `schedule` and `warmup` shape it.
+        step: Batches done before this one.
+        steps: Batches of an epoch.
+        fraction: Share of the training that is done with this batch, above 0 to 1.
+
+    Returns:
+        For 'cosine' a linear warm-up, then a half cosine to zero (Loshchilov and Hutter, "SGDR",
+        2017, section 3, without restarts); for 'char-rnn' the highest rate for ten epochs, then in
+        each epoch 0.97 times that of the one before.
+    """
+    highest = config.learning_rate
+    if config.schedule == "char-rnn":
+        return highest * 0.97 ** max(0, step // steps - 9)
+    if fraction < config.warmup:
+        return highest * fraction / config.warmup
+    if config.schedule == "constant":
+        return highest
+    rest = (fraction - config.warmup) / max(1 - config.warmup, 1e-9)
+    return highest * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))

@@ -1,0 +1,178 @@
+"""A trained model as Python sees it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_charlm import bundle, generation
+from keras_charlm.config import CorpusConfig, SampleConfig
+from keras_charlm.errors import OptionError
+from keras_charlm.vocabulary import normalize
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_charlm.evaluation import Scores
+
+
+def load(path: str | Path | None = None) -> CharLM:
+    """Open a trained model. TensorFlow is loaded only when `model` or `evaluate` is used.
+
+    Args:
+        path: The model's folder, or its name under saved_models/; by default the newest model
+            there, and the shipped name generator where there is none.
+
+    Returns:
+        The model.
+
+    Raises:
+        BundleError: The folder is missing, half-written, damaged or of a newer format.
+
+    Example:
+        >>> model = keras_charlm.load("saved_models/shakespeare")
+        >>> model.generate("ROMEO:", length=300, temp=0.8, seed=1)
+    """
+    return CharLM(bundle.open_bundle(path))
+
+
+class CharLM:
+    """A trained character-level language model.
+
+    Attributes:
+        path: Its folder.
+        card: What it is and where it comes from.
+        vocabulary: Its characters.
+    """
+
+    def __init__(self, opened: bundle.Bundle):
+        self.path, self.card, self.vocabulary = opened.path, opened.card, opened.vocabulary
+        self._bundle = opened
+
+    def __repr__(self) -> str:
+        shape = self.card.model
+        return f"<CharLM {self.path}: {shape.layers} x {shape.units} {shape.cell}>"
+
+    @functools.cached_property
+    def runner(self) -> generation.Runner:
+        """The on-device file, opened in LiteRT."""
+        return generation.Runner(self._bundle.file(bundle.DEVICE))
+
+    @functools.cached_property
+    def model(self) -> keras.Sequential:
+        """The Keras model in float32, batch size 1, with zero states."""
+        return self.build(batch_size=1)
+
+    def build(self, batch_size: int) -> keras.Sequential:
+        """The Keras model with its trained weights for another batch size."""
+        from keras_charlm.model import build
+
+        model = build(self.card.model, self.vocabulary.size, batch_size)
+        model.load_weights(self._bundle.file(bundle.WEIGHTS))
+        return model
+
+    def generate(self, prompt: str | bytes = "", **settings: Any) -> str | bytes:
+        """Draw one text.
+
+        Args:
+            prompt: What to go on from.
+            **settings: Fields of SampleConfig: temp, length, top_k, top_p, seed, stop, ...
+
+        Returns:
+            The prompt and what was drawn after it; bytes for a byte model.
+
+        Raises:
+            PromptError: The prompt has a character that the model has never seen.
+            OptionError: A setting is out of range.
+        """
+        sample = next(self.samples(prompt, **settings), None)
+        return sample.prompt + sample.text if sample else self.vocabulary.from_codes(np.array([]))
+
+    def samples(self, prompt: str | bytes = "", counts: generation.Counts | None = None,
+                **settings: Any) -> Iterator[generation.Sample]:
+        """Draw `num` texts as a batch; each is yielded when it and those before it are done.
+
+        Args:
+            prompt: What to go on from.
+            counts: Is filled with how many were drawn and how many of them were novel.
+            **settings: Fields of SampleConfig.
+
+        Returns:
+            An iterator of Sample (text, prompt, seed, bits_per_character).
+
+        Raises:
+            PromptError, OptionError: As for `generate`.
+        """
+        config = _sample_config(settings)
+        known = self.known if config.novel else None
+        return generation.samples(self.runner, self.vocabulary, config, prompt, known=known,
+                                  counts=counts, **self._reading())
+
+    def stream(self, prompt: str | bytes = "", **settings: Any) -> Iterator[str | bytes]:
+        """Draw one text and yield its pieces as they come, the prompt not included.
+
+        Args, Raises: As for `samples`; `num` and `novel` do not matter.
+        """
+        return generation.stream(self.runner, self.vocabulary, _sample_config(settings), prompt,
+                                 **self._reading())
+
+    def evaluate(self, text: str | bytes | Path) -> Scores:
+        """Score how well the model predicts a text, over all of it, the state carried.
+
+        Args:
+            text: The text itself, or the Path of a file, which is read as the corpus was.
+
+        Returns:
+            Scores: characters, nats_per_character, bits_per_character, perplexity, accuracy.
+
+        Raises:
+            CorpusError: The file cannot be read.
+        """
+        from keras_charlm.corpus import prepare
+        from keras_charlm.evaluation import Evaluator
+        from keras_charlm.streams import TextStream
+
+        if isinstance(text, Path):
+            values = {**self.card.corpus_config.to_dict(), "lines": False}
+            corpus = prepare([text], CorpusConfig.from_dict(values))
+            symbols, ids = corpus.symbols, self.vocabulary.lookup(corpus.alphabet)
+        else:
+            if isinstance(text, str):
+                text = normalize(text, self.card.normalize)
+            symbols, ids = self.vocabulary.encode(text), np.arange(self.vocabulary.size)
+        start = int(self.vocabulary.lookup(np.array([self.card.start]))[0])
+        stream = TextStream(symbols, ids.astype(np.int32), 0, len(symbols))
+        return Evaluator(self.model, start)(stream)
+
+    @functools.cached_property
+    def known(self) -> Callable[[str | bytes], bool]:
+        """Tells whether a line stands in the training text (models of lines only)."""
+        from keras_charlm.corpus import fingerprints
+
+        lines = self._bundle.training_lines()
+
+        def known(line: str | bytes) -> bool:
+            data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+            at = np.searchsorted(lines, fingerprints([data])[0])
+            return bool(at < len(lines) and lines[at] == fingerprints([data])[0])
+
+        return known
+
+    def _reading(self) -> dict[str, Any]:
+        return {"lines": self.card.lines, "start": self.card.start,
+                "normalize": self.card.normalize}
+
+
+def _sample_config(settings: dict[str, Any]) -> SampleConfig:
+    try:
+        return SampleConfig(**settings)
+    except TypeError:
+        names = sorted(SampleConfig().to_dict())
+        unknown = sorted(set(settings) - set(names))[0]
+        raise OptionError(
+            f"generate has no setting {unknown!r}; it has {', '.join(names)}."
+        ) from None

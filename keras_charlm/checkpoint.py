@@ -1,0 +1,170 @@
+"""A training's whole state in one file, so that resumed equals uninterrupted to the last bit.
+
+The file holds weights, optimizer, metrics, dropout's generators, the recurrent states of all rows,
+and the progress. It is replaced atomically: a crash leaves the one before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_charlm.bundle import replace_file
+from keras_charlm.errors import BundleError, TrainingError
+from keras_charlm.model import recurrent_layers
+
+STATE, BEST = "state.npz", "best.npz"
+
+
+@dataclass
+class Progress:
+    """Where a training stands."""
+
+    step: int = 0  # batches done, over all epochs
+    seconds: float = 0.0  # spent on batches and validation
+    best: float | None = None  # lowest validation figure, bits per character
+    best_epoch: int = 0  # 1 for the first
+    stale: int = 0  # epochs since the best
+    samples_size: int = 0  # bytes of samples.txt that belong to this state
+    history: list[list] = field(default_factory=list)  # rows of history.csv
+
+
+def save(path: Path, model: keras.Model, progress: Progress, settings: dict[str, Any]) -> None:
+    """Write the state. Where that fails (OSError), the state before it is untouched."""
+    arrays = {f"v{i}": value for i, value in enumerate(_shared(model))}
+    arrays |= {f"m{i}": _copies(v) for i, v in enumerate(_metrics(model))}
+    arrays |= {f"g{i}": _copies(v)[0] for i, v in enumerate(_generators(model))}
+    arrays |= {f"s{i}": value for i, value in enumerate(states(model))}
+    text = json.dumps({"progress": asdict(progress), "settings": settings})
+    arrays["json"] = np.frombuffer(text.encode(), np.uint8)
+    write_arrays(path, arrays)
+
+
+def restore(path: Path, model: keras.Model, metrics: bool = True) -> None:
+    """Put a saved state into a model built, compiled and distributed in the same way."""
+    arrays = read_arrays(path)
+    try:
+        variables = [*model.weights, *model.optimizer.variables]
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"v{i}"])
+        for i, variable in enumerate(_generators(model)):
+            variable.assign(arrays[f"g{i}"])
+        if metrics:
+            for i, variable in enumerate(_metrics(model)):
+                copies = _locals(variable)
+                for copy, value in zip(copies, arrays[f"m{i}"], strict=True):
+                    copy.assign(value)
+        set_states(model, [arrays[f"s{i}"] for i in range(len(_state_variables(model)))])
+    except (KeyError, ValueError) as error:
+        raise BundleError(f"{path} does not fit its own settings ({error}); "
+                          "train the model anew.") from error
+    spread_generators(model)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The progress and the settings of a saved state."""
+    try:
+        values = json.loads(read_arrays(path)["json"].tobytes())
+        values["progress"] = Progress(**values["progress"])
+        return values
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} is damaged ({error}); train the model anew.") from error
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as one file that is there whole or not at all."""
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    replace_file(path, write)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote; raises BundleError where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} cannot be read ({error}); train the model anew.") from error
+
+
+def states(model: keras.Model) -> list[np.ndarray]:
+    """The recurrent states of all rows of the global batch, each (B, units)."""
+    return [np.concatenate([np.asarray(c) for c in _locals(v)]) for v in _state_variables(model)]
+
+
+def set_states(model: keras.Model, values: list[np.ndarray] | None = None) -> None:
+    """Set the recurrent states from (B, units) arrays, divided among the replicas; None is zero."""
+    for i, variable in enumerate(_state_variables(model)):
+        copies = _locals(variable)
+        parts = [np.zeros(c.shape, np.float32) for c in copies] if values is None \
+            else np.split(values[i], len(copies))
+        for copy, part in zip(copies, parts, strict=True):
+            copy.assign(part)
+
+
+def spread_generators(model: keras.Model) -> None:
+    """Give each replica dropout numbers of its own: copies of a generator start alike."""
+    for variable in _generators(model):
+        first, *others = _locals(variable)
+        seed = np.asarray(first)
+        for replica, copy in enumerate(others, 1):
+            offset = np.zeros_like(seed)
+            offset[0] = replica * 1_000_003
+            copy.assign(seed + offset)
+
+
+def _shared(model: keras.Model) -> list[np.ndarray]:
+    """Values of what is the same on every replica."""
+    return [np.asarray(_locals(v)[0]) for v in [*model.weights, *model.optimizer.variables]]
+
+
+def _metrics(model: keras.Model) -> list:
+    return [v for metric in model.metrics for v in metric.variables]
+
+
+def _generators(model: keras.Model) -> list:
+    return [v for v in model.variables if "seed_generator" in v.path]
+
+
+def _state_variables(model: keras.Model) -> list:
+    return [state for layer in recurrent_layers(model) for state in keras.tree.flatten(layer.states)]
+
+
+def _locals(variable) -> list:
+    """The copies of a Keras variable, one for each replica."""
+    value = variable.value
+    values = getattr(value, "values", None)
+    return list(values) if isinstance(values, tuple) else [value]
+
+
+def _copies(variable) -> np.ndarray:
+    return np.stack([np.asarray(copy) for copy in _locals(variable)])
+
+
+def claim(folder: Path):
+    """Take a training folder for this process until the returned file is closed.
+
+    Raises:
+        TrainingError: Another process trains there.
+    """
+    file = (folder / "lock").open("w")
+    with contextlib.suppress(ImportError):
+        import fcntl  # the system frees the lock of a process that died
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise TrainingError(
+                f"Another training runs in {folder.parent}; wait for it, or name another --output."
+            ) from None
+    return file

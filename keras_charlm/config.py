@@ -1,0 +1,300 @@
+"""Every setting and its default, in four frozen dataclasses.
+
+The command line's options, its help and the README's tables follow these fields: a field's
+`metadata` holds its help text and its bounds, and `__post_init__` checks them. `None` stands for
+"chosen from the corpus": `resolve` fills it from the table `SIZES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from keras_charlm.errors import OptionError
+
+
+def setting(default: Any, help: str, **bounds: Any) -> Any:
+    """A dataclass field with its help text and bounds (`choices`, `low`, `high`, `open_high`)."""
+    return dataclasses.field(default=default, metadata={"help": help, **bounds})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of the configurations: checks each field against its own type and bounds."""
+
+    def __post_init__(self) -> None:
+        kinds = value_types(type(self))
+        for field in fields(self):
+            kind, optional = kinds[field.name]
+            value = getattr(self, field.name)
+            if value is not None or not optional:
+                check(field, kind, value)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """Build from a JSON object.
+
+        Args:
+            values: Names and values; every name must be a field.
+
+        Raises:
+            OptionError: A name is unknown or a value is out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - names):
+            raise OptionError(
+                f"{cls.__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(names))}."
+            )
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def value_types(settings: type[Settings]) -> dict[str, tuple[type, bool]]:
+    """The plain type of each field, and whether it may be None."""
+    found = {}
+    for name, hint in typing.get_type_hints(settings).items():
+        optional = isinstance(hint, types.UnionType)
+        found[name] = (next(t for t in hint.__args__ if t is not types.NoneType), True) \
+            if optional else (hint, False)
+    return found
+
+
+def check(field: dataclasses.Field, kind: type, value: Any) -> None:
+    """Raise OptionError unless `value` fits the type and the bounds of `field`."""
+    bounds = field.metadata
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise OptionError(f"{field.name} is {value!r}; it takes {_article(kind)}.")
+    if "choices" in bounds and value not in bounds["choices"]:
+        raise OptionError(
+            f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."
+        )
+    low, high = bounds.get("low"), bounds.get("high")
+    if low is None:
+        return
+    # `not (a <= b)` rather than `a > b`, so that NaN is refused as well.
+    above = low < value if bounds.get("open_low") else low <= value
+    below = high is None or (value < high if bounds.get("open_high") else value <= high)
+    if not (above and below and value != float("inf")):
+        raise OptionError(f"{field.name} is {value}; it takes {_range(bounds)}.")
+
+
+def _article(kind: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
+
+
+def _range(bounds: Any) -> str:
+    low, high = bounds.get("low"), bounds.get("high")
+    above = f"more than {low}" if bounds.get("open_low") else f"at least {low}"
+    if high is None:
+        return above
+    return f"{above} and {'less than' if bounds.get('open_high') else 'at most'} {high}"
+
+
+@dataclass(frozen=True)
+class CorpusConfig(Settings):
+    """How files become characters, and which part of them is for what."""
+
+    unit: str = setting(
+        "char",
+        "A symbol of the text: a Unicode code point, or a byte of any file.",
+        choices=("char", "byte"),
+    )
+    encoding: str = setting("utf-8", "Encoding of the files.")
+    normalize: str = setting(
+        "nfc",
+        "Unicode normalization of the corpus, and of every later prompt and text.",
+        choices=("nfc", "nfkc", "none"),
+    )
+    keep_line_ends: bool = setting(False, "Keep \\r\\n and \\r instead of making them \\n.")
+    glob: str | None = setting(
+        None, "Which files of a folder to read, e.g. '*.c'; folders are searched in depth."
+    )
+    skip_unreadable: bool = setting(
+        False, "Name and skip files that are binary, unreadable or wrongly encoded."
+    )
+    lines: bool = setting(
+        False, "Each line is a document of its own (names, titles, recipes one a line)."
+    )
+    min_count: int = setting(
+        1, "Characters seen fewer times in training become the unknown one.", low=1
+    )
+    val_frac: float = setting(0.05, "Share of the text for validation.", low=0, high=0.9)
+    test_frac: float = setting(0.05, "Share of the text for the final test.", low=0, high=0.9)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.val_frac + self.test_frac > 0.95:
+            raise OptionError(
+                f"val_frac {self.val_frac} and test_frac {self.test_frac} leave less than 5% of "
+                "the text to train on; lower them."
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig(Settings):
+    """Shape of the network: embedding, stacked recurrent layers with dropout, dense logits."""
+
+    cell: str = setting("lstm", "Kind of recurrent layer.", choices=("lstm", "gru", "rnn"))
+    layers: int | None = setting(None, "Number of recurrent layers.", low=1, high=16)
+    units: int | None = setting(None, "Cells in each recurrent layer.", low=1, high=16384)
+    embedding: int | None = setting(
+        None, "Width of the character embedding; 0 feeds one-hot vectors.", low=0, high=16384
+    )
+    dropout: float | None = setting(
+        None, "Share of each layer's outputs dropped in training.", low=0, high=1, open_high=True
+    )
+
+
+@dataclass(frozen=True)
+class FitConfig(Settings):
+    """How the network is trained."""
+
+    size: str = setting(
+        "auto",
+        "Fills layers, units, embedding and dropout where they are not given; "
+        "auto goes by the length of the text.",
+        choices=("auto", "small", "medium", "large"),
+    )
+    seq_length: int = setting(
+        64, "Window of truncated backpropagation through time, in characters.", low=1, high=100_000
+    )
+    batch_size: int = setting(
+        32, "Parallel streams through the text; over all devices.", low=1, high=100_000
+    )
+    epochs: int | None = setting(
+        None, "Passes over the training text; by default from its length.", low=1
+    )
+    max_time: float | None = setting(
+        None,
+        "Stop after this time, e.g. 90s, 10m or 2h; the learning rate's schedule ends with it.",
+        low=0,
+        open_low=True,
+        duration=True,
+    )
+    optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"))
+    learning_rate: float | None = setting(
+        None, "Highest learning rate; by default from the size.", low=0, open_low=True, high=10
+    )
+    schedule: str = setting(
+        "cosine",
+        "cosine: warm-up, then a half cosine to the end; char-rnn: times 0.97 an epoch from the "
+        "eleventh on; constant: warm-up, then flat.",
+        choices=("cosine", "char-rnn", "constant"),
+    )
+    warmup: float = setting(
+        0.05, "Share of the training in which the learning rate rises.", low=0, high=1
+    )
+    clip_norm: float = setting(
+        1.0, "Gradients are scaled down to this global norm.", low=0, open_low=True
+    )
+    patience: int | None = setting(
+        None, "Stop after this many epochs without a better validation figure.", low=1
+    )
+    seed: int = setting(0, "Seed of weights, dropout, window offsets and line order.",
+                        low=0, high=2**31 - 1)
+    precision: str = setting(
+        "auto",
+        "Precision of the products; auto takes bfloat16 where the hardware has it.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    sample_every: int | None = setting(
+        None, "Also write a sample to samples.txt every so many batches.", low=1
+    )
+    checkpoint_every: float = setting(
+        120.0, "Longest time between checkpoints, e.g. 2m.", low=0, open_low=True, duration=True
+    )
+    tensorboard: str | None = setting(None, "Folder for TensorBoard's event files.")
+
+
+@dataclass(frozen=True)
+class SampleConfig(Settings):
+    """How text is drawn from a trained model."""
+
+    temp: float = setting(
+        0.8, "Temperature: below 1 safer, above 1 wilder; 0 takes the likeliest character.",
+        low=0, high=100,
+    )
+    length: int | None = setting(
+        None, "Characters to draw; by default 500, or for a list up to the end of the line.", low=0
+    )
+    top_k: int = setting(0, "Draw among the k likeliest characters only; 0 for all.", low=0)
+    top_p: float = setting(
+        1.0, "Draw among the likeliest characters that hold this share of the probability.",
+        low=0, open_low=True, high=1,
+    )
+    seed: int | None = setting(
+        None, "Same seed, same text; by default a new one each time.", low=0, high=2**31 - 1
+    )
+    num: int = setting(1, "Number of samples, drawn as a batch.", low=1, high=10_000_000)
+    stop: str | None = setting(None, "End a sample where this text appears.")
+    novel: bool = setting(
+        False, "For lists: only lines that are not in the training text."
+    )
+    unknown_ok: bool = setting(
+        False, "Accept characters in the prompt that the model has never seen."
+    )
+
+
+@dataclass(frozen=True)
+class Size:
+    """A row of the table behind `--size`."""
+
+    layers: int
+    units: int
+    embedding: int
+    learning_rate: float
+    # (most training characters, dropout), in rising order: the less text, the more dropout.
+    dropout: tuple[tuple[float, float], ...]
+
+
+SIZES = {
+    "small": Size(2, 128, 32, 4e-3, ((100_000, 0.3), (1_000_000, 0.2), (float("inf"), 0.0))),
+    "medium": Size(2, 256, 64, 4e-3, ((300_000, 0.5), (3_000_000, 0.2), (float("inf"), 0.0))),
+    "large": Size(2, 512, 128, 2e-3, ((3_000_000, 0.5), (20_000_000, 0.2), (float("inf"), 0.0))),
+}
+# Parameters of the order of the training characters: (most training characters, size).
+AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (float("inf"), "large"))
+
+# Without --epochs: about this many characters are read in all, within these numbers of epochs, and
+# at least this many steps are taken.
+AUTO_CHARACTERS, AUTO_EPOCHS, AUTO_STEPS = 20_000_000, (2, 100), 600
+
+
+def resolve(model: ModelConfig, fit: FitConfig, characters: int) -> tuple[ModelConfig, FitConfig]:
+    """Fill what was left to the corpus.
+
+    Args:
+        model: Shape of the network; fields that are None are filled.
+        fit: How to train; `epochs` and `learning_rate` are filled, `size` becomes a named one.
+        characters: Characters of the training part.
+
+    Returns:
+        The two configurations with nothing left open.
+    """
+    name = fit.size
+    if name == "auto":
+        name = next(size for most, size in AUTO_SIZE if characters <= most)
+    size = SIZES[name]
+    defaults = {
+        "layers": size.layers,
+        "units": size.units,
+        "embedding": size.embedding,
+        "dropout": next(rate for most, rate in size.dropout if characters <= most),
+    }
+    model = replace(model, **{k: v for k, v in defaults.items() if getattr(model, k) is None})
+    epochs = fit.epochs
+    if epochs is None:
+        low, high = AUTO_EPOCHS
+        epochs = min(max(AUTO_CHARACTERS // max(characters, 1), low), high)
+        steps = max(1, characters // (fit.batch_size * fit.seq_length))
+        epochs = max(epochs, -(-AUTO_STEPS // steps))
+        if fit.max_time is not None:
+            epochs = 1_000_000  # the time is the limit
+    rate = size.learning_rate if fit.learning_rate is None else fit.learning_rate
+    return model, replace(fit, size=name, epochs=epochs, learning_rate=rate)

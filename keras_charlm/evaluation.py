@@ -1,0 +1,113 @@
+"""Bits per character over a whole text, with the state carried from its beginning."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import asdict, dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_charlm import model as network
+from keras_charlm.streams import LineStream, TextStream
+
+# A long text is read in parallel rows. Each row but the first starts with a clean state, so it
+# first reads the WARM_UP characters before it, unscored; LSTMs remember far less than that.
+WARM_UP = 1024
+_MOST_ROWS = 64
+_WINDOW = 128
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well a model predicts a text."""
+
+    characters: int
+    nats_per_character: float
+    bits_per_character: float
+    perplexity: float
+    accuracy: float
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class Evaluator:
+    """Scores texts with a model, compiling once for each shape it meets.
+
+    Args:
+        model: A network of `model.build`; its own states are not touched.
+        start: Id read before the first character of a text.
+    """
+
+    def __init__(self, model: keras.Model, start: int):
+        self.start = start
+        self._zero_states = functools.partial(network.zero_states, model)
+        self._read = _reader(model)
+
+    def __call__(self, stream: TextStream | LineStream, rows: int | None = None) -> Scores:
+        """Score every character of a text given all before it, without dropout.
+
+        Args:
+            stream: The text; all its characters are scored (of a list, all but the first newline).
+            rows: Parallel rows; by default as many as make the warm-up cost at most a third. One
+                row carries the state through the whole text exactly.
+
+        Returns:
+            The scores; of an empty text NaN.
+        """
+        size = stream.length - stream.lead
+        if size <= 0:
+            nan = float("nan")
+            return Scores(0, nan, nan, nan, nan)
+        if rows is None:
+            rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
+        warm_up = WARM_UP if rows > 1 else 0
+        # Row r reads [r * share, r * share + warm_up + share) and scores what lies behind its
+        # warm-up; the first row scores its warm-up too, which starts at the true beginning.
+        share = -(-(size - warm_up) // rows)
+        begins = np.arange(rows) * share
+        window = min(_WINDOW, warm_up + share)
+        states = self._zero_states(rows)
+        nats, hits = 0.0, 0
+        for at in range(0, warm_up + share, window):
+            position = (begins + at)[:, None] + np.arange(window)  # (rows, window)
+            scored = (position < size) & (np.arange(at, at + window) < warm_up + share)
+            scored[1:, : max(0, warm_up - at)] = False
+            ids = _ids(stream, position, self.start)  # (rows, window + 1)
+            loss, right, states = self._read(
+                tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]),
+                tf.constant(scored, tf.float32), states)
+            nats += float(loss)
+            hits += int(right)
+        mean = nats / size
+        perplexity = math.exp(mean) if mean < 700 else math.inf
+        return Scores(size, mean, mean / math.log(2), perplexity, hits / size)
+
+
+def _reader(model: keras.Model):
+    """A compiled window: (inputs, targets, weights (B, T), states) to (nats, hits, states)."""
+
+    @tf.function(autograph=False)
+    def read(inputs, targets, weights, states):
+        logits, states = network.run(model, inputs, states)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # (B, T)
+        right = tf.cast(tf.argmax(logits, -1, tf.int32) == targets, tf.float32)
+        return tf.reduce_sum(loss * weights), tf.reduce_sum(right * weights), states
+
+    return read
+
+
+def _ids(stream: TextStream | LineStream, position: np.ndarray, start: int) -> np.ndarray:
+    """The characters at the positions and the one before them, int32 (rows, window + 1). Positions
+    behind the end read the last characters again; they are not scored."""
+    last = stream.length - stream.lead - 1
+    width = min(position.shape[1] + 1, last + 1)
+    first = np.clip(position[:, 0] - 1, 0, last + 1 - width)
+    text = stream.read(first + stream.lead, width)
+    at = np.clip(np.concatenate([position[:, :1] - 1, position], axis=1), 0, last) - first[:, None]
+    ids = np.take_along_axis(text, np.clip(at, 0, width - 1), axis=1)
+    ids[position[:, 0] == 0, 0] = start
+    return ids

@@ -1,0 +1,1 @@
+"""Trained models for other places: the on-device file."""

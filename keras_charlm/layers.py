@@ -1,0 +1,398 @@
+"""Recurrent layers and dropout of Keras with a fast forward and backward pass on the CPU.
+
+`LSTM`, `GRU` and `SimpleRNN` here have the weights, the configuration and the results of the layers
+of the same name in Keras. Where no accelerator is present and the configuration is the usual one,
+the time loop keeps only what is sequential, the recurrent product and the element-wise cell:
+
+    forward     all input projections as one matrix product, then the loop over time
+    backward    the loop over time for the gate gradients alone, then every weight gradient and the
+                input gradient as one large matrix product each
+
+Everywhere else (GPU, masks, unusual activations, recurrent dropout) Keras's own code runs.
+
+Letters in shapes: B sequences, T time steps, D input features, H units, G gate columns of the
+kernels (4H for LSTM, 3H for GRU, H for SimpleRNN).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+__all__ = ["GRU", "LSTM", "Dropout", "SimpleRNN", "run"]
+
+# A cell is a dozen small operations, each a trip through memory; XLA fuses them into one. The
+# matrix products stay outside, where oneDNN is faster than XLA.
+_fused = tf.function(autograph=False, jit_compile=tf.test.is_built_with_xla() or None)
+
+
+class _Cell(NamedTuple):
+    """The element-wise part of a recurrent layer at one time step.
+
+    The carry is whatever goes from step to step beside the output `h`: a tuple of (B, H) in
+    float32 or wider, because sums over hundreds of steps must not round to eight bits.
+    """
+
+    # (x, u, bias, carry) -> (h, carry, gates), where x and u are the projections of the input and
+    # of the last h, (B, G), and gates is what the backward pass cannot do without
+    forward: Callable
+    # (gradient of h from the output, the same from the next step, dcarry, gates, carry before the
+    # step) -> (dx, du, dcarry)
+    backward: Callable
+    gates: int  # how many (B, H) are saved, as (B, gates, H)
+    tied: bool  # x and u are only ever added, so that dx is du
+
+
+def _wide(x):
+    """`x` in the dtype of element-wise arithmetic: float64 for float64, else float32."""
+    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+
+
+def _columns(parts, dtype):
+    """Gate gradients, each (B, H), side by side as (B, G); XLA concatenates along a new axis."""
+    return tf.reshape(tf.cast(tf.stack(parts, 1), dtype), (-1, len(parts) * parts[0].shape[1]))
+
+
+@_fused
+def _lstm_forward(x, u, bias, carry):
+    (c,) = carry
+    i, f, g, o = tf.split(_wide(x) + _wide(u) + _wide(bias), 4, axis=1)
+    i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
+    c = f * c + i * g
+    return tf.cast(o * tf.tanh(c), x.dtype), (c,), tf.cast(tf.stack([i, f, g, o], 1), x.dtype)
+
+
+@_fused
+def _lstm_backward(dy, dh, dcarry, gates, carry):
+    (dc,), (c,) = dcarry, carry
+    i, f, g, o = tf.unstack(_wide(gates), axis=1)
+    dh = _wide(dy) + _wide(dh)
+    t = tf.tanh(f * c + i * g)
+    dc += dh * o * (1 - t * t)
+    dz = [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g), dh * t * o * (1 - o)]
+    dz = _columns(dz, gates.dtype)
+    return dz, dz, (dc * f,)
+
+
+@_fused
+def _gru_forward(x, u, bias, carry):
+    (h,) = carry
+    xz, xr, xg = tf.split(_wide(x) + _wide(bias[0]), 3, axis=1)
+    uz, ur, ug = tf.split(_wide(u) + _wide(bias[1]), 3, axis=1)
+    z, r = tf.sigmoid(xz + uz), tf.sigmoid(xr + ur)
+    g = tf.tanh(xg + r * ug)
+    h = z * h + (1 - z) * g
+    return tf.cast(h, x.dtype), (h,), tf.cast(tf.stack([z, r, g, ug], 1), x.dtype)
+
+
+@_fused
+def _gru_backward(dy, dh, dcarry, gates, carry):
+    (dh_carry,), (h,) = dcarry, carry
+    z, r, g, ug = tf.unstack(_wide(gates), axis=1)
+    dh = _wide(dy) + _wide(dh) + dh_carry
+    dz = dh * (h - g) * z * (1 - z)
+    dg = dh * (1 - z) * (1 - g * g)
+    dr = dg * ug * r * (1 - r)
+    dx = _columns([dz, dr, dg], gates.dtype)
+    du = _columns([dz, dr, dg * r], gates.dtype)
+    return dx, du, (dh * z,)
+
+
+@_fused
+def _simple_forward(x, u, bias, carry):
+    h = tf.cast(tf.tanh(_wide(x) + _wide(u) + _wide(bias)), x.dtype)
+    return h, carry, h[:, None]
+
+
+@_fused
+def _simple_backward(dy, dh, dcarry, gates, carry):
+    h = _wide(gates[:, 0])
+    dz = tf.cast((_wide(dy) + _wide(dh)) * (1 - h * h), gates.dtype)
+    return dz, dz, dcarry
+
+
+_LSTM = _Cell(_lstm_forward, _lstm_backward, gates=4, tied=True)
+_GRU = _Cell(_gru_forward, _gru_backward, gates=4, tied=False)
+_SIMPLE = _Cell(_simple_forward, _simple_backward, gates=1, tied=True)
+
+
+def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
+    """Runs `cell` over projected inputs.
+
+    Args:
+        x: (T, B, G).
+        recurrent_kernel: (H, G).
+        h: the output before the first step, (B, H).
+        carry: tuple of (B, H), wide.
+        save: whether to keep what `_backward` needs.
+
+    Returns:
+        outputs (T, B, H), last h, last carry, saved (TensorArrays of gates and of every carry
+        before its step; empty unless `save`).
+    """
+    steps = tf.shape(x)[0]
+    batch, units = h.shape
+    xs = tf.TensorArray(x.dtype, steps).unstack(x)
+    outputs = tf.TensorArray(x.dtype, steps, element_shape=h.shape)
+    saved = ()
+    if save:
+        saved = (tf.TensorArray(x.dtype, steps, element_shape=(batch, cell.gates, units)),)
+        saved += tuple(tf.TensorArray(c.dtype, steps, element_shape=c.shape) for c in carry)
+
+    def step(t, h, carry, outputs, saved):
+        u = tf.matmul(h, recurrent_kernel)
+        h, carry_after, gates = cell.forward(xs.read(t), u, bias, carry)
+        saved = tuple(a.write(t, value) for a, value in zip(saved, (gates, *carry), strict=False))
+        return t + 1, h, carry_after, outputs.write(t, h), saved
+
+    _, h, carry, outputs, saved = tf.while_loop(
+        lambda t, *_: t < steps, step, (0, h, carry, outputs, saved), maximum_iterations=steps
+    )
+    outputs = outputs.stack()
+    outputs.set_shape((x.shape[0], batch, units))  # which the loop has forgotten
+    return outputs, h, carry, saved
+
+
+def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
+    """Gradients of the projections, from those of what `_forward` returned.
+
+    Returns:
+        dx (T, B, G), du (T, B, G), and the gradients of the initial h and carry.
+    """
+    steps = tf.shape(doutputs)[0]
+    gates, *carries = saved
+    douts = tf.TensorArray(doutputs.dtype, steps).unstack(doutputs)
+    transposed = tf.transpose(recurrent_kernel)  # once here is cheaper than in every product
+    shape = (dh.shape[0], recurrent_kernel.shape[1])
+    dprojections = tuple(
+        tf.TensorArray(doutputs.dtype, steps, element_shape=shape)
+        for _ in range(1 if cell.tied else 2)
+    )
+
+    def step(t, dh, dcarry, dprojections):
+        carry = tuple(c.read(t) for c in carries)
+        dx, du, dcarry = cell.backward(douts.read(t), dh, dcarry, gates.read(t), carry)
+        dprojections = tuple(a.write(t, d) for a, d in zip(dprojections, (dx, du), strict=False))
+        return t - 1, tf.matmul(du, transposed), dcarry, dprojections
+
+    _, dh, dcarry, dprojections = tf.while_loop(
+        lambda t, *_: t >= 0, step, (steps - 1, dh, dcarry, dprojections), maximum_iterations=steps
+    )
+    dprojections = [d.stack() for d in dprojections]
+    return dprojections[0], dprojections[-1], dh, dcarry
+
+
+def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
+    """A whole recurrent layer with a derived gradient.
+
+    Args:
+        cell: a `_Cell`.
+        sequences: (B, T, D), in the dtype of the matrix products.
+        states: list of (B, H): h and, for the LSTM, c.
+        kernel: (D, G).
+        recurrent_kernel: (H, G).
+        bias: (G,), or (2, G) for the GRU.
+        training: whether a gradient is expected. Without it nothing is saved for one; should it be
+            asked for after all, the forward pass is run again.
+
+    Returns:
+        outputs (B, T, H) and the new states, list of (B, H) in float32 or wider.
+    """
+    dtype = sequences.dtype
+
+    @tf.custom_gradient
+    def recur(x, kernel, recurrent_kernel, bias, h, *carry):
+        def forward(save):
+            projected = tf.reshape(_flat(x) @ kernel, (*_lead(x), kernel.shape[1]))  # (T, B, G)
+            return _forward(cell, projected, recurrent_kernel, bias, h, carry, save)
+
+        outputs, h_last, carry_last, saved = forward(save=training)
+
+        def gradient(doutputs, dh, *dcarry):
+            kept = saved or forward(save=True)[-1]
+            dx, du, dh, dcarry = _backward(cell, recurrent_kernel, kept, doutputs, dh, dcarry)
+            h_before = tf.concat([h[None], outputs[:-1]], axis=0)  # (T, B, H)
+            dx_flat, du_flat = _flat(dx), _flat(du)
+            dkernel = tf.matmul(_flat(x), dx_flat, transpose_a=True)
+            drecurrent = tf.matmul(_flat(h_before), du_flat, transpose_a=True)
+            ones = tf.ones_like(dx_flat[:, :1])  # as a product, a sum is five times faster
+            dbias = [tf.matmul(ones, d, transpose_a=True) for d in (dx_flat, du_flat)]
+            dbias = dbias[0][0] if cell.tied else tf.concat(dbias, axis=0)
+            dinputs = tf.reshape(tf.matmul(dx_flat, kernel, transpose_b=True), tf.shape(x))
+            return dinputs, dkernel, drecurrent, dbias, dh, *dcarry
+
+        return (outputs, h_last, *carry_last), gradient
+
+    # Beside h the LSTM carries c; the GRU carries h itself, unrounded.
+    h, *carry = (states[0], states[0]) if cell is _GRU else states
+    outputs, h, *carry = recur(
+        tf.transpose(sequences, (1, 0, 2)),
+        tf.cast(kernel, dtype),
+        tf.cast(recurrent_kernel, dtype),
+        tf.cast(bias, dtype),
+        tf.cast(h, dtype),
+        *map(_wide, carry),
+    )
+    states = carry if cell is _GRU else [_wide(h), *carry]
+    return tf.transpose(outputs, (1, 0, 2)), states
+
+
+def _lead(x):
+    """The sizes of all axes of `x` but the last."""
+    return tf.unstack(tf.shape(x)[:-1])
+
+
+def _flat(x):
+    """`x` (T, B, N) as (T * B, N)."""
+    return tf.reshape(x, (-1, x.shape[-1]))
+
+
+def on_cpu_only():
+    """Whether TensorFlow sees no device but CPUs, so that cuDNN cannot take the layer over."""
+    return all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
+
+
+class _FastOnCPU:
+    """Mixin before a recurrent layer of Keras: its inner loop by `_recur` where that applies."""
+
+    _fast_cell: _Cell
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Keras compiles a whole training step with XLA if every layer agrees to it; on the CPU
+        # that is slower than without, and the part that profits is compiled here.
+        self.supports_jit = False
+
+    def is_fast(self, mask=None, training=False):
+        """Whether a call with these arguments, on this machine, takes the fast path."""
+        cell = self.cell
+        return (
+            on_cpu_only()
+            and mask is None
+            and cell.activation is keras.activations.tanh
+            and getattr(cell, "recurrent_activation", None) in (None, keras.activations.sigmoid)
+            and cell.use_bias
+            and getattr(cell, "reset_after", True)
+            and not (training and (cell.dropout or cell.recurrent_dropout))
+            and not (self.go_backwards or self.unroll)
+            and getattr(self, "use_cudnn", "auto") is not True  # which has to raise
+        )
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        if not self.is_fast(mask, training):
+            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        outputs, states = _recur(
+            self._fast_cell,
+            sequences,
+            initial_state,
+            self.cell.kernel,
+            self.cell.recurrent_kernel,
+            self.cell.bias,
+            training,
+        )
+        return outputs[:, -1], outputs, states
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class LSTM(_FastOnCPU, keras.layers.LSTM):
+    """Long short-term memory, as `keras.layers.LSTM` in all but speed on the CPU.
+
+    Source: Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997;
+    the forget gate from Gers, Schmidhuber and Cummins, "Learning to Forget", 2000.
+    """
+
+    _fast_cell = _LSTM
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class GRU(_FastOnCPU, keras.layers.GRU):
+    """Gated recurrent unit, as `keras.layers.GRU` in all but speed on the CPU.
+
+    Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014,
+    in the variant that resets after the recurrent product.
+    """
+
+    _fast_cell = _GRU
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class SimpleRNN(_FastOnCPU, keras.layers.SimpleRNN):
+    """Fully connected recurrence, as `keras.layers.SimpleRNN` in all but speed on the CPU.
+
+    Source: Elman, "Finding Structure in Time", Cognitive Science 14(2), 1990.
+    """
+
+    _fast_cell = _SIMPLE
+
+
+@_fused
+def _masked(x, bits, keep):
+    """`x` where `bits` (uint16, of the same shape) is below `keep`, scaled to the same mean."""
+    kept = tf.where(bits < tf.constant(keep, tf.uint16), _wide(x) * (2**16 / keep), 0)
+    return tf.cast(kept, x.dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Dropout(keras.layers.Dropout):
+    """Dropout, as `keras.layers.Dropout` with other masks, drawn faster on the CPU.
+
+    Sixteen random bits decide about an element, so that the share kept is a multiple of 2^-16; that
+    share, not the one asked for, scales what is kept, and the mean is exact. Each replica of a
+    distribution strategy draws its own mask, where Keras draws one for all.
+
+    Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+    JMLR 15, 2014.
+    """
+
+    def call(self, inputs, training=False):
+        keep = round((1 - self.rate) * 2**16)
+        fast = on_cpu_only() and self.noise_shape is None and 0 < keep < 2**16
+        if not (training and fast):
+            return super().call(inputs, training=training)
+        seed = self.seed_generator.next()
+        replica = tf.distribute.get_replica_context()
+        if replica and replica.num_replicas_in_sync > 1:
+            seed = tf.random.experimental.stateless_fold_in(
+                seed, tf.cast(replica.replica_id_in_sync_group, seed.dtype)
+            )
+        size = tf.size(inputs)
+        bits = tf.random.stateless_uniform(
+            [(size + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32
+        )
+        bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:size]  # two masks from each
+        bits = tf.reshape(bits, tf.shape(inputs))
+
+        @tf.custom_gradient
+        def drop(x):
+            return _masked(x, bits, keep), lambda dy: _masked(dy, bits, keep)
+
+        return drop(inputs)
+
+
+def run(layer, sequences, states):
+    """Runs a built recurrent layer forward without touching its own state, at any batch size.
+
+    Args:
+        layer: an `LSTM`, `GRU` or `SimpleRNN` of this module that returns sequences.
+        sequences: (B, T, D).
+        states: list of (B, H), as many as the layer has, or None for zeros.
+
+    Returns:
+        outputs (B, T, H) in the layer's compute dtype and the list of new states (B, H). On the
+        fast path these are float32 or wider, so that a text read in pieces gives what it gives in
+        one piece.
+    """
+    sequences = tf.cast(sequences, layer.compute_dtype)
+    if states is None:
+        states = layer.get_initial_state(tf.shape(sequences)[0])
+    if layer.is_fast():
+        weights = layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias
+        return _recur(layer._fast_cell, sequences, states, *weights, training=False)
+    states = [tf.cast(s, layer.compute_dtype) for s in states]
+    # cuDNN gets the weights as they are, so outside a call of the layer, where Keras casts them,
+    # mixed precision has to go by way of the cell, which casts its own.
+    mixed = layer.compute_dtype != layer.variable_dtype
+    inner_loop = keras.layers.RNN.inner_loop if mixed else type(layer).inner_loop
+    _, outputs, states = inner_loop(layer, sequences, states, mask=None, training=False)
+    return outputs, list(states)

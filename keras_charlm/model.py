@@ -1,0 +1,106 @@
+"""The network: a Keras Sequential of embedding, stacked stateful recurrent layers, dense logits."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from keras_charlm import layers
+from keras_charlm.config import ModelConfig
+
+CELLS = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
+EMBEDDING, LOGITS = "embedding", "logits"
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class OneHot(keras.layers.Layer):
+    """Ids (B, T) to one-hot vectors (B, T, V), char-rnn's input."""
+
+    def __init__(self, size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, ids):
+        return tf.one_hot(ids, self.size, dtype=self.compute_dtype)
+
+    def compute_output_shape(self, shape):
+        return (*shape, self.size)
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
+
+
+def build(
+    config: ModelConfig,
+    vocabulary_size: int,
+    batch_size: int = 1,
+    seed: int = 0,
+    policy: str = "float32",
+) -> keras.Sequential:
+    """Build the network with fresh weights and zero states.
+
+    Args:
+        config: Shape of the network, with nothing left open (see `config.resolve`).
+        vocabulary_size: Width of the logits, the unknown symbol included.
+        batch_size: Rows of a batch on one device; each has a recurrent state of its own.
+        seed: Seed of the weights and of dropout.
+        policy: Keras dtype policy of the layers; logits are always float32.
+
+    Returns:
+        A Sequential from ids int32 (B, T) to logits float32 (B, T, V). LSTM forget biases start
+        at 1 (Gers, Schmidhuber and Cummins, "Learning to Forget", 2000; Keras's default).
+    """
+    seeds = iter(range(seed, seed + 10_000))  # one of its own for each random part
+    stack: list[keras.layers.Layer] = [keras.Input(batch_shape=(batch_size, None), dtype="int32")]
+    if config.embedding:
+        init = keras.initializers.RandomUniform(-0.05, 0.05, seed=next(seeds))
+        stack.append(keras.layers.Embedding(vocabulary_size, config.embedding, name=EMBEDDING,
+                                            embeddings_initializer=init, dtype=policy))
+    else:
+        stack.append(OneHot(vocabulary_size, name=EMBEDDING, dtype=policy))
+    for i in range(config.layers):
+        stack.append(CELLS[config.cell](
+            config.units, return_sequences=True, stateful=True, name=f"{config.cell}_{i}",
+            kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
+            recurrent_initializer=keras.initializers.Orthogonal(seed=next(seeds)), dtype=policy))
+        if config.dropout:
+            stack.append(keras.layers.Dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}",
+                                        dtype=policy))
+    stack.append(keras.layers.Dense(
+        vocabulary_size, name=LOGITS, dtype="float32",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds))))
+    return keras.Sequential(stack, name="charlm")
+
+
+def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
+    """The stacked recurrent layers, first to last."""
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
+
+
+def zero_states(model: keras.Model, batch_size: int) -> list[list[tf.Tensor]]:
+    """A clean state for `run`: per recurrent layer its list of float32 (B, units)."""
+    return [[tf.zeros((batch_size, layer.units)) for _ in tf.nest.flatten(layer.cell.state_size)]
+            for layer in recurrent_layers(model)]
+
+
+def run(
+    model: keras.Model, ids: tf.Tensor, states: list[list[tf.Tensor]]
+) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
+    """Read ids from given states, without dropout and without touching the model's own states.
+
+    Args:
+        model: A network of `build`; its batch size does not matter here.
+        ids: int32 (B, T).
+        states: Per recurrent layer its states (B, units), as `zero_states` or `run` gives them.
+
+    Returns:
+        Logits float32 (B, T, V) and the states after the last character.
+    """
+    x, after, states = ids, [], list(states)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.RNN):
+            x, state = layers.run(layer, x, states[len(after)])
+            after.append(state)
+        elif not isinstance(layer, keras.layers.Dropout):
+            x = layer(x)
+    return x, after

@@ -1,0 +1,91 @@
+"""Logits to the next character: temperature, top-k, top-p, and random numbers with a seed.
+
+Written with operators that TensorFlow Lite has built in, so that the same few lines draw in
+training, in the on-device file and in a browser.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """Random numbers that depend on a seed and a position alone.
+
+    A counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)
+    with the finalizer of MurmurHash3 (Appleby, 2011) as its mixing function. It keeps no state, so
+    a text can be drawn in pieces, and a row does not depend on its neighbours.
+
+    Args:
+        seed: int32 (B,), or any shape.
+        position: int32, a shape that broadcasts with the seed's.
+
+    Returns:
+        float32 in [0, 1), multiples of 2**-24.
+    """
+    key = _mix(tf.cast(seed, tf.uint32) * _u32(0x9E3779B1) ^ _u32(0x7F4A7C15))
+    bits = _mix(_mix(key ^ tf.cast(position, tf.uint32) * _u32(0xC2B2AE3D)) + key)
+    # 24 bits are what a float32 holds exactly.
+    return tf.cast(tf.cast(_shift(bits, 8), tf.int32), tf.float32) * 2.0**-24
+
+
+def draw(
+    logits: tf.Tensor,
+    uniform: tf.Tensor,
+    temperature: tf.Tensor | float = 1.0,
+    top_k: tf.Tensor | int = 0,
+    top_p: tf.Tensor | float = 1.0,
+) -> tf.Tensor:
+    """Draw one id for each row, never the unknown symbol (id 0).
+
+    The logits are divided by the temperature, then cut to the `top_k` likeliest, then to the
+    nucleus: the smallest set of likeliest characters that holds `top_p` of the probability that is
+    left, at least one (Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020). This
+    is the order of Hugging Face's `generate` and of most other samplers. Both cuts keep a
+    beginning of the sorted characters, so one sort and one cumulative sum serve for everything.
+
+    Args:
+        logits: float32 (B, V).
+        uniform: float32 (B,) in [0, 1).
+        temperature: Scalar or (1,); 0 takes the likeliest character, as `top_k` 1 does.
+        top_k: Scalar or (1,); 0 for all.
+        top_p: Scalar or (1,), above 0 and at most 1.
+
+    Returns:
+        int32 (B,).
+    """
+    known = logits[:, 1:]  # (B, V - 1)
+    size = known.shape[1]
+    greedy = tf.equal(temperature, 0.0)
+    divisor = tf.where(greedy, 1.0, temperature)
+    kept = tf.where(greedy, 1, tf.where(tf.equal(top_k, 0), size, top_k))
+
+    values, order = tf.math.top_k(known, size)  # (B, V - 1), falling
+    # Subtracting the largest before dividing: no temperature, however low, can overflow.
+    weights = tf.exp((values - values[:, :1]) / divisor)
+    weights = tf.where(tf.range(size) < kept, weights, 0.0)
+    below = tf.cumsum(weights, axis=1)
+    # Index of the nucleus's last character: all before it do not hold top_p yet.
+    last = _count(below < top_p * below[:, -1:])  # (B,)
+    mass = tf.gather(below, last, batch_dims=1)
+    # u * mass can round up to mass itself, hence the minimum.
+    index = tf.minimum(_count(below <= (uniform * mass)[:, None]), last)
+    return tf.gather(order, index, batch_dims=1) + 1
+
+
+def _count(mask: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+
+
+def _u32(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.uint32)
+
+
+def _shift(x: tf.Tensor, bits: int) -> tf.Tensor:
+    return tf.bitwise.right_shift(x, _u32(bits))
+
+
+def _mix(x: tf.Tensor) -> tf.Tensor:
+    x = (x ^ _shift(x, 16)) * _u32(0x85EBCA6B)
+    x = (x ^ _shift(x, 13)) * _u32(0xC2B2AE35)
+    return x ^ _shift(x, 16)

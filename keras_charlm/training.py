@@ -1,0 +1,576 @@
+"""Training: corpus to model folder, through Keras's own fit."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import math
+import os
+import shutil
+import signal
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_charlm import bundle, callbacks, checkpoint, generation, model, streams
+from keras_charlm.checkpoint import BEST, STATE, Progress
+from keras_charlm.config import (
+    CorpusConfig,
+    FitConfig,
+    ModelConfig,
+    SampleConfig,
+    Settings,
+    resolve,
+)
+from keras_charlm.corpus import Corpus, prepare, reopen
+from keras_charlm.display import Display, duration
+from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
+from keras_charlm.evaluation import Evaluator
+from keras_charlm.export import tflite
+from keras_charlm.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from keras_charlm.charlm import CharLM
+
+def fit(
+    corpus: str | Path | Sequence[str | Path] = (),
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    init_from: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+    stdin: BinaryIO | None = None,
+    **settings: Any,
+) -> CharLM:
+    """Train a character-level language model on a text.
+
+    Args:
+        corpus: A file, several, folders (with `glob`), '-' for stdin; '.gz' is unpacked. Nothing
+            trains on the embedded list of first names.
+        output: The model's folder; by default a new one under saved_models/, named for the corpus.
+        overwrite: Replace a model that is in `output`, once the new one is ready.
+        init_from: A model whose weights to start from; characters both know keep theirs.
+        callbacks: Keras callbacks; they see `val_loss` in nats in each epoch's logs.
+        verbose: 0 shows nothing, 1 everything, on stderr.
+        stdin: What '-' reads.
+        **settings: Fields of CorpusConfig, ModelConfig and FitConfig.
+
+    Returns:
+        The trained model, as `load` gives it.
+
+    Raises:
+        OptionError, CorpusError, BundleError: Something given is wrong; nothing was changed.
+        TrainingError: The training could not go on; the last checkpoint and the best model stay.
+        Interrupted: A signal stopped it; go on with `resume`.
+
+    Example:
+        >>> model = keras_charlm.fit("corpus.txt", max_time=600)
+        >>> print(model.generate("Once", length=200, seed=1).text)
+    """
+    paths = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
+    corpus_config, model_config, fit_config = _configs(settings)
+    if not paths:
+        corpus_config = replace(corpus_config, lines=True)
+    base = bundle.open_bundle(init_from) if init_from else None
+    if base:
+        model_config = _shape_of(base, model_config)
+    display = Display(verbose)
+    text = prepare(paths, corpus_config, stdin)
+    folder = _folder(output, text.name, overwrite)
+    return Run.new(folder, text, model_config, fit_config, base, display).train(callbacks)
+
+
+def resume(
+    path: str | Path,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+    stdin: BinaryIO | None = None,
+) -> CharLM:
+    """Go on with a training that was stopped or killed, from its last checkpoint.
+
+    The result is the one that the training would have had without the stop; on a CPU in float32
+    to the last bit (unless `max_time` decided how long it took).
+
+    Args:
+        path: The model's folder.
+        callbacks: Keras callbacks for the rest; their own state is not kept.
+        verbose: 0 shows nothing, 1 everything, on stderr.
+        stdin: The text again, where it came from stdin and is no longer in the cache.
+
+    Returns:
+        The trained model, as `load` gives it.
+
+    Raises:
+        BundleError: There is nothing to resume, or the checkpoint is damaged.
+        CorpusError: The text is gone or has changed.
+        TrainingError, Interrupted: As for `fit`.
+    """
+    folder = Path(path)
+    if not folder.exists() and (bundle.MODELS / folder).exists():
+        folder = bundle.MODELS / folder
+    bundle.recover(folder)
+    state = folder / bundle.CHECKPOINT / STATE
+    if not state.is_file():
+        if (folder / bundle.CONFIG).is_file():
+            raise BundleError(
+                f"The training of {folder} has ended, so there is nothing to resume; train on from "
+                f"it with: kcharlm fit CORPUS --init-from {folder}"
+            )
+        raise BundleError(f"There is no training to resume in {folder}; start one with: "
+                          "kcharlm fit CORPUS")
+    saved = checkpoint.read_json(state)
+    return Run.resumed(folder, saved, stdin, Display(verbose)).train(callbacks)
+
+
+def _configs(settings: dict[str, Any]) -> tuple[CorpusConfig, ModelConfig, FitConfig]:
+    """Deal settings out to the configuration that has the field."""
+    kinds: tuple[type[Settings], ...] = (CorpusConfig, ModelConfig, FitConfig)
+    names = [{field.name for field in dataclasses.fields(kind)} for kind in kinds]
+    if unknown := sorted(set(settings) - set().union(*names)):
+        raise OptionError(f"fit has no setting {unknown[0]!r}; it has "
+                          f"{', '.join(sorted(set().union(*names)))}.")
+    return tuple(kind(**{k: v for k, v in settings.items() if k in own})
+                 for kind, own in zip(kinds, names, strict=True))
+
+
+def _shape_of(base: bundle.Bundle, asked: ModelConfig) -> ModelConfig:
+    """The shape of the model to start from; only dropout may differ."""
+    have = base.card.model
+    for name in ("cell", "layers", "units", "embedding"):
+        default = getattr(ModelConfig(), name)
+        if getattr(asked, name) not in (default, getattr(have, name)):
+            raise OptionError(
+                f"{name} is {getattr(asked, name)}, but the model in {base.path} has "
+                f"{getattr(have, name)}; leave it out, or start without --init-from."
+            )
+    return have if asked.dropout is None else replace(have, dropout=asked.dropout)
+
+
+def _folder(output: str | Path | None, name: str, overwrite: bool) -> Path:
+    """Where the model goes: as named, or new and named for the corpus."""
+    if output is None:
+        folder, number = bundle.MODELS / name, 2
+        while not overwrite and (folder.exists() or folder.is_symlink()):
+            folder, number = bundle.MODELS / f"{name}-{number}", number + 1
+        return folder
+    folder = Path(output)
+    bundle.recover(folder)
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder} is a file; name a folder for the model with --output.")
+    if (folder / bundle.CHECKPOINT).exists() and not overwrite:
+        raise BundleError(
+            f"{folder} holds a training that has not ended; go on with kcharlm fit --resume "
+            f"{folder}, or start over it with --overwrite."
+        )
+    if (folder / bundle.CONFIG).exists() and not overwrite:
+        raise BundleError(
+            f"{folder} holds a model; name another --output, or replace it with --overwrite."
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / bundle.CONFIG).exists() \
+            and not (folder / bundle.CHECKPOINT).exists():
+        raise BundleError(f"{folder} holds something that is no model; name another --output.")
+    return folder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is, in one object that its checkpoint keeps."""
+
+    run: str
+    files: tuple[str, ...]
+    name: str
+    sha256: str
+    corpus: CorpusConfig
+    model: ModelConfig
+    fit: FitConfig
+    policy: str
+    replicas: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Plan:
+        kinds = {"corpus": CorpusConfig, "model": ModelConfig, "fit": FitConfig}
+        try:
+            values = {**values, "files": tuple(values["files"])}
+            return cls(**{**values, **{k: c.from_dict(values[k]) for k, c in kinds.items()}})
+        except (KeyError, TypeError, OptionError) as error:
+            raise BundleError(f"The checkpoint's settings are damaged ({error}); "
+                              "train the model anew.") from error
+
+
+class Run:
+    """One training from its first batch, or from a checkpoint, to the finished model folder."""
+
+    def __init__(self, folder: Path, text: Corpus, plan: Plan, progress: Progress | None,
+                 base: bundle.Bundle | None, display: Display):
+        self.folder, self.text, self.plan, self.base = folder, text, plan, base
+        self.resumes = progress is not None
+        self.progress = progress or Progress()
+        self.display = display
+        self.split = streams.split(text, plan.fit.seed)
+        self.windows = streams.Windows(
+            self.split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed)
+        self.start = int(self.split.vocabulary.lookup(np.array([self.split.start]))[0])
+        self.work = folder / bundle.CHECKPOINT
+
+    @classmethod
+    def new(cls, folder, text, model_config, fit_config, base, display) -> Run:
+        split = streams.split(text, fit_config.seed)
+        replicas = _strategy().num_replicas_in_sync
+        batch, window = streams.fit_windows(
+            split.train, fit_config.batch_size, fit_config.seq_length, replicas)
+        asked = fit_config.batch_size, fit_config.seq_length
+        fit_config = replace(fit_config, batch_size=batch, seq_length=window)
+        model_config, fit_config = resolve(model_config, fit_config, split.train.length)
+        plan = Plan(uuid.uuid4().hex, text.files, text.name, text.sha256, text.config,
+                    model_config, fit_config, _policy(fit_config.precision), replicas)
+        run = cls(folder, text, plan, None, base, display)
+        for notice in text.notices:
+            display.note(notice)
+        if (batch, window) != asked:
+            display.note(
+                f"The text is shorter than a batch of {asked[0]} windows of {asked[1]} characters: "
+                f"going on with a batch of {batch} and windows of {window}.")
+        if not text.config.lines and text.looks_like_list():
+            display.note("This looks like a list, one item a line: --lines would treat each line "
+                         "as a document of its own.")
+        return run
+
+    @classmethod
+    def resumed(cls, folder, saved, stdin, display) -> Run:
+        plan = Plan.from_dict(saved["settings"])
+        replicas = _strategy().num_replicas_in_sync
+        if plan.fit.batch_size % replicas:
+            raise TrainingError(
+                f"The training has a batch of {plan.fit.batch_size}, which {replicas} devices "
+                "cannot share evenly; show it a number of devices that divides the batch.")
+        text = reopen(plan.files, plan.corpus, plan.sha256, stdin)
+        return cls(folder, text, plan, saved["progress"], None, display)
+
+    def train(self, users: Sequence[keras.callbacks.Callback]) -> CharLM:
+        """Train to the end and publish the model."""
+        from keras_charlm.charlm import load
+
+        network = self.build()
+        self.summarize(network)
+        made = self.make_folder()
+        with checkpoint.claim(self.work):
+            try:
+                self.begin(network)
+                with _signals() as stop:
+                    self.run_epochs(network, users, stop)
+                self.finish(network)
+            except (Interrupted, TrainingError, OSError, tf.errors.ResourceExhaustedError) as error:
+                if self.progress.step == 0:  # nothing was trained: leave no trace
+                    _remove(self.work, made)
+                elif isinstance(error, (Interrupted, TrainingError)):
+                    self.publish_unfinished()
+                raise self.explained(error) from error
+            finally:
+                self.display.stop()
+        return load(self.folder)
+
+    def build(self) -> keras.Model:
+        """The compiled network, on all devices."""
+        plan, strategy = self.plan, _strategy()
+        with strategy.scope():
+            network = model.build(
+                plan.model, self.split.vocabulary.size,
+                plan.fit.batch_size // strategy.num_replicas_in_sync, plan.fit.seed, plan.policy)
+            # Keras's automatic XLA would compile the time loop too, which is slower than without.
+            network.compile(_optimizer(plan.fit),
+                            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                            jit_compile=False)
+            network.optimizer.build(network.trainable_variables)
+        return network
+
+    def make_folder(self) -> list[Path]:
+        """Make the folders that are not there; returns those, innermost first."""
+        missing = [p for p in (self.work, *self.work.parents) if not p.exists()]
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            (self.work / "lock").touch()
+        except OSError as error:
+            _remove(None, missing)
+            raise BundleError(
+                f"The folder {self.folder} cannot be written ({error.strerror or error}); name "
+                "another with --output.") from error
+        return missing
+
+    def begin(self, network: keras.Model) -> None:
+        """Bring the network to where the training starts or goes on."""
+        if self.resumes:
+            checkpoint.restore(self.work / STATE, network, metrics=False)
+            return
+        if self.base:
+            _start_from(network, self.base, self.split.vocabulary)
+        checkpoint.spread_generators(network)
+        for old in (STATE, BEST, bundle.HISTORY):
+            (self.work / old).unlink(missing_ok=True)
+        (self.work / bundle.SAMPLES).write_bytes(b"")
+        self.save(network)
+
+    def run_epochs(self, network: keras.Model, users: Sequence[keras.callbacks.Callback],
+                   stop: dict[str, int]) -> None:
+        """Call Keras's fit: once, or for a training stopped within an epoch once for its rest."""
+        fit, steps = self.plan.fit, self.windows.steps
+        around = callbacks.for_run(self, list(users), stop)
+        if fit.tensorboard:
+            around.insert(-1, keras.callbacks.TensorBoard(fit.tensorboard))
+        self.display.start()
+        network.stop_training = False
+        while not (network.stop_training or self.fraction() >= 1 or self.out_of_patience()):
+            epoch, within = divmod(self.progress.step, steps)
+            epochs = epoch + 1 if within else fit.epochs
+            network.fit(
+                self.windows.dataset(self.progress.step, steps * epochs), verbose=0, shuffle=False,
+                initial_epoch=epoch, epochs=epochs, steps_per_epoch=steps - within,
+                callbacks=around)
+
+    def fraction(self, ahead: int = 0) -> float:
+        """How much of the training is done, `ahead` batches from now: by steps or by time,
+        whichever is further."""
+        fit = self.plan.fit
+        steps = (self.progress.step + ahead) / (self.windows.steps * fit.epochs)
+        return max(steps, self.progress.seconds / fit.max_time) if fit.max_time else steps
+
+    def out_of_time(self) -> bool:
+        return self.plan.fit.max_time is not None \
+            and self.progress.seconds >= self.plan.fit.max_time
+
+    def out_of_patience(self) -> bool:
+        return self.plan.fit.patience is not None and self.progress.stale >= self.plan.fit.patience
+
+    def explained(self, error: Exception) -> Exception:
+        """The error as one of ours, with what to do."""
+        go_on = f"then go on with: kcharlm fit --resume {self.folder}" if self.progress.step \
+            else "then start again."
+        if isinstance(error, OSError):
+            where = error.filename or self.folder
+            return TrainingError(f"{where} cannot be written ({error.strerror or error}); make room "
+                                 f"or mend the permissions, {go_on}")
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            return TrainingError(
+                f"The device has no memory for a batch of {self.plan.fit.batch_size} windows of "
+                f"{self.plan.fit.seq_length}; lower --batch-size, --seq-length or --units.")
+        return error
+
+    def save(self, network: keras.Model) -> None:
+        checkpoint.save(self.work / STATE, network, self.progress, self.plan.to_dict())
+
+    # What the model becomes.
+
+    def finish(self, network: keras.Model) -> None:
+        """Score the best model, write its folder, and say where it is."""
+        weights = self.best_weights() or [np.asarray(w) for w in network.weights]
+        self.display.stop()
+        card = self.write(weights, finished=True)
+        for part in ("validation", "test"):
+            if scores := card.scores.get(part):
+                self.display.note(f"{part:<12}{scores['bits_per_character']:.4f} bits per "
+                                  f"character ({scores['nats_per_character']:.4f} nats)")
+        self.display.note(f"model       {self.folder}")
+        self.display.note(f"next        kcharlm generate {self.folder}")
+
+    def publish_unfinished(self) -> None:
+        """Make the best model so far usable, unless an older model stands in its place."""
+        best = self.best_weights()
+        if best is None:
+            return
+        config = self.folder / bundle.CONFIG
+        if config.exists() and bundle.open_bundle(self.folder).card.run != self.plan.run:
+            return
+        self.write(best, finished=False)
+
+    def best_weights(self) -> list[np.ndarray] | None:
+        path = self.work / BEST
+        if not path.exists():
+            return None
+        arrays = checkpoint.read_arrays(path)
+        return [arrays[f"v{i}"] for i in range(len(arrays))]
+
+    def write(self, weights: list[np.ndarray], finished: bool) -> bundle.Card:
+        """Publish weights as the model folder."""
+        plan, split = self.plan, self.split
+        network = model.build(plan.model, split.vocabulary.size)
+        network.set_weights(weights)
+        scores: dict[str, Any] = {"epoch": self.progress.best_epoch}
+        if finished:
+            evaluator = Evaluator(network, self.start)
+            for part in ("validation", "test"):
+                if (stream := getattr(split, part)).length > stream.lead:
+                    scores[part] = evaluator(stream).to_dict()
+        elif self.progress.best is not None:
+            scores["validation"] = {"bits_per_character": self.progress.best,
+                                    "nats_per_character": self.progress.best * math.log(2)}
+        device = tflite.Network(network, plan.model, split.vocabulary)
+        content = tflite.convert(device)
+        tflite.check(content, device)
+        card = bundle.Card(
+            name=self.folder.name, run=plan.run,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            versions=bundle.versions(), model=plan.model, fit=plan.fit,
+            corpus={"name": plan.name, "files": list(plan.files), "bytes": self.text.size,
+                    "characters": len(self.text.symbols), "sha256": plan.sha256,
+                    "config": plan.corpus.to_dict()},
+            split=self.describe_split(), start=split.start, finished=finished,
+            parameters=network.count_params(), scores=scores)
+
+        def fill(folder: Path) -> None:
+            bundle.write_json(folder / bundle.VOCABULARY, split.vocabulary.to_dict())
+            network.save_weights(folder / bundle.WEIGHTS)
+            (folder / bundle.DEVICE).write_bytes(content)
+            if split.train_lines is not None:
+                np.sort(split.train_lines.fingerprints).astype("<u8").tofile(folder / bundle.LINES)
+            for name in (bundle.HISTORY, bundle.SAMPLES):
+                if (self.work / name).exists():
+                    shutil.copy(self.work / name, folder / name)
+            if not finished:  # what resuming needs moves along
+                (folder / bundle.CHECKPOINT).mkdir()
+                for path in self.work.iterdir():
+                    os.link(path, folder / bundle.CHECKPOINT / path.name)
+
+        return bundle.publish(self.folder, card, fill)
+
+    def describe_split(self) -> dict[str, Any]:
+        split: dict[str, Any] = {}
+        for part in ("train", "validation", "test"):
+            stream = getattr(self.split, part)
+            split[part] = {"characters": stream.length - stream.lead}
+            if self.text.config.lines:
+                split[part]["lines"] = len(stream.lines)
+        return split
+
+    # What is seen.
+
+    def summarize(self, network: keras.Model) -> None:
+        plan, note, text = self.plan, self.display.note, self.text
+        what = "bytes" if text.config.unit == "byte" else "characters"
+        form = "" if text.config.unit == "byte" or text.config.normalize == "none" \
+            else f", {text.config.normalize.upper()}"
+        note(f"corpus      {text.name}: {len(text.symbols):,} {what}, "
+             f"{self.split.vocabulary.size - 1} distinct{form}")
+        parts = []
+        for part, values in self.describe_split().items():
+            unit = "lines" if "lines" in values else "characters"
+            parts.append(f"{values[unit]:,} {part}" if values[unit] else f"no {part} part")
+        note(f"split       {', '.join(parts)}{' (distinct lines)' if text.config.lines else ''}")
+        m, f = plan.model, plan.fit
+        note(f"model       {m.layers} x {m.units} {m.cell}, "
+             f"{f'embedding {m.embedding}' if m.embedding else 'one-hot'}, dropout {m.dropout:g}: "
+             f"{network.count_params():,} parameters")
+        note(f"training    {'' if f.max_time else f'{f.epochs} epochs of '}{self.windows.steps:,} "
+             f"batches{' an epoch' if f.max_time else ''}, {f.batch_size} x {f.seq_length} "
+             f"{what}, {f.optimizer} {f.learning_rate:g}, {f.schedule}"
+             f"{f', at most {duration(f.max_time)}' if f.max_time else ''}")
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")[:1]
+        note(f"device      {len(devices)} x {devices[0].device_type}, "
+             f"{plan.policy.removeprefix('mixed_')}")
+        note(f"output      {self.folder}")
+        if self.resumes:
+            note(f"resuming    after epoch {self.progress.step // self.windows.steps}, "
+                 f"batch {self.progress.step % self.windows.steps}")
+
+    def sample(self, runner, seed: int) -> str:
+        """A sample for the screen and samples.txt: a few lines of a list, or a piece of text."""
+        split, lines = self.split, self.text.config.lines
+        form = "none" if split.vocabulary.unit == "byte" else self.text.config.normalize
+        config = SampleConfig(num=5 if lines else 1, length=None if lines else 300, seed=seed)
+        drawn = list(generation.samples(runner, split.vocabulary, config, lines=lines,
+                                        start=split.start, normalize=form))
+        texts = [s.text.decode("utf-8", "replace") if isinstance(s.text, bytes) else s.text
+                 for s in drawn]
+        return ", ".join(texts) if lines else "".join(texts)
+
+
+def _remove(work: Path | None, made: list[Path]) -> None:
+    """Remove a training folder, and the empty folders that were made for it."""
+    if work:
+        shutil.rmtree(work, ignore_errors=True)
+    for folder in made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:
+    kinds = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}
+    return kinds[config.optimizer](config.learning_rate, global_clipnorm=config.clip_norm)
+
+
+def _strategy() -> tf.distribute.Strategy:
+    """All GPUs where there are several; else TensorFlow's own choice of one device."""
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def _policy(precision: str) -> str:
+    """The Keras dtype policy of a precision; 'auto' asks the hardware."""
+    if precision == "auto":
+        precision = "bfloat16" if _has_bfloat16() else "float32"
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
+def _has_bfloat16() -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return details.get("compute_capability", (0, 0)) >= (8, 0)
+    with contextlib.suppress(OSError):
+        return bool({"amx_bf16", "avx512_bf16"} & set(Path("/proc/cpuinfo").read_text().split()))
+    return False
+
+
+def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabulary) -> None:
+    """Copy another model's weights. Characters that both know keep their rows of the embedding (or
+    of the first kernel, with one-hot input) and their columns of the logits."""
+    other = model.build(base.card.model, base.vocabulary.size)
+    other.load_weights(base.file(bundle.WEIGHTS))
+    theirs = base.vocabulary.lookup(np.array(vocabulary.codes))  # their id of each of our codes
+    known = np.concatenate([[True], theirs > 0])  # the unknown symbol is always id 0
+    theirs = np.concatenate([[0], theirs])
+    by_character = {id(network.get_layer(model.LOGITS).kernel): 1,  # variable: axis of characters
+                    id(network.get_layer(model.LOGITS).bias): 0}
+    embedding = network.get_layer(model.EMBEDDING).weights
+    first = embedding[0] if embedding else model.recurrent_layers(network)[0].cell.kernel
+    by_character[id(first)] = 0
+    for mine, value in zip(network.weights, other.get_weights(), strict=True):
+        axis = by_character.get(id(mine))
+        if axis is not None:
+            rows = np.moveaxis(np.array(mine), axis, 0)
+            rows[known] = np.moveaxis(value, axis, 0)[theirs[known]]
+            value = np.moveaxis(rows, 0, axis)
+        mine.assign(value)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[dict[str, int]]:
+    """Note SIGINT and SIGTERM instead of dying; a second SIGINT acts at once."""
+    stop: dict[str, int] = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def noted(number, _frame):
+        stop["signal"] = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    kept = {number: signal.signal(number, noted) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
