@@ -55,8 +55,9 @@ class Pace(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         run = self.run
-        self.model.optimizer.learning_rate = learning_rate(
+        self.rate = learning_rate(
             run.plan.fit, run.progress.step, run.windows.steps, run.fraction(1))
+        self.model.optimizer.learning_rate = self.rate
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -154,10 +155,9 @@ class Report(keras.callbacks.Callback):
         run, progress = self.run, self.run.progress
         train = float(logs["loss"]) * _BITS
         val = float(logs["val_loss"]) * _BITS if "val_loss" in logs else None
-        rate = float(self.model.optimizer.learning_rate)
         progress.history.append([
             epoch + 1, progress.step, round(progress.seconds, 2), round(train, 5),
-            None if val is None else round(val, 5), float(f"{rate:.4g}"),
+            None if val is None else round(val, 5), float(f"{self.pace.rate:.4g}"),
             round(self.pace.speed())])
         table = io.StringIO(newline="")
         csv.writer(table, lineterminator="\n").writerows([HISTORY, *progress.history])
@@ -199,18 +199,24 @@ class Saving(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         run = self.run
-        if number := self.stop.get("signal"):
-            self.save()
-            raise Interrupted(
-                f"Stopped after batch {run.progress.step:,}, and nothing is lost; go on with: "
-                f"kcharlm fit --resume {run.folder}", number)
+        if run.progress.step % run.windows.steps == 0:
+            return  # the epoch's end, with its validation, belongs to this state
+        self.stop_if_told()
         if time.monotonic() - self.saved > run.plan.fit.checkpoint_every:
             self.save()
 
     def on_epoch_end(self, epoch, logs=None):
+        self.stop_if_told()
         # A training of very short epochs would otherwise do little but save.
         if time.monotonic() - self.saved > _SHORT:
             self.save()
+
+    def stop_if_told(self) -> None:
+        if number := self.stop.get("signal"):
+            self.save()
+            raise Interrupted(
+                f"Stopped after batch {self.run.progress.step:,}, and nothing is lost; go on with: "
+                f"kcharlm fit --resume {self.run.folder}", number)
 
     def on_train_end(self, logs=None):
         self.save()

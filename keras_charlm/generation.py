@@ -5,8 +5,10 @@ TensorFlow is not imported here: what is sampled is the file that is shipped.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +26,35 @@ LINE_LENGTH = 1000  # the same for lines, which end by themselves
 LINE_CHUNK = 8  # characters drawn between refills of a batch of lines
 PATIENCE = 0.02  # seconds; chunks of a stream do not grow beyond what takes this long
 THREADS_FROM = 4_000_000  # bytes of a file from which more than one thread pays
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the C++ logs of LiteRT and of its converter, but not Python's own stderr.
+
+    They write to file descriptor 2 whatever their settings, so it is turned away for a while, and
+    `sys.stderr` goes on by another one.
+    """
+    try:
+        ours = sys.stderr.fileno() == 2
+    except (AttributeError, OSError, ValueError):
+        ours = False  # replaced, by a test or a notebook: not touched by what follows
+    stderr = sys.stderr
+    saved = os.dup(2)
+    if ours:
+        stderr.flush()
+        sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+        if ours:
+            sys.stderr.close()
+            sys.stderr = stderr
 
 
 class Runner:
@@ -53,7 +84,9 @@ class Runner:
             if num_threads is None:
                 num_threads = 1 if size < THREADS_FROM else min(4, os.cpu_count() or 1)
             source = {"model_content": file} if content else {"model_path": str(file)}
-            interpreter = Interpreter(**source, num_threads=num_threads)
+            with quiet():
+                interpreter = Interpreter(**source, num_threads=num_threads)
+                interpreter.allocate_tensors()  # here the delegate introduces itself
             self._signatures = {
                 name: interpreter.get_signature_runner(name)
                 for name in ("generate", "generate_batch", "step", "score", "vocab")
@@ -121,6 +154,7 @@ def _plan(runner, vocabulary, config, prompt, lines, start, normalize) -> _Plan:
         prompt = unicode_normalize(prompt, normalize)
     vocabulary.encode(prompt, strict=not config.unknown_ok)
     codes = vocabulary.to_codes(prompt)
+    prompt = vocabulary.from_codes(codes)  # bytes for a byte model, also where a str was given
     if lines or not len(codes):
         codes = np.concatenate([[start], codes])
     last, state = _read(runner, codes)
@@ -136,7 +170,7 @@ def _plan(runner, vocabulary, config, prompt, lines, start, normalize) -> _Plan:
     if length is None:
         length = LINE_LENGTH if lines else LENGTH
     return _Plan(
-        prompt if len(prompt) else stop[:0],
+        prompt,
         last,
         state,
         secrets.randbelow(2**31) if config.seed is None else config.seed,
@@ -268,7 +302,6 @@ class _Row:
     index: int
     codes: list[int] = field(default_factory=list)
     bits: float = 0.0
-    ended: bool = False
 
 
 def samples(
@@ -379,13 +412,17 @@ class _Batch:
             before = len(row.codes)
             row.codes += out["text"][r, : out["lengths"][r]].tolist()
             bits, drawn = float(out["bits"][r]), len(row.codes) + int(out["done"][r])
-            text = self.vocabulary.from_codes(row.codes)
-            cut = text.find(plan.stop) if plan.stop else -1
+            cut = -1
+            if plan.stop:  # it may have begun in an earlier chunk
+                back = max(before - len(plan.stop), 0)
+                cut = self.vocabulary.from_codes(row.codes[back:]).find(plan.stop)
             if cut >= 0:
-                text, drawn = text[:cut], cut + len(plan.stop)
+                drawn = back + cut + len(plan.stop)
                 bits = self._bits(r, drawn - before)
+                del row.codes[back + cut :]
             row.bits += bits
             if cut >= 0 or out["done"][r] or len(row.codes) == plan.length:
+                text = self.vocabulary.from_codes(row.codes)
                 mean = row.bits / drawn if drawn else None
                 yield row.index, Sample(text, plan.prompt, self._seed(row.index), mean)
                 self.rows[r] = None

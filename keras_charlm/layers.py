@@ -38,10 +38,10 @@ class _Cell(NamedTuple):
     # of the last h, (B, G), and gates is what the backward pass cannot do without
     forward: Callable
     # (gradient of h from the output, the same from the next step, dcarry, gates, carry before the
-    # step) -> (dx, du, dcarry)
+    # step) -> (dcarry, [dx, du]), or (dcarry, [dx]) where x and u are only ever added
     backward: Callable
     gates: int  # how many (B, H) are saved, as (B, gates, H)
-    tied: bool  # x and u are only ever added, so that dx is du
+    gradients: int  # how many there are of dx and du
 
 
 def _wide(x):
@@ -72,7 +72,7 @@ def _lstm_backward(dy, dh, dcarry, gates, carry):
     dc += dh * o * (1 - t * t)
     dz = [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g), dh * t * o * (1 - o)]
     dz = _columns(dz, gates.dtype)
-    return dz, dz, (dc * f,)
+    return (dc * f,), [dz]
 
 
 @_fused
@@ -96,7 +96,7 @@ def _gru_backward(dy, dh, dcarry, gates, carry):
     dr = dg * ug * r * (1 - r)
     dx = _columns([dz, dr, dg], gates.dtype)
     du = _columns([dz, dr, dg * r], gates.dtype)
-    return dx, du, (dh * z,)
+    return (dh * z,), [dx, du]
 
 
 @_fused
@@ -109,12 +109,12 @@ def _simple_forward(x, u, bias, carry):
 def _simple_backward(dy, dh, dcarry, gates, carry):
     h = _wide(gates[:, 0])
     dz = tf.cast((_wide(dy) + _wide(dh)) * (1 - h * h), gates.dtype)
-    return dz, dz, dcarry
+    return dcarry, [dz]
 
 
-_LSTM = _Cell(_lstm_forward, _lstm_backward, gates=4, tied=True)
-_GRU = _Cell(_gru_forward, _gru_backward, gates=4, tied=False)
-_SIMPLE = _Cell(_simple_forward, _simple_backward, gates=1, tied=True)
+_LSTM = _Cell(_lstm_forward, _lstm_backward, gates=4, gradients=1)
+_GRU = _Cell(_gru_forward, _gru_backward, gates=4, gradients=2)
+_SIMPLE = _Cell(_simple_forward, _simple_backward, gates=1, gradients=1)
 
 
 def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
@@ -133,7 +133,6 @@ def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
     """
     steps = tf.shape(x)[0]
     batch, units = h.shape
-    xs = tf.TensorArray(x.dtype, steps).unstack(x)
     outputs = tf.TensorArray(x.dtype, steps, element_shape=h.shape)
     saved = ()
     if save:
@@ -142,7 +141,8 @@ def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
 
     def step(t, h, carry, outputs, saved):
         u = tf.matmul(h, recurrent_kernel)
-        h, carry_after, gates = cell.forward(xs.read(t), u, bias, carry)
+        # x[t] is a view; the elements of a TensorArray would be copies.
+        h, carry_after, gates = cell.forward(x[t], u, bias, carry)
         saved = tuple(a.write(t, value) for a, value in zip(saved, (gates, *carry), strict=False))
         return t + 1, h, carry_after, outputs.write(t, h), saved
 
@@ -158,29 +158,26 @@ def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
     """Gradients of the projections, from those of what `_forward` returned.
 
     Returns:
-        dx (T, B, G), du (T, B, G), and the gradients of the initial h and carry.
+        gradients of the initial h and carry, and [dx, du] or [dx], each (T, B, G).
     """
     steps = tf.shape(doutputs)[0]
     gates, *carries = saved
-    douts = tf.TensorArray(doutputs.dtype, steps).unstack(doutputs)
     transposed = tf.transpose(recurrent_kernel)  # once here is cheaper than in every product
     shape = (dh.shape[0], recurrent_kernel.shape[1])
-    dprojections = tuple(
-        tf.TensorArray(doutputs.dtype, steps, element_shape=shape)
-        for _ in range(1 if cell.tied else 2)
-    )
+    gradients = [
+        tf.TensorArray(doutputs.dtype, steps, element_shape=shape) for _ in range(cell.gradients)
+    ]
 
-    def step(t, dh, dcarry, dprojections):
+    def step(t, dh, dcarry, gradients):
         carry = tuple(c.read(t) for c in carries)
-        dx, du, dcarry = cell.backward(douts.read(t), dh, dcarry, gates.read(t), carry)
-        dprojections = tuple(a.write(t, d) for a, d in zip(dprojections, (dx, du), strict=False))
-        return t - 1, tf.matmul(du, transposed), dcarry, dprojections
+        dcarry, dx_du = cell.backward(doutputs[t], dh, dcarry, gates.read(t), carry)
+        gradients = [a.write(t, d) for a, d in zip(gradients, dx_du, strict=True)]
+        return t - 1, tf.matmul(dx_du[-1], transposed), dcarry, gradients
 
-    _, dh, dcarry, dprojections = tf.while_loop(
-        lambda t, *_: t >= 0, step, (steps - 1, dh, dcarry, dprojections), maximum_iterations=steps
+    _, dh, dcarry, gradients = tf.while_loop(
+        lambda t, *_: t >= 0, step, (steps - 1, dh, dcarry, gradients), maximum_iterations=steps
     )
-    dprojections = [d.stack() for d in dprojections]
-    return dprojections[0], dprojections[-1], dh, dcarry
+    return dh, dcarry, [g.stack() for g in gradients]
 
 
 def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
@@ -211,16 +208,16 @@ def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
 
         def gradient(doutputs, dh, *dcarry):
             kept = saved or forward(save=True)[-1]
-            dx, du, dh, dcarry = _backward(cell, recurrent_kernel, kept, doutputs, dh, dcarry)
-            h_before = tf.concat([h[None], outputs[:-1]], axis=0)  # (T, B, H)
-            dx_flat, du_flat = _flat(dx), _flat(du)
-            dkernel = tf.matmul(_flat(x), dx_flat, transpose_a=True)
-            drecurrent = tf.matmul(_flat(h_before), du_flat, transpose_a=True)
-            ones = tf.ones_like(dx_flat[:, :1])  # as a product, a sum is five times faster
-            dbias = [tf.matmul(ones, d, transpose_a=True) for d in (dx_flat, du_flat)]
-            dbias = dbias[0][0] if cell.tied else tf.concat(dbias, axis=0)
-            dinputs = tf.reshape(tf.matmul(dx_flat, kernel, transpose_b=True), tf.shape(x))
-            return dinputs, dkernel, drecurrent, dbias, dh, *dcarry
+            dh, dcarry, dx_du = _backward(cell, recurrent_kernel, kept, doutputs, dh, dcarry)
+            dx_du = [_flat(d) for d in dx_du]  # (T * B, G)
+            dx, du = dx_du[0], dx_du[-1]
+            before = tf.concat([h[None], outputs[:-1]], axis=0)  # (T, B, H)
+            dkernel = tf.matmul(_flat(x), dx, transpose_a=True)
+            drecurrent = tf.matmul(_flat(before), du, transpose_a=True)
+            ones = tf.ones_like(dx[:, :1])  # as a product, a sum is several times faster
+            dbias = tf.concat([tf.matmul(ones, d, transpose_a=True) for d in dx_du], axis=0)
+            dinputs = tf.reshape(tf.matmul(dx, kernel, transpose_b=True), tf.shape(x))
+            return dinputs, dkernel, drecurrent, tf.reshape(dbias, bias.shape), dh, *dcarry
 
         return (outputs, h_last, *carry_last), gradient
 

@@ -42,7 +42,8 @@ def draw(
     nucleus: the smallest set of likeliest characters that holds `top_p` of the probability that is
     left, at least one (Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020). This
     is the order of Hugging Face's `generate` and of most other samplers. Both cuts keep a
-    beginning of the sorted characters, so one sort and one cumulative sum serve for everything.
+    beginning of the sorted characters, so one sort and one cumulative sum serve for both, and for
+    the draw itself by inversion of the distribution.
 
     Args:
         logits: float32 (B, V).
@@ -59,10 +60,15 @@ def draw(
     greedy = tf.equal(temperature, 0.0)
     divisor = tf.where(greedy, 1.0, temperature)
     kept = tf.where(greedy, 1, tf.where(tf.equal(top_k, 0), size, top_k))
-
-    values, order = tf.math.top_k(known, size)  # (B, V - 1), falling
+    # Without a cut any order will do, and of thousands of characters the sort is what takes time.
+    values, order = tf.cond(
+        tf.reshape((kept < size) | tf.less(top_p, 1.0), ()),
+        lambda: tuple(tf.math.top_k(known, size)),  # falling
+        lambda: (known, tf.zeros_like(known, tf.int32) + tf.range(size)),
+    )  # (B, V - 1) each
     # Subtracting the largest before dividing: no temperature, however low, can overflow.
-    weights = tf.exp((values - values[:, :1]) / divisor)
+    largest = tf.reduce_max(known, axis=1, keepdims=True)
+    weights = tf.exp((values - largest) / divisor)
     weights = tf.where(tf.range(size) < kept, weights, 0.0)
     below = tf.cumsum(weights, axis=1)
     # Index of the nucleus's last character: all before it do not hold top_p yet.

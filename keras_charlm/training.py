@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import importlib.util
 import math
 import os
 import shutil
@@ -80,6 +81,9 @@ def fit(
     corpus_config, model_config, fit_config = _configs(settings)
     if not paths:
         corpus_config = replace(corpus_config, lines=True)
+    if fit_config.tensorboard and not importlib.util.find_spec("tensorboard"):
+        raise OptionError("--tensorboard needs the package tensorboard; install it with: "
+                          "pip install 'keras_charlm[tensorboard]'")
     base = bundle.open_bundle(init_from) if init_from else None
     if base:
         model_config = _shape_of(base, model_config)
@@ -326,9 +330,8 @@ class Run:
                    stop: dict[str, int]) -> None:
         """Call Keras's fit: once, or for a training stopped within an epoch once for its rest."""
         fit, steps = self.plan.fit, self.windows.steps
-        around = callbacks.for_run(self, list(users), stop)
-        if fit.tensorboard:
-            around.insert(-1, keras.callbacks.TensorBoard(fit.tensorboard))
+        boards = [keras.callbacks.TensorBoard(fit.tensorboard)] if fit.tensorboard else []
+        around = callbacks.for_run(self, [*boards, *users], stop)
         self.display.start()
         network.stop_training = False
         while not (network.stop_training or self.fraction() >= 1 or self.out_of_patience()):
@@ -550,7 +553,7 @@ def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabular
     for mine, value in zip(network.weights, other.get_weights(), strict=True):
         axis = by_character.get(id(mine))
         if axis is not None:
-            rows = np.moveaxis(np.array(mine), axis, 0)
+            rows = np.moveaxis(np.asarray(mine), axis, 0).copy()
             rows[known] = np.moveaxis(value, axis, 0)[theirs[known]]
             value = np.moveaxis(rows, 0, axis)
         mine.assign(value)

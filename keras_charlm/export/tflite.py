@@ -7,11 +7,7 @@ file runs wherever LiteRT does, browsers included. The signatures are described 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import tempfile
-from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -97,9 +93,9 @@ class Network(tf.Module):
 
     def __init__(self, model: keras.Model, config: ModelConfig, vocabulary: Vocabulary):
         super().__init__()
-        self._cell, per_layer = CELLS[config.cell]
-        self._layers, self._per_layer, self._one_hot = config.layers, per_layer, not config.embedding
-        self._sizes = [config.units] * (config.layers * per_layer)
+        self._cell, self._per_layer = CELLS[config.cell]
+        self._layers, self._one_hot = config.layers, not config.embedding
+        self._sizes = [config.units] * (config.layers * self._per_layer)
         self.state_size = sum(self._sizes)
         # Ids to codes, rising, filled up to a power of two for the binary search.
         self._codes = np.array((-1, *vocabulary.codes), np.int32)  # (V,)
@@ -108,7 +104,7 @@ class Network(tf.Module):
         self._search[: vocabulary.size] = self._codes
         # Text is drawn on the CPU during training too: the loop is long and its products are small.
         with tf.device("CPU"):
-            self._weights = [tf.Variable(w.numpy(), trainable=False) for w in _weights(model)]
+            self.weights = [tf.Variable(w.numpy(), trainable=False) for w in _weights(model)]
         self.functions = {
             name: tf.function(function, input_signature=signature, autograph=False)
             for name, (function, signature) in self._signatures().items()
@@ -116,7 +112,7 @@ class Network(tf.Module):
 
     def assign(self, model: keras.Model) -> None:
         """Copy a model's weights anew; the functions are not traced again."""
-        for variable, weight in zip(self._weights, _weights(model), strict=True):
+        for variable, weight in zip(self.weights, _weights(model), strict=True):
             variable.assign(weight.numpy())
 
     def runner(self) -> NetworkRunner:
@@ -153,11 +149,12 @@ class Network(tf.Module):
         for bit in reversed(range(self._search_bits)):
             higher = ids + 2**bit
             ids = tf.where(tf.gather(self._search, higher) <= codes, higher, ids)
-        return tf.where(tf.equal(tf.gather(self._search, ids), codes), ids, UNKNOWN)
+        ids = tf.minimum(ids, len(self._codes) - 1)
+        return tf.where(tf.equal(tf.gather(self._codes, ids), codes), ids, UNKNOWN)
 
     def _read(self, ids, states):
         """Reads one character a row: ids (B,), states of (B, H) -> output (B, H), new states."""
-        weights = iter(self._weights)
+        weights = iter(self.weights)
         # A one-hot vector times the kernel is a row of the kernel.
         x = tf.gather(next(weights), ids)
         after = []
@@ -171,7 +168,7 @@ class Network(tf.Module):
         return x, after
 
     def _logits(self, x):
-        kernel, bias = self._weights[-2:]
+        kernel, bias = self.weights[-2:]
         return x @ kernel + bias
 
     def _split(self, state):
@@ -182,6 +179,8 @@ class Network(tf.Module):
     ):
         rows = text.shape[0]
         ids, stop = self._ids(text), self._ids(stop)  # the id of no stop is UNKNOWN: never drawn
+        # A host's mistake must not read beyond an array.
+        text_length, length = tf.minimum(text_length, READ), tf.minimum(length[0], DRAW)
 
         def keep(active, new, old):
             # Tensors (B, ...) of rows that are at their end stay as they are.
@@ -215,7 +214,7 @@ class Network(tf.Module):
 
         last = tf.gather(ids, tf.maximum(text_length - 1, 0), batch_dims=1)
         _, _, active, drawn, nats, *states = tf.while_loop(
-            lambda n, last, active, *_: (n < length[0]) & tf.reduce_any(active),
+            lambda n, last, active, *_: (n < length) & tf.reduce_any(active),
             draw,
             (tf.constant(0), last, text_length > 0, tf.zeros((rows, DRAW), tf.int32),
              tf.zeros(rows), *states),
@@ -233,7 +232,7 @@ class Network(tf.Module):
         return {"logits": self._logits(x), "state": tf.concat(states, axis=1)}
 
     def _score(self, text, text_length, state):
-        ids = self._ids(text)
+        ids, length = self._ids(text), tf.minimum(text_length[0], SCORE)
 
         def score(t, nats, correct, *states):
             x, states = self._read(tf.gather(ids, t, axis=1), states)
@@ -243,7 +242,7 @@ class Network(tf.Module):
             return t + 1, nats, correct + tf.cast(hit, tf.int32), *states
 
         _, nats, correct, *states = tf.while_loop(
-            lambda t, *_: t < text_length[0] - 1,
+            lambda t, *_: t < length - 1,
             score,
             (tf.constant(0), tf.zeros(1), tf.zeros(1, tf.int32), *self._split(state)),
         )
@@ -290,11 +289,12 @@ def convert(network: Network) -> bytes:
         ExportError: The converter failed, or used an operator that not every LiteRT has.
     """
     functions = {name: f.get_concrete_function() for name, f in network.functions.items()}
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        tf.saved_model.save(network, folder, signatures=functions)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(functions)
-        )
+    bare = tf.Module()  # the network itself would have every function saved twice
+    bare.weights = network.weights
+    with tempfile.TemporaryDirectory() as folder, generation.quiet():
+        tf.saved_model.save(bare, folder, signatures=functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
+        converter.exclude_conversion_metadata = True  # saves taking the whole file apart once more
         try:
             content = converter.convert()
         except Exception as error:
@@ -363,28 +363,3 @@ def check(content: bytes, network: Network) -> float:
             "rows only; it is not the trained model, so the file was not written."
         )
     return worst
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the converter's C++ log, which goes to file descriptor 2; Python's stderr stays."""
-    try:
-        ours = sys.stderr.fileno() == 2
-    except (AttributeError, OSError, ValueError):
-        ours = False  # replaced, by a test or a notebook: not touched by what follows
-    stderr = sys.stderr
-    saved = os.dup(2)
-    if ours:
-        stderr.flush()
-        sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
-        if ours:
-            sys.stderr.close()
-            sys.stderr = stderr

@@ -1,0 +1,86 @@
+"""Shared by the tests: a cache of their own, a small text, and small trained models."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import random
+import sys
+
+import pytest
+
+TINY = {"layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 8, "verbose": 0}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """Prepared texts go to a folder of the tests', not to the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["KERAS_CHARLM_CACHE"] = str(folder)
+    return folder
+
+
+def babble(size, seed=0):
+    """Words that can be learnt a little: as many characters as asked for."""
+    rng = random.Random(seed)
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "ran"]
+    text = ""
+    while len(text) < size:
+        text += " ".join(rng.choices(words, k=rng.randint(3, 9))) + rng.choice([".\n", "!\n", ", "])
+    return text[:size]
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "cats.txt"
+    path.write_text(babble(1500))
+    return path
+
+
+@pytest.fixture(scope="session")
+def text_model(text_file, tmp_path_factory):
+    """A tiny model of a text: the folder that fit wrote."""
+    from keras_charlm import fit
+
+    folder = tmp_path_factory.mktemp("models") / "cats"
+    fit(text_file, folder, epochs=2, **TINY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def list_model(tmp_path_factory):
+    """A tiny model of lines."""
+    from keras_charlm import fit
+
+    folder = tmp_path_factory.mktemp("models")
+    path = folder / "names.txt"
+    rng = random.Random(1)
+    path.write_text("".join(
+        "".join(rng.choices("abc", k=rng.randint(2, 4))) + "\n" for _ in range(200)))
+    fit(path, folder / "list", lines=True, epochs=2, **TINY)
+    return folder / "list"
+
+
+@pytest.fixture
+def kcharlm(capfd, monkeypatch):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*args, stdin=None):
+        import io
+
+        from kcharlm.main import main
+
+        monkeypatch.setattr(sys, "argv", ["kcharlm", *map(str, args)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        sys.stdout.flush()
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run

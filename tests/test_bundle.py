@@ -1,0 +1,110 @@
+import json
+import shutil
+
+import pytest
+
+from keras_charlm.bundle import Card, open_bundle, publish, recover
+from keras_charlm.charlm import load
+from keras_charlm.errors import BundleError
+
+
+@pytest.fixture
+def copy(text_model, tmp_path):
+    return shutil.copytree(text_model, tmp_path / "copy")
+
+
+def change(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_card_survives_json(text_model):
+    card = open_bundle(text_model).card
+    assert Card.from_dict(json.loads(json.dumps(card.to_dict())), text_model) == card
+    assert card.files.keys() == {"vocabulary.json", "model.weights.h5", "model.tflite"}
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"format": 99}, "has format 99, and this program reads up to 1; update"),
+    ({"format": "x"}, "no model's configuration"),
+    ({"model": {"cell": "transformer"}}, "damaged"),
+    ({"model": {"layer": 3}}, "damaged"),
+    ({"start": "x"}, "damaged"),
+    ({"corpus": {}}, "damaged"),
+    ({"surprise": 1}, "damaged"),
+])
+def test_wrong_configurations_are_told(copy, values, message):
+    change(copy, **values)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["vocabulary.json", "model.tflite", "model.weights.h5"])
+def test_tampered_and_missing_files_are_told(copy, name):
+    path = copy / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    def use():
+        model = load(copy)
+        model.generate(length=3)
+        model.evaluate("cat")
+
+    with pytest.raises(BundleError, match="not the file that training wrote"):
+        use()
+    path.unlink()
+    with pytest.raises(BundleError, match="half-written"):
+        use()
+
+
+def test_folders_that_are_no_models(tmp_path, text_file):
+    with pytest.raises(BundleError, match="There is no model"):
+        open_bundle(tmp_path / "none")
+    with pytest.raises(BundleError, match=r"it has no config\.json"):
+        open_bundle(tmp_path)
+    with pytest.raises(BundleError, match="is a file"):
+        open_bundle(text_file)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(BundleError, match="cannot be read"):
+        open_bundle(tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(BundleError, match="has not ended; finish it with: kcharlm fit --resume"):
+        open_bundle(tmp_path)
+
+
+def test_the_newest_model_is_the_default(text_model, list_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = open_bundle()
+    assert shipped.card.name == "names"  # nothing trained here: the shipped name generator
+    for i, source in enumerate((list_model, text_model)):
+        shutil.copytree(source, tmp_path / "saved_models" / source.name)
+        stamp = 1_000_000 * (i + 1)
+        import os
+
+        os.utime(tmp_path / "saved_models" / source.name / "config.json", (stamp, stamp))
+    assert open_bundle().path.name == "cats"
+    assert open_bundle("list").path.name == "list"  # by name
+
+
+def test_a_publication_that_fails_leaves_the_old_model(copy):
+    card = open_bundle(copy).card
+
+    def fails(folder):
+        (folder / "vocabulary.json").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        publish(copy, card, fails)
+    assert open_bundle(copy).card == card
+    assert [p.name for p in copy.parent.iterdir()] == [copy.name]
+
+
+def test_a_crash_between_the_two_renames_is_mended(copy):
+    old = copy.with_name(f".{copy.name}.old")
+    copy.rename(old)
+    copy.with_name(f".{copy.name}.new").mkdir()
+    recover(copy)
+    assert open_bundle(copy)
+    assert [p.name for p in copy.parent.iterdir()] == [copy.name]

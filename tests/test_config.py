@@ -1,0 +1,71 @@
+import math
+
+import pytest
+
+from keras_charlm.config import (
+    SIZES,
+    CorpusConfig,
+    FitConfig,
+    ModelConfig,
+    SampleConfig,
+    resolve,
+)
+from keras_charlm.errors import OptionError
+
+
+@pytest.mark.parametrize("kind, name, value, message", [
+    (FitConfig, "batch_size", 0, "it takes at least 1 and at most 100000"),
+    (FitConfig, "batch_size", "many", "it takes a whole number"),
+    (FitConfig, "batch_size", 2.5, "it takes a whole number"),
+    (FitConfig, "batch_size", True, "it takes a whole number"),
+    (FitConfig, "batch_size", None, "it takes a whole number"),
+    (FitConfig, "learning_rate", 0, "it takes more than 0"),
+    (FitConfig, "learning_rate", math.nan, "it takes more than 0"),
+    (FitConfig, "max_time", math.inf, "it takes more than 0"),
+    (FitConfig, "optimizer", "sgd", "choose one of adam, rmsprop"),
+    (ModelConfig, "dropout", 1.0, "at least 0 and less than 1"),
+    (CorpusConfig, "val_frac", -0.1, "at least 0"),
+    (SampleConfig, "top_p", 0.0, "more than 0 and at most 1"),
+    (SampleConfig, "temp", -1, "at least 0"),
+    (SampleConfig, "stop", 5, "it takes a text"),
+    (SampleConfig, "novel", "yes", "it takes true or false"),
+])
+def test_values_out_of_range_are_refused(kind, name, value, message):
+    with pytest.raises(OptionError, match=message):
+        kind(**{name: value})
+
+
+def test_a_split_must_leave_something_to_train_on():
+    with pytest.raises(OptionError, match="leave less than 5%"):
+        CorpusConfig(val_frac=0.5, test_frac=0.5)
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(OptionError, match="no setting 'unit'"):
+        FitConfig.from_dict({"unit": "char"})
+
+
+@pytest.mark.parametrize("kind", [CorpusConfig, ModelConfig, FitConfig, SampleConfig])
+def test_configurations_survive_json(kind):
+    assert kind.from_dict(kind().to_dict()) == kind()
+
+
+def test_the_size_goes_by_the_text_and_explicit_options_win():
+    for characters, name in ((30_000, "small"), (1_000_000, "medium"), (96_000_000, "large")):
+        model, fit = resolve(ModelConfig(), FitConfig(), characters)
+        assert fit.size == name
+        assert (model.layers, model.units) == (SIZES[name].layers, SIZES[name].units)
+    model, fit = resolve(ModelConfig(units=77, dropout=0.0), FitConfig(size="large", epochs=3), 1000)
+    assert (model.units, model.dropout, model.layers, fit.epochs) == (77, 0.0, 2, 3)
+
+
+def test_less_text_gets_more_dropout():
+    rates = [resolve(ModelConfig(), FitConfig(size="large"), n)[0].dropout
+             for n in (10**5, 10**7, 10**9)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > rates[-1]
+
+
+def test_a_tiny_text_gets_enough_steps_and_a_huge_one_few_epochs():
+    assert resolve(ModelConfig(), FitConfig(batch_size=1, seq_length=4), 5)[1].epochs >= 300
+    assert resolve(ModelConfig(), FitConfig(), 500_000_000)[1].epochs == 2

@@ -1,0 +1,204 @@
+import gzip
+import io
+import os
+import tempfile
+import tracemalloc
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_charlm import corpus
+from keras_charlm.config import CorpusConfig
+from keras_charlm.errors import CorpusError
+
+
+def read(corpus):
+    """The whole prepared text."""
+    return corpus.text(0, len(corpus.symbols))
+
+
+def prepared(data, **config):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.txt"
+        path.write_bytes(data)
+        return corpus.prepare([path], CorpusConfig(**config))
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(min_size=1).filter(lambda t: "\0" not in t and t != "\ufeff"),
+       size=st.sampled_from([1, 2, 3, 5, 1 << 22]), form=st.sampled_from(["nfc", "nfkc", "none"]))
+def test_blocks_change_nothing(text, size, form):
+    whole = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if form != "none":
+        whole = unicodedata.normalize(form.upper(), whole)
+    kept, corpus.BLOCK = corpus.BLOCK, size
+    try:
+        # The content decides what is cached, and the block size is no part of it: look afresh.
+        with tempfile.TemporaryDirectory() as cache:
+            old, os.environ["KERAS_CHARLM_CACHE"] = os.environ["KERAS_CHARLM_CACHE"], cache
+            try:
+                assert read(prepared(text.encode(), normalize=form)).decode() == whole
+            finally:
+                os.environ["KERAS_CHARLM_CACHE"] = old
+    finally:
+        corpus.BLOCK = kept
+
+
+@given(st.binary(min_size=1, max_size=300))
+@settings(max_examples=30, deadline=None)
+def test_bytes_are_kept_losslessly(data):
+    assert read(prepared(data, unit="byte")) == data
+
+
+def test_the_standard_library_normalizes_as_tensorflow_text_does(monkeypatch):
+    pytest.importorskip("tensorflow_text")
+    # Every assigned character of the basic plane with a mark behind it.
+    text = "".join(f"{chr(c)}\u0301 " for c in range(0x80, 0xD7FF)
+                   if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co"))
+    for form in ("nfc", "nfkc"):
+        ours = corpus.normalize(text, form)
+        assert corpus._normalizer(form)(text) == ours
+
+
+def test_symbols_take_the_smallest_type():
+    assert prepared(b"abc").symbols.dtype == np.uint8
+    assert prepared("caf\u00e9 \u2014 \U0001f600".encode()).symbols.dtype == np.uint8
+    many = "".join(chr(c) for c in range(0x4E00, 0x4E00 + 300))
+    wide = prepared(("abc" + many + "abc").encode())
+    assert wide.symbols.dtype == np.uint16
+    assert read(wide).decode() == "abc" + many + "abc"
+
+
+def test_widening_in_the_middle_keeps_what_was_written(monkeypatch):
+    monkeypatch.setattr(corpus, "BLOCK", 64)
+    text = "plain " * 30 + "".join(chr(c) for c in range(0x4E00, 0x4E00 + 400)) + " plain" * 30
+    assert read(prepared(text.encode())).decode() == text
+
+
+def test_line_ends_and_byte_order_marks():
+    assert read(prepared(b"\xef\xbb\xbfa\r\nb\rc\n")) == b"a\nb\nc\n"
+    assert read(prepared(b"a\r\nb\rc\n", keep_line_ends=True)) == b"a\r\nb\rc\n"
+    assert read(prepared("a\u00e9".encode("utf-16"), encoding="utf-16")) == "a\u00e9".encode()
+
+
+def test_a_bad_byte_is_told_with_file_and_offset(monkeypatch):
+    monkeypatch.setattr(corpus, "BLOCK", 4)
+    with pytest.raises(CorpusError, match=r"x\.txt is not utf-8: byte 0xFF at offset 9 "):
+        prepared(b"caf\xc3\xa9 abc\xff etc")
+
+
+@pytest.mark.parametrize("data, config, message", [
+    (b"", {}, "is empty"),
+    (b"a\0b", {}, "looks binary: a NUL stands at about offset 1"),
+    (b"abc", {"encoding": "klingon"}, "no encoding 'klingon'"),
+    (b"\n\n", {"lines": True}, "no line that is not empty"),
+])
+def test_texts_that_are_none(data, config, message):
+    with pytest.raises(CorpusError, match=message):
+        prepared(data, **config).lines()
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(CorpusError, match="There is no file"):
+        corpus.prepare([tmp_path / "no.txt"])
+    with pytest.raises(CorpusError, match="is a folder; say which"):
+        corpus.prepare([tmp_path])
+    with pytest.raises(CorpusError, match="no file named like"):
+        corpus.prepare([tmp_path], CorpusConfig(glob="*.c"))
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"hello" * 100)[:-9])
+    with pytest.raises(CorpusError, match="no whole gzip file"):
+        corpus.prepare([tmp_path / "cut.gz"])
+
+
+def test_folders_are_read_in_sorted_order_and_bad_files_skipped_on_request(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "2.c").write_bytes(b"two\n")
+    (tmp_path / "1.c").write_bytes(b"one\n")
+    (tmp_path / "z.c").write_bytes(b"\xff\xfe")
+    (tmp_path / "n.c").write_bytes(b"half\0binary")
+    (tmp_path / "no.h").write_bytes(b"no\n")
+    with pytest.raises(CorpusError, match=r"n\.c looks binary"):
+        corpus.prepare([tmp_path], CorpusConfig(glob="*.c"))
+    config = CorpusConfig(glob="*.c", skip_unreadable=True)
+    for _ in range(2):  # read, then from the cache
+        found = corpus.prepare([tmp_path], config)
+        assert read(found) == b"one\ntwo\n"
+        assert len(found.notices) == 2
+        assert all(notice.startswith("Skipped: ") for notice in found.notices)
+
+
+def test_gz_stdin_and_plain_are_the_same_text(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"hello\n"))
+    (tmp_path / "a.txt").write_bytes(b"hello\n")
+    texts = [corpus.prepare([tmp_path / "a.gz"]), corpus.prepare([tmp_path / "a.txt"]),
+             corpus.prepare(["-"], stdin=io.BytesIO(b"hello\n"))]
+    assert {read(t) for t in texts} == {b"hello\n"}
+    assert len({t.sha256 for t in texts}) == 1
+
+
+def test_the_cache_is_by_content(tmp_path, cache):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"first text")
+    one = corpus.prepare([path])
+    assert corpus.prepare([path]).symbols.filename == one.symbols.filename
+    path.write_bytes(b"other text")
+    assert read(corpus.prepare([path])) == b"other text"
+    assert not list(cache.glob("*.tmp"))
+
+
+def test_a_changed_text_cannot_be_reopened(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"first text")
+    one = corpus.prepare([path])
+    path.write_bytes(b"changed")
+    # The old text is still in the cache ...
+    assert read(corpus.reopen(one.files, one.config, one.sha256)) == b"first text"
+    # ... but not in another one.
+    monkeypatch.setenv("KERAS_CHARLM_CACHE", str(tmp_path / "new"))
+    with pytest.raises(CorpusError, match="changed since"):
+        corpus.reopen(one.files, one.config, one.sha256)
+
+
+def test_an_unusable_cache_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("KERAS_CHARLM_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(CorpusError, match="KERAS_CHARLM_CACHE"):
+        prepared(b"some text")
+
+
+def test_lines_are_distinct_and_not_empty(monkeypatch):
+    monkeypatch.setattr(corpus, "BLOCK", 16)
+    data = b"Ann\nBob\n\nAnn\nA long name of many characters\nBob\nZoe"
+    found = prepared(data, lines=True)
+    lines = found.lines()
+    texts = [found.text(s, s + n) for s, n in zip(lines.starts, lines.lengths, strict=True)]
+    assert texts == [b"Ann", b"Bob", b"A long name of many characters", b"Zoe"]
+    assert read(found).endswith(b"Zoe\n")
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    path = tmp_path / "big.txt"
+    path.write_bytes(("A line of plain text, and then caf\u00e9 again.\n" * 800_000).encode())  # 36 MB
+    tracemalloc.start()
+    found = corpus.prepare([path])
+    found.counts([(0, len(found.symbols))])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.symbols) == 800_000 * 43
+    assert peak < 100e6  # blocks of 4 MB, as code points, symbols and int64 counts
+
+
+def test_lists_are_recognised():
+    assert corpus.prepare([]).looks_like_list()
+    prose = "It was a dark night.\n\nThe rain fell in torrents,\nexcept at intervals.\n" * 20
+    assert not prepared(prose.encode()).looks_like_list()
+
+
+def test_the_embedded_list_is_clean():
+    names = corpus.NAMES.read_text().splitlines()
+    assert len(names) == len(set(names)) == 5163
+    assert all(name.isalpha() and name == name.capitalize() for name in names)

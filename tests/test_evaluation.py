@@ -1,0 +1,88 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_charlm import evaluation
+from keras_charlm.config import ModelConfig
+from keras_charlm.evaluation import Evaluator
+from keras_charlm.model import build, run, zero_states
+from keras_charlm.streams import TextStream
+
+SIZE = 7
+
+
+def network(cell="lstm", embedding=3, seed=0, scale=3.0):
+    model = build(ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, dropout=0.5), SIZE,
+                  seed=seed)
+    for weight in model.trainable_weights:  # so large that the state matters
+        weight.assign(weight * scale)
+    return model
+
+
+def text(size, seed=0):
+    ids = np.random.default_rng(seed).integers(1, SIZE, size).astype(np.int32)
+    return TextStream(ids, np.arange(SIZE, dtype=np.int32), 0, size)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("embedding", [0, 3])
+def test_a_text_equals_its_chunks(cell, embedding):
+    model = network(cell, embedding)
+    ids = tf.constant(text(40).symbols[None])
+    whole, end = run(model, ids, zero_states(model, 1))
+    states, parts = zero_states(model, 1), []
+    for piece in tf.split(ids, [1, 7, 20, 12], axis=1):
+        logits, states = run(model, piece, states)
+        parts.append(logits)
+    np.testing.assert_allclose(tf.concat(parts, 1), whole, rtol=1e-4, atol=1e-5)
+    for a, b in zip(tf.nest.flatten(states), tf.nest.flatten(end), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_running_equals_the_stateful_model_and_leaves_it_alone():
+    model = network()
+    ids = tf.constant(text(30).symbols[None])
+    ours, _ = run(model, ids, zero_states(model, 1))
+    np.testing.assert_allclose(model(ids, training=False), ours, rtol=1e-4, atol=1e-5)
+    again = model(ids, training=False)  # the model's own state went on, so this differs
+    assert not np.allclose(again, ours, atol=1e-3)
+
+
+def test_uniform_logits_give_log2_of_the_vocabulary():
+    model = network()
+    for weight in model.get_layer("logits").weights:
+        weight.assign(weight * 0)
+    for size in (1, 2, 129, 1000):
+        scores = Evaluator(model, 0)(text(size))
+        assert scores.characters == size
+        assert scores.bits_per_character == pytest.approx(math.log2(SIZE), rel=1e-6)
+        assert scores.perplexity == pytest.approx(SIZE, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 127, 128, 129, 500])
+def test_every_character_is_scored_once_given_all_before_it(size):
+    model, stream = network(), text(size)
+    logits, _ = run(model, np.concatenate([[4], stream.symbols[:-1]])[None].astype(np.int32),
+                    zero_states(model, 1))
+    logs = tf.nn.log_softmax(logits)[0].numpy()[np.arange(size), stream.symbols]
+    scores = Evaluator(model, 4)(stream)
+    assert scores.nats_per_character == pytest.approx(-logs.mean(), rel=1e-5)
+    assert scores.accuracy == pytest.approx(
+        (tf.argmax(logits, -1)[0].numpy() == stream.symbols).mean())
+
+
+@pytest.mark.parametrize("size, rows", [(1000, 3), (1001, 7), (523, 5), (530, 64)])
+def test_parallel_rows_agree_with_one(size, rows, monkeypatch):
+    monkeypatch.setattr(evaluation, "WARM_UP", 100)
+    evaluator = Evaluator(network(scale=1.0), 0)  # larger weights may never forget
+    one, many = evaluator(text(size), rows=1), evaluator(text(size), rows=rows)
+    assert many.characters == one.characters == size
+    assert many.nats_per_character == pytest.approx(one.nats_per_character, abs=1e-6)
+
+
+def test_an_empty_text_has_no_score():
+    scores = Evaluator(network(), 0)(text(0))
+    assert scores.characters == 0
+    assert math.isnan(scores.bits_per_character)

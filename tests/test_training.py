@@ -1,0 +1,395 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import TINY, babble
+
+import keras_charlm
+from keras_charlm import checkpoint, training
+from keras_charlm.callbacks import learning_rate
+from keras_charlm.config import FitConfig
+from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
+
+EXACT = {**TINY, "precision": "float32", "dropout": 0.3}
+
+
+def weights(folder):
+    return keras_charlm.load(folder).model.get_weights()
+
+
+def scores(folder):
+    return json.loads((folder / "config.json").read_text())["scores"]
+
+
+def rows(folder):
+    with (folder / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+class Stop(keras.callbacks.Callback):
+    """Sends this process a signal after so many batches."""
+
+    def __init__(self, after, number=signal.SIGINT):
+        super().__init__()
+        self.after, self.number = after, number
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after -= 1
+        if self.after == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def test_training_learns_and_leaves_a_whole_model(text_model):
+    assert {p.name for p in text_model.iterdir()} == {
+        "config.json", "vocabulary.json", "model.weights.h5", "model.tflite", "history.csv",
+        "samples.txt"}
+    history = rows(text_model)
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert float(history[1]["train_bits_per_character"]) < float(
+        history[0]["train_bits_per_character"]) < 5
+    assert int(history[1]["step"]) == 2 * int(history[0]["step"])
+    assert "==== epoch 2, step" in (text_model / "samples.txt").read_text()
+
+
+@pytest.mark.parametrize("after", [3, 41, 60])
+def test_resumed_equals_uninterrupted_to_the_last_bit(text_file, tmp_path, after):
+    keras_charlm.fit(text_file, tmp_path / "whole", epochs=3, **EXACT)
+    with pytest.raises(Interrupted) as stopped:
+        keras_charlm.fit(text_file, tmp_path / "cut", epochs=3, **EXACT, callbacks=[Stop(after)])
+    assert stopped.value.exit_code == 130
+    assert f"--resume {tmp_path / 'cut'}" in str(stopped.value)
+    keras_charlm.resume(tmp_path / "cut", verbose=0)
+    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "cut"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert scores(tmp_path / "whole") == scores(tmp_path / "cut")
+    compared = [{k: v for k, v in row.items() if k not in ("seconds", "characters_per_second")}
+                for folder in ("whole", "cut") for row in rows(tmp_path / folder)]
+    assert compared[:3] == compared[3:]
+    assert not (tmp_path / "cut" / "checkpoint").exists()
+
+
+def test_kill_9_at_any_moment_loses_nothing(text_file, tmp_path):
+    """The process dies without a word at several points; the end is that of a quiet run."""
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        import keras_charlm
+        text, folder = sys.argv[1:]
+        if (Path(folder) / "checkpoint" / "state.npz").exists():
+            keras_charlm.resume(folder, verbose=0)
+        else:
+            keras_charlm.fit(text, folder, overwrite=True, epochs=60, layers=1, units=8,
+                             embedding=4, batch_size=4, seq_length=8, precision="float32",
+                             checkpoint_every=0.05, verbose=0)
+    """)
+
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-c", script, text_file, folder],
+                                stderr=subprocess.PIPE)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    quiet = start(whole)
+    kills = 0
+    for delay in (0.0, 0.3, 0.7):
+        process = start(cut)
+        state = cut / "checkpoint" / "state.npz"
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and not (
+                state.exists() and state.stat().st_mtime_ns > before):
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+    assert kills
+    if (cut / "checkpoint").exists():
+        assert start(cut).wait() == 0
+    assert quiet.wait() == 0
+    for a, b in zip(weights(whole), weights(cut), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert scores(whole) == scores(cut)
+
+
+def test_validation_does_not_change_training(text_file, tmp_path, monkeypatch):
+    keras_charlm.fit(text_file, tmp_path / "with", epochs=2, **EXACT)
+    weighed = []
+
+    class Weigh(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            weighed.append([w.copy() for w in self.model.get_weights()])
+
+    keras_charlm.fit(text_file, tmp_path / "a", epochs=2, **EXACT, callbacks=[Weigh()])
+    # The same with a validation part that is never read.
+    monkeypatch.setattr("keras_charlm.callbacks.Validation.on_epoch_end",
+                        lambda self, epoch, logs=None: self.keep(epoch))
+    keras_charlm.fit(text_file, tmp_path / "b", epochs=2, **EXACT, callbacks=[Weigh()])
+    for a, b in zip(weighed[0] + weighed[1], weighed[2] + weighed[3], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_state_entering_a_window_is_the_one_the_window_before_left(text_file, tmp_path):
+    entering, leaving = [], []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            entering.append(checkpoint.states(self.model))
+
+        def on_train_batch_end(self, batch, logs=None):
+            leaving.append(checkpoint.states(self.model))
+
+    keras_charlm.fit(text_file, tmp_path / "m", epochs=2, **TINY, callbacks=[Watch()])
+    steps = len(entering) // 2
+    for at, (now, before) in enumerate(zip(entering[1:], leaving[:-1], strict=True), 1):
+        for a, b in zip(now, before, strict=True):
+            np.testing.assert_array_equal(a, 0 * b if at == steps else b)
+    assert np.abs(leaving[0][0]).max() > 0
+
+
+def test_a_user_s_callbacks_see_the_validation_loss(text_file, tmp_path):
+    history = keras.callbacks.History()
+    stopping = keras.callbacks.EarlyStopping(monitor="val_loss", min_delta=100, patience=0)
+    keras_charlm.fit(text_file, tmp_path / "m", epochs=5, **TINY, callbacks=[history, stopping])
+    assert len(history.history["val_loss"]) == 2  # patience 0: the second epoch is the last
+    assert len(rows(tmp_path / "m")) == 2
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_training(tmp_path):
+    text = tmp_path / "a.txt"
+    text.write_text(babble(700))
+    # A rate so high that the figure soon gets worse.
+    keras_charlm.fit(text, tmp_path / "m", epochs=200, patience=2, learning_rate=0.5,
+                     schedule="constant", clip_norm=100.0, **TINY)
+    figures = [float(row["val_bits_per_character"]) for row in rows(tmp_path / "m")]
+    best = int(np.argmin(figures)) + 1
+    assert scores(tmp_path / "m")["epoch"] == best
+    assert len(figures) == best + 2 < 200
+    assert scores(tmp_path / "m")["validation"]["bits_per_character"] == pytest.approx(
+        min(figures), rel=0.02)
+
+
+def test_the_time_ends_the_training_and_the_schedule(text_file, tmp_path):
+    keras_charlm.fit(text_file, tmp_path / "m", max_time=1.5, **TINY)
+    last = rows(tmp_path / "m")[-1]
+    assert 1.5 <= float(last["seconds"]) < 6
+    assert float(last["learning_rate"]) < 1e-4
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_model(text_file, tmp_path):
+    class Poison(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.get_layer("logits").bias.assign_add(
+                    np.full(self.model.get_layer("logits").bias.shape, np.nan, np.float32))
+
+    with pytest.raises(TrainingError, match="The loss became nan at batch"):
+        keras_charlm.fit(text_file, tmp_path / "m", epochs=3, **TINY, callbacks=[Poison()])
+    model = keras_charlm.load(tmp_path / "m")
+    assert model.card.finished is False
+    assert all(np.isfinite(w).all() for w in model.model.get_weights())
+    assert len(model.generate(length=20, seed=1)) == 20
+
+
+def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("the cat sat on 1234 mats. xyz" * 30)
+    # One step with a tiny rate: the weights are still those it started from.
+    keras_charlm.fit(other, tmp_path / "m", init_from=text_model, epochs=1, verbose=0,
+                     learning_rate=1e-9, batch_size=4, seq_length=8)
+    old, new = keras_charlm.load(text_model), keras_charlm.load(tmp_path / "m")
+    assert new.card.model.units == old.card.model.units
+    for char in "acehmnost .":
+        a, b = (m.vocabulary.encode(char)[0] for m in (old, new))
+        np.testing.assert_allclose(old.model.get_layer("embedding").embeddings[a],
+                                   new.model.get_layer("embedding").embeddings[b], atol=1e-6)
+        np.testing.assert_allclose(old.model.get_layer("logits").kernel[:, a],
+                                   new.model.get_layer("logits").kernel[:, b], atol=1e-6)
+    np.testing.assert_allclose(old.model.layers[1].cell.recurrent_kernel,
+                               new.model.layers[1].cell.recurrent_kernel, atol=1e-6)
+    with pytest.raises(OptionError, match="units is 9, but the model"):
+        keras_charlm.fit(other, tmp_path / "n", init_from=text_model, units=9)
+
+
+def test_an_existing_model_is_never_overwritten_unasked(text_file, text_model):
+    before = (text_model / "config.json").read_bytes()
+    with pytest.raises(BundleError, match="holds a model"):
+        keras_charlm.fit(text_file, text_model, **TINY)
+    assert (text_model / "config.json").read_bytes() == before
+
+
+def test_a_stopped_overwrite_leaves_the_old_model(text_file, tmp_path):
+    folder = tmp_path / "m"
+    keras_charlm.fit(text_file, folder, epochs=1, **TINY)
+    before = weights(folder)
+    with pytest.raises(Interrupted):
+        keras_charlm.fit(text_file, folder, overwrite=True, epochs=3, seed=5, **TINY,
+                         callbacks=[Stop(45)])
+    for a, b in zip(before, weights(folder), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(BundleError, match="training that has not ended"):
+        keras_charlm.fit(text_file, folder, **TINY)
+    keras_charlm.resume(folder, verbose=0)
+    assert keras_charlm.load(folder).card.fit.seed == 5
+
+
+def test_a_stopped_training_leaves_its_best_model(text_file, tmp_path):
+    with pytest.raises(Interrupted):
+        keras_charlm.fit(text_file, tmp_path / "m", epochs=9, **TINY, callbacks=[
+            Stop(60, signal.SIGTERM)])
+    model = keras_charlm.load(tmp_path / "m")
+    assert not model.card.finished
+    assert model.card.scores["epoch"] == 1
+    assert len(model.generate(length=10, seed=0)) == 10
+
+
+def test_two_trainings_do_not_share_a_folder(text_file, tmp_path):
+    class Second(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            with pytest.raises(TrainingError, match="Another training runs in"):
+                keras_charlm.resume(tmp_path / "m", verbose=0)
+
+    keras_charlm.fit(text_file, tmp_path / "m", epochs=1, **TINY, callbacks=[Second()])
+    assert keras_charlm.load(tmp_path / "m").card.finished
+
+
+def test_nothing_to_resume(text_model, tmp_path):
+    with pytest.raises(BundleError, match="has ended, so there is nothing to resume"):
+        keras_charlm.resume(text_model)
+    with pytest.raises(BundleError, match="no training to resume"):
+        keras_charlm.resume(tmp_path / "none")
+
+
+def test_a_damaged_checkpoint_is_told(text_file, tmp_path):
+    with pytest.raises(Interrupted):
+        keras_charlm.fit(text_file, tmp_path / "m", epochs=9, **TINY, callbacks=[Stop(3)])
+    state = tmp_path / "m" / "checkpoint" / "state.npz"
+    whole = state.read_bytes()
+    state.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BundleError, match=r"state\.npz cannot be read"):
+        keras_charlm.resume(tmp_path / "m")
+
+
+def test_a_full_disk_at_the_start_leaves_no_trace(text_file, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_arrays", full)
+    with pytest.raises(TrainingError, match="No space left on device"):
+        keras_charlm.fit(text_file, tmp_path / "new" / "m", epochs=1, **TINY)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(text_file, tmp_path, monkeypatch):
+    keras_charlm.fit(text_file, tmp_path / "whole", epochs=3, **EXACT)
+    write, calls = checkpoint.write_arrays, []
+
+    def fills_up(path, arrays):
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_arrays", fills_up)
+        with pytest.raises(TrainingError, match=r"No space left on device\); make room .*--resume"):
+            keras_charlm.fit(text_file, tmp_path / "m", epochs=3, **EXACT)
+    keras_charlm.resume(tmp_path / "m", verbose=0)
+    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "m"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_lists_are_learnt_line_by_line(list_model):
+    model = keras_charlm.load(list_model)
+    assert model.card.split["train"]["lines"] + model.card.split["validation"]["lines"] \
+        + model.card.split["test"]["lines"] == len(
+            set((list_model.parent / "names.txt").read_text().split()))
+    drawn = [s.text for s in model.samples(num=40, seed=3)]
+    assert len(drawn) == 40
+    assert all(line and "\n" not in line for line in drawn)
+    known = (list_model.parent / "names.txt").read_text().split()
+    assert not model.known("Zacharias")
+    assert sum(model.known(line) for line in set(known)) == model.card.split["train"]["lines"]
+    novel = [s.text for s in model.samples(num=10, seed=3, novel=True)]
+    assert not any(model.known(line) for line in novel)
+
+
+@pytest.mark.parametrize("cell, precision, optimizer, schedule, embedding", [
+    ("gru", "bfloat16", "rmsprop", "char-rnn", 0),
+    ("rnn", "float16", "adam", "constant", 4),
+])
+def test_every_kind_of_training_runs(text_file, tmp_path, cell, precision, optimizer, schedule,
+                                     embedding):
+    settings = {**TINY, "embedding": embedding}
+    model = keras_charlm.fit(text_file, tmp_path / "m", epochs=2, cell=cell, precision=precision,
+                             optimizer=optimizer, schedule=schedule, sample_every=20,
+                             tensorboard=str(tmp_path / "tb"), **settings)
+    assert model.evaluate("the cat sat on a mat.").bits_per_character < 8
+    assert list((tmp_path / "tb").rglob("events*"))
+    assert "step 20, training loss" in (tmp_path / "m" / "samples.txt").read_text()
+
+
+def test_bytes_of_any_file_are_learnt(tmp_path):
+    data = bytes(range(256)) * 8
+    (tmp_path / "a.bin").write_bytes(data)
+    model = keras_charlm.fit(tmp_path / "a.bin", tmp_path / "m", unit="byte", epochs=1, **TINY)
+    assert isinstance(model.generate(b"\x00\x01", length=20, seed=1), bytes)
+    assert model.evaluate(data[:300]).characters == 300
+
+
+def test_schedules():
+    cosine = [learning_rate(FitConfig(learning_rate=1.0, warmup=0.1), 0, 1, f / 100)
+              for f in range(1, 101)]
+    assert cosine[4] == pytest.approx(0.5)
+    assert max(cosine) == pytest.approx(1.0)
+    assert cosine[54] == pytest.approx(0.5)
+    assert cosine[-1] == pytest.approx(0.0)
+    classic = FitConfig(learning_rate=1.0, schedule="char-rnn")
+    assert [learning_rate(classic, 100 * epoch, 100, 0.5) for epoch in (0, 9, 10, 12)] == (
+        pytest.approx([1.0, 1.0, 0.97, 0.97**3]))
+    flat = FitConfig(learning_rate=1.0, schedule="constant", warmup=0.0)
+    assert learning_rate(flat, 5, 10, 0.7) == 1.0
+
+
+def test_two_devices_train_as_one(tmp_path):
+    """Under MirroredStrategy on two logical CPUs: the weights and the states of one device."""
+    (tmp_path / "a.txt").write_text(babble(900))
+    script = textwrap.dedent("""
+        import sys
+        import numpy as np, tensorflow as tf
+        from keras_charlm import checkpoint, training
+        text, folder, devices = sys.argv[1], sys.argv[2], int(sys.argv[3])
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+        if devices == 2:
+            strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+            training._strategy = lambda: strategy
+        import keras
+        class States(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                np.savez(f"{folder}-{epoch}.npz", *checkpoint.states(self.model),
+                         *self.model.get_weights())
+        training.fit(text, folder, layers=2, units=8, embedding=4, dropout=0.0, batch_size=4,
+                     seq_length=8, epochs=3, precision="float32", verbose=0, callbacks=[States()])
+    """)
+    running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "a.txt"),
+                                 str(tmp_path / str(n)), str(n)]) for n in (1, 2)]
+    assert [process.wait() for process in running] == [0, 0]
+    for epoch in range(3):
+        one, two = (np.load(tmp_path / f"{n}-{epoch}.npz") for n in (1, 2))
+        for name in one.files:
+            np.testing.assert_allclose(one[name], two[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_hardware_decides_the_precision(monkeypatch):
+    for flags, policy in (("fpu amx_bf16", "mixed_bfloat16"), ("fpu avx2", "float32")):
+        monkeypatch.setattr(Path, "read_text", lambda self, flags=flags: flags)
+        assert training._policy("auto") == policy
+    assert training._policy("float16") == "mixed_float16"
