@@ -14,7 +14,8 @@ _BY_SIZE = "by --size"
 @click.argument("corpus", nargs=-1)
 @click.option("-o", "--output", type=click.Path(), metavar="FOLDER",
               help="Where the model goes.  [default: a new folder under saved_models/]")
-@click.option("--overwrite", is_flag=True, help="Replace the model in --output when this one is ready.")
+@click.option("--overwrite", is_flag=True,
+              help="Replace the model in --output when this one is ready.")
 @click.option("--resume", metavar="MODEL", help="Go on with a training that was stopped or killed.")
 @click.option("--init-from", metavar="MODEL", help="Start from the weights of this model.")
 @settings(CorpusConfig)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from .options import given, settings
 @click.command()
 @click.argument("model", required=False)
 @click.option("-p", "--prompt", default="", help="Text to go on from.")
-@click.option("--prompt-file", type=click.Path(), help="File with the text to go on from; - for stdin.")
+@click.option("--prompt-file", type=click.Path(),
+              help="File with the text to go on from; - for stdin.")
 @settings(SampleConfig)
 @click.option("--json", "as_json", is_flag=True,
               help="One JSON object a sample: text, seed, bits_per_character.")
@@ -48,8 +50,8 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
             text = sample.prompt + sample.text
             if isinstance(text, bytes):
                 text = text.decode("utf-8", "backslashreplace")
-            click.echo(json.dumps({"text": text, "seed": sample.seed,
-                                   "bits_per_character": sample.bits_per_character}))
+            show(json.dumps({"text": text, "seed": sample.seed,
+                             "bits_per_character": sample.bits_per_character}) + "\n")
     elif config.num > 1 or config.novel or opened.card.lines:
         for i, sample in enumerate(opened.samples(prompt, counts, **options)):
             if i and not opened.card.lines:
@@ -90,7 +92,12 @@ def _printer(is_bytes: bool, raw: bool):
         if escape:
             piece = printable(piece)
         data = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
-        out.buffer.write(data)
-        out.buffer.flush()
+        try:
+            out.buffer.write(data)
+            out.buffer.flush()
+        except BrokenPipeError:
+            # The reader has enough (`| head`). Python would complain when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+            raise click.exceptions.Exit(0) from None
 
     return show

@@ -33,8 +33,8 @@ def _rows(opened, card):
     yield "network", (f"{shape.layers} x {shape.units} {shape.cell}, "
                      f"{f'embedding {shape.embedding}' if shape.embedding else 'one-hot'}, "
                      f"dropout {shape.dropout:g}, {card.parameters:,} parameters")
-    unit = card.corpus_config.unit
-    yield "corpus", (f"{corpus['name']}: {corpus['characters']:,} {unit}s, {corpus['bytes']:,} "
+    unit = {"char": "characters", "byte": "bytes"}[card.corpus_config.unit]
+    yield "corpus", (f"{corpus['name']}: {corpus['characters']:,} {unit} in {corpus['bytes']:,} "
                      f"bytes, {opened.vocabulary.size - 1} distinct"
                      + (", one document a line" if card.lines else ""))
     yield "sha256", corpus["sha256"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 
@@ -58,10 +57,6 @@ def main():
         fail(error, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         fail("Stopped.", 130)
-    except BrokenPipeError:
-        # The reader has enough (`| head`); Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except MemoryError:
         fail("There is not enough memory; lower --batch-size, --seq-length or --units.", 1)
 

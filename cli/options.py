@@ -58,6 +58,8 @@ def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | N
     else:
         param = kind
     default = shown or (None if field.default is None else str(field.default))
+    if bounds.get("duration") and field.default is not None:
+        default = f"{field.default:g}s"
     text = bounds["help"] + (f"  [default: {default}]" if default else "")
     return click.option(_flag(field.name), type=param, default=None, help=text)
 

@@ -179,12 +179,12 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
 def find(path: str | Path) -> Path:
     """A model's folder by path, or by name under saved_models/."""
     folder = Path(path)
-    if not folder.exists() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
+    if not folder.is_dir() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
         folder = MODELS / folder
     if not folder.exists():
         raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
     if not folder.is_dir():
-        raise BundleError(f"{path} is a file; name the folder of a model, which kcharlm fit writes.")
+        raise BundleError(f"{path} is a file; name the folder of a model, as kcharlm fit makes it.")
     return folder
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from typing import TYPE_CHECKING
@@ -21,8 +19,6 @@ from keras_charlm.export import tflite
 if TYPE_CHECKING:
     from keras_charlm.training import Run
 
-HISTORY = ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
-           "learning_rate", "characters_per_second")
 _BITS = 1 / math.log(2)  # bits in a nat
 _SHORT = 1.0  # seconds: epochs shorter than this are not all shown and saved
 
@@ -133,13 +129,11 @@ class Validation(keras.callbacks.Callback):
 
     def keep(self, epoch: int) -> None:
         self.run.progress.best_epoch = epoch + 1
-        checkpoint.write_arrays(
-            self.run.work / checkpoint.BEST,
-            {f"v{i}": np.asarray(w) for i, w in enumerate(self.model.weights)})
+        self.run.best = [np.asarray(w) for w in self.model.weights]
 
 
 class Report(keras.callbacks.Callback):
-    """Writes history.csv and samples.txt; shows an epoch's figures with a sample."""
+    """Notes an epoch's figures and shows them with a sample; writes samples.txt."""
 
     def __init__(self, run: Run, pace: Pace):
         super().__init__()
@@ -159,9 +153,6 @@ class Report(keras.callbacks.Callback):
             epoch + 1, progress.step, round(progress.seconds, 2), round(train, 5),
             None if val is None else round(val, 5), float(f"{self.pace.rate:.4g}"),
             round(self.pace.speed())])
-        table = io.StringIO(newline="")
-        csv.writer(table, lineterminator="\n").writerows([HISTORY, *progress.history])
-        bundle.replace_file(run.work / bundle.HISTORY, lambda p: p.write_text(table.getvalue()))
         last = epoch + 1 == run.plan.fit.epochs or self.model.stop_training
         if time.monotonic() - self.shown < _SHORT and not last:
             return

@@ -78,6 +78,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is damaged ({error}); train the model anew.") from error
 
 
+def write_weights(path: Path, weights: list[np.ndarray]) -> None:
+    """Write a model's weights in their order."""
+    write_arrays(path, {f"v{i}": value for i, value in enumerate(weights)})
+
+
+def read_weights(path: Path) -> list[np.ndarray]:
+    """Read what `write_weights` wrote."""
+    arrays = read_arrays(path)
+    return [arrays[f"v{i}"] for i in range(len(arrays))]
+
+
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write named arrays as one file that is there whole or not at all."""
     def write(temporary: Path) -> None:
@@ -136,7 +147,7 @@ def _generators(model: keras.Model) -> list:
 
 
 def _state_variables(model: keras.Model) -> list:
-    return [state for layer in recurrent_layers(model) for state in keras.tree.flatten(layer.states)]
+    return keras.tree.flatten([layer.states for layer in recurrent_layers(model)])
 
 
 def _locals(variable) -> list:

@@ -179,7 +179,7 @@ class FitConfig(Settings):
     )
     optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"))
     learning_rate: float | None = setting(
-        None, "Highest learning rate; by default from the size.", low=0, open_low=True, high=10
+        None, "Highest learning rate.", low=0, open_low=True, high=10
     )
     schedule: str = setting(
         "cosine",

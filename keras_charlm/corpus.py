@@ -32,6 +32,7 @@ BLOCK = 1 << 22  # bytes read at a time
 NEWLINE = 10  # symbol of "\n": ASCII symbols are their own codes
 NAMES = Path(__file__).parent / "data" / "names.txt"
 _CACHE_DAYS = 30
+_JAMO = (("\u1100", "\u11ff"), ("\ua960", "\ua97f"), ("\ud7b0", "\ud7ff"))  # compose to Hangul
 
 
 @dataclass(frozen=True)
@@ -397,8 +398,8 @@ def _starts_segment(char: str) -> bool:
     """Whether a character never composes with the one before it (the safe side of it)."""
     if char.isascii():
         return char != "\n"
-    jamo = "\u1100" <= char <= "\u11ff" or "\ua960" <= char <= "\ua97f" or "\ud7b0" <= char <= "\ud7ff"
-    return unicodedata.category(char)[0] != "M" and not unicodedata.combining(char) and not jamo \
+    jamo = any(a <= char <= b for a, b in _JAMO)
+    return not (jamo or unicodedata.combining(char) or unicodedata.category(char)[0] == "M") \
         and unicodedata.is_normalized("NFKC", char)
 
 
@@ -521,9 +522,8 @@ def _cached(folder: Path, key: str) -> dict | None:
 
 
 def _corpus(paths: list[str], header: dict, config: CorpusConfig) -> Corpus:
-    stem = "stdin" if paths[0] == "-" else Path(paths[0]).resolve().name
-    for ending in (".gz", ".txt"):
-        stem = stem.removesuffix(ending)
+    path = Path("stdin" if paths[0] == "-" else paths[0]).resolve()
+    stem = path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
     return Corpus(
         name=stem or "corpus", files=tuple(paths), symbols=header["symbols"],
         alphabet=np.array(header["alphabet"], np.int64), size=header["size"],

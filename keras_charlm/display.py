@@ -7,8 +7,8 @@ import time
 from typing import TextIO
 
 # A terminal would obey control characters in a text; they are shown by their Unicode pictures.
-_PICTURES = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t"} | {127: 0x2421} | {
-    c: 0xFFFD for c in range(0x80, 0xA0)}
+_PICTURES = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t"} | {127: 0x2421}
+_PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 _EVERY = 30.0  # seconds between plain progress lines
 
 

@@ -25,7 +25,7 @@ LENGTH = 500  # characters of a sample when no length is given
 LINE_LENGTH = 1000  # the same for lines, which end by themselves
 LINE_CHUNK = 8  # characters drawn between refills of a batch of lines
 PATIENCE = 0.02  # seconds; chunks of a stream do not grow beyond what takes this long
-THREADS_FROM = 4_000_000  # bytes of a file from which more than one thread pays
+THREADS_FROM = 2_000_000  # bytes of weights that a core's own cache still holds, roughly
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ class Runner:
     Args:
         file: Path or content of the .tflite file.
         num_threads: Threads for the matrix products; by default one for a small model, and up to
-            four for one that does not fit the processor's caches.
+            four for one that does not fit the cache of a core.
 
     Attributes:
         rows: Rows of `generate_batch` (B).
@@ -82,7 +82,7 @@ class Runner:
         try:
             size = len(file) if content else Path(file).stat().st_size
             if num_threads is None:
-                num_threads = 1 if size < THREADS_FROM else min(4, os.cpu_count() or 1)
+                num_threads = 1 if size < THREADS_FROM else min(4, _cores())
             source = {"model_content": file} if content else {"model_path": str(file)}
             with quiet():
                 interpreter = Interpreter(**source, num_threads=num_threads)
@@ -107,6 +107,13 @@ class Runner:
     def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Run a signature; inputs and outputs are described at `export.tflite.Network`."""
         return self._signatures[signature](**arrays)
+
+
+def _cores() -> int:
+    # Threads beyond those that this process may use wait for each other, at several times the cost.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,7 @@ class _Plan:
     state: np.ndarray  # (1, S), has read the others
     seed: int
     length: int
-    stop: str | bytes  # ends a sample, of any length; empty for none
-    stop_code: int  # ends a row in the file; -1 for none
+    stop: str | bytes  # ends a sample; empty for none, or where the file itself sees to it
     settings: dict[str, np.ndarray]
 
 
@@ -176,11 +182,10 @@ def _plan(runner, vocabulary, config, prompt, lines, start, normalize) -> _Plan:
         secrets.randbelow(2**31) if config.seed is None else config.seed,
         length,
         stop,
-        stop_code,
         {
             "stop": np.int32([stop_code]),
             "temperature": np.float32([config.temp]),
-            "top_k": np.int32([config.top_k]),
+            "top_k": np.int32([min(config.top_k, vocabulary.size)]),  # any number must fit
             "top_p": np.float32([config.top_p]),
         },
     )

@@ -10,6 +10,11 @@ the time loop keeps only what is sequential, the recurrent product and the eleme
 
 Everywhere else (GPU, masks, unusual activations, recurrent dropout) Keras's own code runs.
 
+Under a mixed policy the products, the outputs and what is saved for the gradient have the compute
+dtype, while gates and states are worked out in float32. From call to call a stateful layer carries
+what Keras lets it: all of the state in float32 and float64, and in the mixed policies the state
+rounded to the compute dtype, once per window. `run` rounds nothing.
+
 Letters in shapes: B sequences, T time steps, D input features, H units, G gate columns of the
 kernels (4H for LSTM, 3H for GRU, H for SimpleRNN).
 """
@@ -277,6 +282,17 @@ class _FastOnCPU:
         )
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
+        """What `call` of Keras leaves to its recurrent layers.
+
+        Args:
+            sequences: (B, T, D).
+            initial_state: list of (B, H), in the compute dtype.
+            mask: (B, T) or None.
+            training: whether a gradient is expected.
+
+        Returns:
+            last output (B, H), outputs (B, T, H), list of new states (B, H).
+        """
         if not self.is_fast(mask, training):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         outputs, states = _recur(
@@ -297,6 +313,16 @@ class LSTM(_FastOnCPU, keras.layers.LSTM):
 
     Source: Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997;
     the forget gate from Gers, Schmidhuber and Cummins, "Learning to Forget", 2000.
+
+    Args:
+        *args, **kwargs: those of `keras.layers.LSTM`.
+
+    Call arguments:
+        sequences: (B, T, D).
+        initial_state: [h, c], each (B, H); by default the layer's own if `stateful`, else zeros.
+
+    Returns:
+        (B, T, H) with `return_sequences`, else (B, H); with `return_state` also h and c, (B, H).
     """
 
     _fast_cell = _LSTM
@@ -308,6 +334,8 @@ class GRU(_FastOnCPU, keras.layers.GRU):
 
     Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014,
     in the variant that resets after the recurrent product.
+
+    Arguments and results are those of `keras.layers.GRU`, with one state, h (B, H).
     """
 
     _fast_cell = _GRU
@@ -318,6 +346,8 @@ class SimpleRNN(_FastOnCPU, keras.layers.SimpleRNN):
     """Fully connected recurrence, as `keras.layers.SimpleRNN` in all but speed on the CPU.
 
     Source: Elman, "Finding Structure in Time", Cognitive Science 14(2), 1990.
+
+    Arguments and results are those of `keras.layers.SimpleRNN`, with one state, h (B, H).
     """
 
     _fast_cell = _SIMPLE
@@ -340,6 +370,8 @@ class Dropout(keras.layers.Dropout):
 
     Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
     JMLR 15, 2014.
+
+    Arguments and results are those of `keras.layers.Dropout`.
     """
 
     def call(self, inputs, training=False):
@@ -367,7 +399,7 @@ class Dropout(keras.layers.Dropout):
         return drop(inputs)
 
 
-def run(layer, sequences, states):
+def run(layer, sequences, states=None):
     """Runs a built recurrent layer forward without touching its own state, at any batch size.
 
     Args:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import datetime
 import importlib.util
+import io
 import math
 import os
 import shutil
@@ -40,6 +42,9 @@ from keras_charlm.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from keras_charlm.charlm import CharLM
+
+HISTORY = ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
+           "learning_rate", "characters_per_second")  # columns of history.csv
 
 def fit(
     corpus: str | Path | Sequence[str | Path] = (),
@@ -120,7 +125,7 @@ def resume(
         TrainingError, Interrupted: As for `fit`.
     """
     folder = Path(path)
-    if not folder.exists() and (bundle.MODELS / folder).exists():
+    if not folder.is_dir() and (bundle.MODELS / folder).is_dir():
         folder = bundle.MODELS / folder
     bundle.recover(folder)
     state = folder / bundle.CHECKPOINT / STATE
@@ -223,6 +228,7 @@ class Run:
         self.resumes = progress is not None
         self.progress = progress or Progress()
         self.display = display
+        self.best: list[np.ndarray] | None = None  # the best weights, until they are saved
         self.split = streams.split(text, plan.fit.seed)
         self.windows = streams.Windows(
             self.split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed)
@@ -246,7 +252,7 @@ class Run:
         if (batch, window) != asked:
             display.note(
                 f"The text is shorter than a batch of {asked[0]} windows of {asked[1]} characters: "
-                f"going on with a batch of {batch} and windows of {window}.")
+                f"going on with a batch of {batch} and windows of {window} characters.")
         if not text.config.lines and text.looks_like_list():
             display.note("This looks like a list, one item a line: --lines would treat each line "
                          "as a document of its own.")
@@ -362,8 +368,8 @@ class Run:
             else "then start again."
         if isinstance(error, OSError):
             where = error.filename or self.folder
-            return TrainingError(f"{where} cannot be written ({error.strerror or error}); make room "
-                                 f"or mend the permissions, {go_on}")
+            return TrainingError(f"{where} cannot be written ({error.strerror or error}); make "
+                                 f"room or mend the permissions, {go_on}")
         if isinstance(error, tf.errors.ResourceExhaustedError):
             return TrainingError(
                 f"The device has no memory for a batch of {self.plan.fit.batch_size} windows of "
@@ -371,7 +377,15 @@ class Run:
         return error
 
     def save(self, network: keras.Model) -> None:
+        """Write a checkpoint. The best weights come first: should a crash part them from the
+        state, resuming from the older state makes the same ones again."""
+        if self.best is not None:
+            checkpoint.write_weights(self.work / BEST, self.best)
+            self.best = None
         checkpoint.save(self.work / STATE, network, self.progress, self.plan.to_dict())
+        table = io.StringIO(newline="")
+        csv.writer(table, lineterminator="\n").writerows([HISTORY, *self.progress.history])
+        (self.work / bundle.HISTORY).write_text(table.getvalue(), encoding="utf-8")
 
     # What the model becomes.
 
@@ -398,11 +412,10 @@ class Run:
         self.write(best, finished=False)
 
     def best_weights(self) -> list[np.ndarray] | None:
+        if self.best is not None:
+            return self.best
         path = self.work / BEST
-        if not path.exists():
-            return None
-        arrays = checkpoint.read_arrays(path)
-        return [arrays[f"v{i}"] for i in range(len(arrays))]
+        return checkpoint.read_weights(path) if path.exists() else None
 
     def write(self, weights: list[np.ndarray], finished: bool) -> bundle.Card:
         """Publish weights as the model folder."""

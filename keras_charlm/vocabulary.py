@@ -40,7 +40,7 @@ class Vocabulary:
         if self.unit not in ("char", "byte"):
             raise BundleError(f"The vocabulary's unit is {self.unit!r}; it must be char or byte.")
         numbers = all(type(c) is int for c in self.codes)
-        if not (numbers and self.codes and 0 <= self.codes[0] and self.codes[-1] <= top
+        if not (numbers and self.codes and self.codes[0] >= 0 and self.codes[-1] <= top
                 and all(a < b for a, b in zip(self.codes, self.codes[1:], strict=False))):
             raise BundleError(
                 f"The vocabulary's codes must be rising whole numbers from 0 to {top}; "
@@ -70,7 +70,13 @@ class Vocabulary:
             data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
             return np.frombuffer(data, np.uint8).astype(np.int64)
         if isinstance(text, bytes):
-            text = text.decode("utf-8")
+            try:
+                text = text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise PromptError(
+                    f"The text is bytes that are not UTF-8 (at {error.start:,}); this model reads "
+                    "characters, so decode it first."
+                ) from error
         return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
 
     def from_codes(self, codes: np.ndarray) -> str | bytes:

@@ -55,7 +55,8 @@ def test_the_size_goes_by_the_text_and_explicit_options_win():
         model, fit = resolve(ModelConfig(), FitConfig(), characters)
         assert fit.size == name
         assert (model.layers, model.units) == (SIZES[name].layers, SIZES[name].units)
-    model, fit = resolve(ModelConfig(units=77, dropout=0.0), FitConfig(size="large", epochs=3), 1000)
+    model, fit = resolve(
+        ModelConfig(units=77, dropout=0.0), FitConfig(size="large", epochs=3), 1000)
     assert (model.units, model.dropout, model.layers, fit.epochs) == (77, 0.0, 2, 3)
 
 

@@ -71,6 +71,10 @@ def test_a_sample_does_not_depend_on_how_it_is_drawn(model):
         assert text((network, model[1]), length=100) == expected[0]
 
 
+def test_a_huge_top_k_is_all_characters(latin):
+    assert text(latin, top_k=10**12) == text(latin)
+
+
 def test_seeds_wrap_around(latin):
     drawn = samples(latin, seed=2**31 - 1, num=3, length=5)
     assert [s.seed for s in drawn] == [2**31 - 1, 0, 1]

@@ -227,7 +227,7 @@ def fit(model, steps_per_execution=1, windows=6, batch=4):
 
 
 def test_training_equals_that_of_keras():
-    assert distance(fit(model_of(layers)), fit(model_of(keras.layers))) < 1e-3
+    assert distance(fit(model_of(layers)), fit(model_of(keras.layers))) < 1e-4
 
 
 def test_steps_per_execution_change_nothing():
@@ -235,11 +235,22 @@ def test_steps_per_execution_change_nothing():
 
 
 def test_the_same_training_gives_the_same_bits():
-    for policy in ("float32", "mixed_bfloat16"):
-        keras.config.set_dtype_policy(policy)
-        first, second = (fit(model_of(layers, rate=0.5)) for _ in range(2))
-        for a, b in zip(first, second, strict=True):
-            np.testing.assert_array_equal(a, b)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    first, second = (fit(model_of(layers, rate=0.5)) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_products_on_several_threads_give_the_same_bits(dtype):
+    layer = layers.LSTM(256, return_sequences=True, return_state=True, dtype=dtype)
+    x = tf.random.stateless_normal((64, 20, 256), seed=(1, 2))
+    layer.build(x.shape)
+    call = tf.function(lambda: outcome(layer, x, [x[:, 0], x[:, 1]]))
+    first = call()
+    for _ in range(5):
+        for a, b in zip(first, call(), strict=True):
+            np.testing.assert_array_equal(tf.cast(a, tf.float64), tf.cast(b, tf.float64))
 
 
 def test_saved_and_loaded(tmp_path):
@@ -300,7 +311,7 @@ def test_two_replicas_equal_one_device():
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["fast"]
-    assert report["distance"] < 1e-3
+    assert report["distance"] < 1e-4
     assert report["masks differ"]
 
 

@@ -1,0 +1,249 @@
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import babble
+
+TOY = ["--layers", "1", "--units", "8", "--batch-size", "4", "--seq-length", "8"]
+COMMAND = [sys.executable, "-m", "kcharlm"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cats(here):
+    (here / "cats.txt").write_text(babble(900))
+    return here / "cats.txt"
+
+
+def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats):
+    code, out, err = kcharlm("fit", cats, "--epochs", 2, *TOY)
+    assert code == 0
+    assert out == ""
+    for label in ("corpus      cats: 900 characters, ", "split       810 train, 45 validation, 45",
+                  "model       1 x 8 lstm", "training    2 epochs of 25 batches, 4 x 8",
+                  "device      1 x CPU", "output      saved_models/cats", "epoch   2   train ",
+                  "validation  ", "test        ", "next        kcharlm generate saved_models/cats"):
+        assert label in err, label
+    code, out, err = kcharlm("generate", "--seed", 1, "--length", 40)
+    assert code == 0
+    assert len(out) == 41
+    assert err == "model: saved_models/cats\n"
+    assert kcharlm("generate", "cats", "--seed", 1, "--length", 40)[1] == out
+    code, _, err = kcharlm("fit", cats, "--epochs", 1, *TOY, "--quiet")
+    assert (code, err) == (0, "")
+    assert (here / "saved_models" / "cats-2" / "config.json").exists()
+
+
+@pytest.mark.parametrize("args, message", [
+    (["fit", "none.txt"], "There is no file none.txt"),
+    (["fit", "folder"], "folder is a folder; say which of its files to read"),
+    (["fit", "empty.txt"], "empty.txt is empty"),
+    (["fit", "one.txt"], "has 1 distinct char"),
+    (["fit", "same.txt"], "has 1 distinct char"),
+    (["fit", "latin.txt"], "is not utf-8: byte 0xE9 at offset 3 does not decode"),
+    (["fit", "binary.bin"], "looks binary: a NUL stands at about offset 3"),
+    (["fit", "cats.txt", "--batch-size", "0"], "batch_size is 0; it takes at least 1"),
+    (["fit", "cats.txt", "--dropout", "1"], "dropout is 1.0; it takes at least 0 and less than 1"),
+    (["fit", "cats.txt", "--learning-rate", "nan"], "learning_rate is nan"),
+    (["fit", "cats.txt", "--max-time", "soon"], "'soon' is no time"),
+    (["fit", "cats.txt", "--cell", "transformer"], "'transformer' is not one of"),
+    (["fit", "cats.txt", "--val-frac", "0.9", "--test-frac", "0.2"], "leave less than 5%"),
+    (["fit", "cats.txt", "--glow"], "No such option"),
+    (["fit", "cats.txt", "-o", "empty.txt"], "empty.txt is a file"),
+    (["fit", "cats.txt", "-o", "folder"], "holds something that is no model"),
+    (["fit", "cats.txt", "--init-from", "none"], "There is no model none"),
+    (["fit", "--resume", "none"], "no training to resume in none"),
+    (["fit", "cats.txt", "--resume", "none"], "--resume goes on with the corpus"),
+    (["generate", "none"], "There is no model none"),
+    (["generate", "folder"], "folder is no model"),
+    (["evaluate", "none", "cats.txt"], "There is no model none"),
+    (["info", "cats.txt"], "cats.txt is a file; name the folder of a model"),
+    (["knit"], "No such command"),
+])
+def test_bad_input_gets_one_sentence_and_leaves_everything_as_it_was(
+        kcharlm, here, cats, args, message):
+    (here / "folder").mkdir()
+    (here / "folder" / "x.md").write_text("x")
+    for name, data in (("empty.txt", b""), ("one.txt", b"a"), ("same.txt", b"aaaa"),
+                       ("latin.txt", b"caf\xe9"), ("binary.bin", b"abc\0def")):
+        (here / name).write_bytes(data)
+    before = sorted(here.rglob("*"))
+    code, out, err = kcharlm(*args)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_write_permission(kcharlm, here, cats):
+    (here / "locked").mkdir(mode=0o500)
+    code, _, err = kcharlm("fit", cats, "-o", "locked/m", *TOY)
+    assert code == 2
+    assert "cannot be written (Permission denied)" in err
+
+
+def test_hello_is_learnt_by_heart(kcharlm, here):
+    code, _, err = kcharlm("fit", "-", stdin=b"hello")
+    assert code == 0
+    assert "batch of 1 and windows of 4 characters" in err
+    assert "no validation part" in err
+    code, out, _ = kcharlm("generate", "--prompt", "h", "--length", 4, "--temp", 0)
+    assert (code, out) == (0, "hello\n")
+
+
+def test_lists_are_recognised_and_their_lines_drawn(kcharlm, here, list_model):
+    (here / "list.txt").write_text("".join(f"item {i}\n" for i in range(50)))
+    code, _, err = kcharlm("fit", "list.txt", "--epochs", 1, *TOY)
+    assert code == 0
+    assert "--lines" in err
+    code, out, err = kcharlm("generate", list_model, "--num", 7, "--seed", 2, "--novel")
+    assert code == 0
+    assert len(out.splitlines()) == 7
+    assert re.search(r"novel: \d+ of \d+ drawn \(\d+\.\d%\)", err)
+
+
+def test_json_has_text_seed_and_bits(kcharlm, text_model):
+    code, out, _ = kcharlm("generate", text_model, "--num", 3, "--seed", 10, "--length", 12,
+                           "--json", "--prompt", "the")
+    samples = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [s["seed"] for s in samples] == [10, 11, 12]
+    assert all(s["text"].startswith("the") and len(s["text"]) == 15 for s in samples)
+    assert all(0 < s["bits_per_character"] < 12 for s in samples)
+
+
+def test_the_same_seed_draws_the_same_text(kcharlm, text_model):
+    texts = [kcharlm("generate", text_model, "--seed", seed, "--length", 60)[1]
+             for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_novel_needs_lines(kcharlm, text_model):
+    code, _, err = kcharlm("generate", text_model, "--novel")
+    assert code == 2
+    assert "was not trained on lines" in err
+
+
+def test_an_unknown_character_is_named(kcharlm, text_model):
+    code, _, err = kcharlm("generate", text_model, "--prompt", "cat 7")
+    assert code == 2
+    assert "character 5 is '7' (U+0037 DIGIT SEVEN)" in err
+    assert "--unknown-ok" in err
+    assert kcharlm("generate", text_model, "--prompt", "cat 7", "--unknown-ok")[0] == 0
+
+
+def test_prompts_come_from_files_too(kcharlm, text_model, here):
+    (here / "p.txt").write_text("the cat")
+    code, out, _ = kcharlm("generate", text_model, "--prompt-file", "p.txt", "--length", 3)
+    assert code == 0
+    assert out.startswith("the cat")
+    (here / "p.txt").write_bytes(b"\xff")
+    assert "is not UTF-8" in kcharlm("generate", text_model, "--prompt-file", "p.txt")[2]
+    assert "cannot be read" in kcharlm("generate", text_model, "--prompt-file", "no.txt")[2]
+
+
+def test_evaluate_scores_a_file(kcharlm, text_model, text_file, here):
+    code, out, _ = kcharlm("evaluate", text_model, text_file, "--json")
+    scores = json.loads(out)
+    assert code == 0
+    assert list(scores) == ["characters", "nats_per_character", "bits_per_character", "perplexity",
+                            "accuracy"]
+    assert scores["characters"] == 1500
+    assert scores["nats_per_character"] / scores["bits_per_character"] == pytest.approx(0.693147)
+    assert "bits per character" in kcharlm("evaluate", text_model, text_file)[1]
+    (here / "empty.txt").touch()
+    code, _, err = kcharlm("evaluate", text_model, "empty.txt")
+    assert code == 2
+    assert "is empty" in err
+
+
+def test_info_tells_what_a_model_is(kcharlm, text_model):
+    code, out, _ = kcharlm("info", text_model)
+    assert code == 0
+    for label in ("1 x 8 lstm", "cats: 1,500 characters", "validation", "model.tflite", "keras "):
+        assert label in out
+    assert json.loads(kcharlm("info", text_model, "--json")[1])["format"] == 1
+
+
+def test_a_closed_pipe_is_no_error(text_model):
+    writer = subprocess.Popen([*COMMAND, "generate", text_model, "--length", "100000"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert writer.stdout.read(10)
+    writer.stdout.close()
+    err = writer.stderr.read()
+    writer.stderr.close()
+    assert writer.wait(60) == 0
+    assert err == b""
+
+
+def test_ctrl_c_saves_and_resume_goes_on(here, cats):
+    training = subprocess.Popen([*COMMAND, "fit", "cats.txt", "--epochs", "100000", *TOY],
+                                stderr=subprocess.PIPE, text=True)
+    seen = ""
+    while "epoch   1" not in seen:
+        line = training.stderr.readline()
+        assert line, seen
+        seen += line
+    training.send_signal(signal.SIGINT)
+    seen += training.communicate(timeout=120)[1]
+    assert training.returncode == 130
+    assert "go on with: kcharlm fit --resume saved_models/cats" in seen
+    assert "Traceback" not in seen
+    # What was learnt so far can be used, and the training goes on from where it was.
+    drawn = subprocess.run([*COMMAND, "generate", "cats", "--length", "9", "--seed", "1"],
+                           capture_output=True, text=True)
+    assert len(drawn.stdout) == 10
+    resumed = subprocess.Popen([*COMMAND, "fit", "--resume", "saved_models/cats"],
+                               stderr=subprocess.PIPE, text=True)
+    seen = ""
+    while "epoch " not in seen.replace("epochs", ""):
+        line = resumed.stderr.readline()
+        assert line, seen
+        seen += line
+    resumed.kill()
+    resumed.communicate()
+    assert "resuming    after epoch" in seen
+
+
+def test_a_terminal_gets_a_bar_and_no_control_characters(here, text_model):
+    (here / "bell.txt").write_text("ding\a\x1b[31mdong " * 60)
+    code, seen = terminal([*COMMAND, "fit", "bell.txt", "--epochs", "40", *TOY])
+    assert code == 0
+    assert "bits/char" in seen
+    code, seen = terminal([*COMMAND, "generate", "bell", "--length", "300", "--seed", "1"])
+    assert code == 0
+    assert "\a" not in seen
+    assert "\x1b" not in seen
+    assert "␇" in seen or "␛" in seen
+
+
+def terminal(command):
+    """Run a command on a pseudo-terminal: (exit code, everything on the screen)."""
+    pid, file = pty.fork()
+    if pid == 0:
+        os.execv(command[0], list(map(str, command)))
+    seen, end = b"", time.monotonic() + 120
+    while time.monotonic() < end:
+        if select.select([file], [], [], 1)[0]:
+            try:
+                data = os.read(file, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            seen += data
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode("utf-8", "replace")

@@ -1,0 +1,59 @@
+"""What is loaded when: nobody waits for TensorFlow who does not need it."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROBE = """
+import sys
+from kcharlm.main import main
+sys.argv = ["kcharlm", *{args!r}]
+try:
+    main()
+except SystemExit as error:
+    assert not error.code, error.code
+print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
+"""
+
+
+def loaded(args, heavy=("tensorflow", "keras", "rich")):
+    done = subprocess.run([sys.executable, "-c", PROBE.format(args=args, heavy=heavy)],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["generate", "--help"],
+                                  ["evaluate", "--help"], ["info", "--help"], ["--version"]])
+def test_help_loads_neither_tensorflow_nor_numpy(args):
+    assert loaded(args, ("tensorflow", "keras", "rich", "numpy")) == "[]"
+
+
+def test_generate_and_info_never_load_tensorflow(text_model):
+    model = str(text_model)
+    assert loaded(["info", model]) == "[]"
+    assert loaded(["generate", model, "--length", "5"]) == "[]"
+    assert loaded(["generate", model, "--length", "5", "--num", "3", "--json"]) == "[]"
+
+
+def test_the_package_and_load_are_light():
+    code = ("import sys, keras_charlm; assert not {'numpy', 'tensorflow'} & set(sys.modules); "
+            "keras_charlm.load; assert 'tensorflow' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_public_names_are_there():
+    import keras_charlm
+
+    for name in keras_charlm.__all__:
+        assert getattr(keras_charlm, name).__doc__, name
+    assert set(keras_charlm.__all__) <= set(dir(keras_charlm))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = keras_charlm.nothing
+
+
+def test_the_library_knows_nothing_of_click():
+    code = ("import sys, keras_charlm.training, keras_charlm.charlm; "
+            "assert 'click' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
