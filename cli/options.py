@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import sys
-import tempfile
 
 import click
 
 from keras_charlm.config import Settings, value_types
+from keras_charlm.display import quiet
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -74,21 +73,9 @@ def given(options: dict) -> dict:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow and find its devices, holding back what its libraries log on stderr
-    meanwhile, unless that fails."""
+    """Import TensorFlow and find its devices, without what its libraries log meanwhile."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            import tensorflow as tf
+    with quiet():
+        import tensorflow as tf
 
-            tf.config.list_logical_devices()
-        except BaseException:
-            log.seek(0)
-            os.write(kept, log.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+        tf.config.list_logical_devices()

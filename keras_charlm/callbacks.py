@@ -114,7 +114,8 @@ class Validation(keras.callbacks.Callback):
             self.evaluator = self.evaluator or Evaluator(self.model, run.start)
             scores = self.evaluator(stream)
             logs["val_loss"] = scores.nats_per_character
-            if progress.best is None or scores.bits_per_character < progress.best:
+            # A figure that is not a number is below no other.
+            if scores.bits_per_character < (progress.best or math.inf):
                 progress.best, progress.stale = scores.bits_per_character, 0
                 self.keep(epoch)
             else:
@@ -128,8 +129,10 @@ class Validation(keras.callbacks.Callback):
         progress.seconds += time.perf_counter() - began
 
     def keep(self, epoch: int) -> None:
-        self.run.progress.best_epoch = epoch + 1
-        self.run.best = [np.asarray(w) for w in self.model.weights]
+        weights = [np.asarray(w) for w in self.model.weights]
+        if all(np.isfinite(w).all() for w in weights):
+            self.run.progress.best_epoch = epoch + 1
+            self.run.best = weights
 
 
 class Report(keras.callbacks.Callback):

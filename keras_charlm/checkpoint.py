@@ -65,7 +65,6 @@ def restore(path: Path, model: keras.Model, metrics: bool = True) -> None:
     except (KeyError, ValueError) as error:
         raise BundleError(f"{path} does not fit its own settings ({error}); "
                           "train the model anew.") from error
-    spread_generators(model)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -120,17 +119,6 @@ def set_states(model: keras.Model, values: list[np.ndarray] | None = None) -> No
             else np.split(values[i], len(copies))
         for copy, part in zip(copies, parts, strict=True):
             copy.assign(part)
-
-
-def spread_generators(model: keras.Model) -> None:
-    """Give each replica dropout numbers of its own: copies of a generator start alike."""
-    for variable in _generators(model):
-        first, *others = _locals(variable)
-        seed = np.asarray(first)
-        for replica, copy in enumerate(others, 1):
-            offset = np.zeros_like(seed)
-            offset[0] = replica * 1_000_003
-            copy.assign(seed + offset)
 
 
 def _shared(model: keras.Model) -> list[np.ndarray]:

@@ -62,10 +62,13 @@ class Corpus:
     def counts(self, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
         """How often each symbol stands in the ranges [start, stop), int64 (A,)."""
         total = np.zeros(len(self.alphabet), np.int64)
+        dtype = self.symbols.dtype
         for start, stop in ranges:
             for at in range(start, stop, BLOCK):
-                total += np.bincount(self.symbols[at : min(at + BLOCK, stop)],
-                                     minlength=len(total))
+                # Read, not mapped: mapped pages would count as this process's memory.
+                block = np.fromfile(self.symbols.filename, dtype, min(BLOCK, stop - at),
+                                    offset=at * dtype.itemsize)
+                total += np.bincount(block, minlength=len(total))
         return total
 
     def vocabulary(self, counts: np.ndarray) -> Vocabulary:

@@ -1,9 +1,12 @@
-"""What a training shows: notes, a progress bar or plain lines, and samples, all on stderr."""
+"""What is shown: a training's notes and progress on stderr, and no noise of other libraries."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 # A terminal would obey control characters in a text; they are shown by their Unicode pictures.
@@ -17,6 +20,35 @@ def printable(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return text.translate(_PICTURES)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the C++ logs of TensorFlow and LiteRT, but not Python's own stderr.
+
+    They write to file descriptor 2 whatever their settings, so it is turned away for a while, and
+    `sys.stderr` goes on by another one.
+    """
+    try:
+        ours = sys.stderr.fileno() == 2
+    except (AttributeError, OSError, ValueError):
+        ours = False  # replaced, by a test or a notebook: not touched by what follows
+    stderr = sys.stderr
+    saved = os.dup(2)
+    if ours:
+        stderr.flush()
+        sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+        if ours:
+            sys.stderr.close()
+            sys.stderr = stderr
 
 
 def duration(seconds: float) -> str:

@@ -5,10 +5,8 @@ TensorFlow is not imported here: what is sampled is the file that is shipped.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_charlm.config import SampleConfig
+from keras_charlm.display import quiet
 from keras_charlm.errors import BundleError
 from keras_charlm.vocabulary import Vocabulary
 from keras_charlm.vocabulary import normalize as unicode_normalize
@@ -26,35 +25,6 @@ LINE_LENGTH = 1000  # the same for lines, which end by themselves
 LINE_CHUNK = 8  # characters drawn between refills of a batch of lines
 PATIENCE = 0.02  # seconds; chunks of a stream do not grow beyond what takes this long
 THREADS_FROM = 2_000_000  # bytes of weights that a core's own cache still holds, roughly
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the C++ logs of LiteRT and of its converter, but not Python's own stderr.
-
-    They write to file descriptor 2 whatever their settings, so it is turned away for a while, and
-    `sys.stderr` goes on by another one.
-    """
-    try:
-        ours = sys.stderr.fileno() == 2
-    except (AttributeError, OSError, ValueError):
-        ours = False  # replaced, by a test or a notebook: not touched by what follows
-    stderr = sys.stderr
-    saved = os.dup(2)
-    if ours:
-        stderr.flush()
-        sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
-        if ours:
-            sys.stderr.close()
-            sys.stderr = stderr
 
 
 class Runner:

@@ -376,7 +376,7 @@ class Dropout(keras.layers.Dropout):
 
     def call(self, inputs, training=False):
         keep = round((1 - self.rate) * 2**16)
-        fast = on_cpu_only() and self.noise_shape is None and 0 < keep < 2**16
+        fast = self.noise_shape is None and 0 < keep < 2**16
         if not (training and fast):
             return super().call(inputs, training=training)
         seed = self.seed_generator.next()
@@ -392,9 +392,11 @@ class Dropout(keras.layers.Dropout):
         bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:size]  # two masks from each
         bits = tf.reshape(bits, tf.shape(inputs))
 
+        masked = _masked if on_cpu_only() else _masked.python_function
+
         @tf.custom_gradient
         def drop(x):
-            return _masked(x, bits, keep), lambda dy: _masked(dy, bits, keep)
+            return masked(x, bits, keep), lambda dy: masked(dy, bits, keep)
 
         return drop(inputs)
 

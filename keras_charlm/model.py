@@ -64,7 +64,7 @@ def build(
             kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
             recurrent_initializer=keras.initializers.Orthogonal(seed=next(seeds)), dtype=policy))
         if config.dropout:
-            stack.append(keras.layers.Dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}",
+            stack.append(layers.Dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}",
                                         dtype=policy))
     stack.append(keras.layers.Dense(
         vocabulary_size, name=LOGITS, dtype="float32",

@@ -80,15 +80,13 @@ def fit(
 
     Example:
         >>> model = keras_charlm.fit("corpus.txt", max_time=600)
-        >>> print(model.generate("Once", length=200, seed=1).text)
+        >>> print(model.generate("Once", length=200, seed=1))
     """
     paths = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
     corpus_config, model_config, fit_config = _configs(settings)
     if not paths:
         corpus_config = replace(corpus_config, lines=True)
-    if fit_config.tensorboard and not importlib.util.find_spec("tensorboard"):
-        raise OptionError("--tensorboard needs the package tensorboard; install it with: "
-                          "pip install 'keras_charlm[tensorboard]'")
+    _check_tensorboard(fit_config.tensorboard)
     base = bundle.open_bundle(init_from) if init_from else None
     if base:
         model_config = _shape_of(base, model_config)
@@ -150,6 +148,20 @@ def _configs(settings: dict[str, Any]) -> tuple[CorpusConfig, ModelConfig, FitCo
                           f"{', '.join(sorted(set().union(*names)))}.")
     return tuple(kind(**{k: v for k, v in settings.items() if k in own})
                  for kind, own in zip(kinds, names, strict=True))
+
+
+def _check_tensorboard(folder: str | None) -> None:
+    """Find out before the training whether its events can be written."""
+    if folder is None:
+        return
+    if not importlib.util.find_spec("tensorboard"):
+        raise OptionError("--tensorboard needs the package tensorboard; install it with: "
+                          "pip install 'keras_charlm[tensorboard]'")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"TensorBoard's folder {folder} cannot be made "
+                          f"({error.strerror or error}); name another.") from error
 
 
 def _shape_of(base: bundle.Bundle, asked: ModelConfig) -> ModelConfig:
@@ -222,14 +234,15 @@ class Plan:
 class Run:
     """One training from its first batch, or from a checkpoint, to the finished model folder."""
 
-    def __init__(self, folder: Path, text: Corpus, plan: Plan, progress: Progress | None,
-                 base: bundle.Bundle | None, display: Display):
-        self.folder, self.text, self.plan, self.base = folder, text, plan, base
+    def __init__(self, folder: Path, text: Corpus, split: streams.Split, plan: Plan,
+                 display: Display, progress: Progress | None = None,
+                 base: bundle.Bundle | None = None):
+        self.folder, self.text, self.split, self.plan = folder, text, split, plan
+        self.base = base
         self.resumes = progress is not None
         self.progress = progress or Progress()
         self.display = display
         self.best: list[np.ndarray] | None = None  # the best weights, until they are saved
-        self.split = streams.split(text, plan.fit.seed)
         self.windows = streams.Windows(
             self.split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed)
         self.start = int(self.split.vocabulary.lookup(np.array([self.split.start]))[0])
@@ -246,7 +259,7 @@ class Run:
         model_config, fit_config = resolve(model_config, fit_config, split.train.length)
         plan = Plan(uuid.uuid4().hex, text.files, text.name, text.sha256, text.config,
                     model_config, fit_config, _policy(fit_config.precision), replicas)
-        run = cls(folder, text, plan, None, base, display)
+        run = cls(folder, text, split, plan, display, base=base)
         for notice in text.notices:
             display.note(notice)
         if (batch, window) != asked:
@@ -267,7 +280,8 @@ class Run:
                 f"The training has a batch of {plan.fit.batch_size}, which {replicas} devices "
                 "cannot share evenly; show it a number of devices that divides the batch.")
         text = reopen(plan.files, plan.corpus, plan.sha256, stdin)
-        return cls(folder, text, plan, saved["progress"], None, display)
+        split = streams.split(text, plan.fit.seed)
+        return cls(folder, text, split, plan, display, progress=saved["progress"])
 
     def train(self, users: Sequence[keras.callbacks.Callback]) -> CharLM:
         """Train to the end and publish the model."""
@@ -282,7 +296,8 @@ class Run:
                 with _signals() as stop:
                     self.run_epochs(network, users, stop)
                 self.finish(network)
-            except (Interrupted, TrainingError, OSError, tf.errors.ResourceExhaustedError) as error:
+            except (Interrupted, TrainingError, OSError, KeyboardInterrupt,
+                    tf.errors.ResourceExhaustedError) as error:
                 if self.progress.step == 0:  # nothing was trained: leave no trace
                     _remove(self.work, made)
                 elif isinstance(error, (Interrupted, TrainingError)):
@@ -326,7 +341,6 @@ class Run:
             return
         if self.base:
             _start_from(network, self.base, self.split.vocabulary)
-        checkpoint.spread_generators(network)
         for old in (STATE, BEST, bundle.HISTORY):
             (self.work / old).unlink(missing_ok=True)
         (self.work / bundle.SAMPLES).write_bytes(b"")
@@ -362,14 +376,17 @@ class Run:
     def out_of_patience(self) -> bool:
         return self.plan.fit.patience is not None and self.progress.stale >= self.plan.fit.patience
 
-    def explained(self, error: Exception) -> Exception:
+    def explained(self, error: BaseException) -> Exception:
         """The error as one of ours, with what to do."""
-        go_on = f"then go on with: kcharlm fit --resume {self.folder}" if self.progress.step \
-            else "then start again."
+        go_on = f"go on with: kcharlm fit --resume {self.folder}" if self.progress.step \
+            else "start again."
+        if isinstance(error, KeyboardInterrupt):
+            return Interrupted(f"Stopped at once; what the last checkpoint holds is not lost: "
+                               f"{go_on}", signal.SIGINT)
         if isinstance(error, OSError):
             where = error.filename or self.folder
             return TrainingError(f"{where} cannot be written ({error.strerror or error}); make "
-                                 f"room or mend the permissions, {go_on}")
+                                 f"room or mend the permissions, then {go_on}")
         if isinstance(error, tf.errors.ResourceExhaustedError):
             return TrainingError(
                 f"The device has no memory for a batch of {self.plan.fit.batch_size} windows of "

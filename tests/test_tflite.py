@@ -288,7 +288,7 @@ def test_the_file_holds_the_weights_once_and_only_builtin_operators():
 def test_quiet_keeps_what_python_writes():
     code = (
         "import os, sys, warnings\n"
-        "from keras_charlm.generation import quiet\n"
+        "from keras_charlm.display import quiet\n"
         "with quiet():\n"
         "    os.write(2, b'noise')\n"
         "    warnings.warn('heard')\n"

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_charlm import generation, sampling
 from keras_charlm.config import ModelConfig
+from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
 from keras_charlm.vocabulary import UNKNOWN, Vocabulary
 
@@ -291,7 +292,7 @@ def convert(network: Network) -> bytes:
     functions = {name: f.get_concrete_function() for name, f in network.functions.items()}
     bare = tf.Module()  # the network itself would have every function saved twice
     bare.weights = network.weights
-    with tempfile.TemporaryDirectory() as folder, generation.quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         tf.saved_model.save(bare, folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         converter.exclude_conversion_metadata = True  # saves taking the whole file apart once more
