@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import click
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
@@ -41,7 +43,9 @@ def fit(corpus, output, overwrite, resume, init_from, quiet, **options):
     from keras_charlm import training
 
     if resume:
-        training.resume(resume, verbose=0 if quiet else 1)
+        # The text comes again where it came from stdin and is no longer in the cache.
+        stdin = sys.stdin.buffer if corpus else None
+        training.resume(resume, verbose=0 if quiet else 1, stdin=stdin)
     else:
         training.fit(corpus, output, overwrite=overwrite, init_from=init_from,
                      verbose=0 if quiet else 1, **options)

@@ -34,6 +34,7 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
     """
     from keras_charlm.charlm import load
     from keras_charlm.generation import Counts
+    from keras_charlm.vocabulary import normalize
 
     if prompt_file:
         if prompt:
@@ -60,7 +61,7 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
             show("\n")
     else:
         pieces = opened.stream(prompt, **options)
-        show(prompt)
+        show(normalize(prompt, opened.card.normalize))
         for piece in pieces:
             show(piece)
         show("\n")

@@ -88,6 +88,9 @@ class CharLM:
         Raises:
             PromptError: The prompt has a character that the model has never seen.
             OptionError: A setting is out of range.
+
+        Example:
+            >>> model.generate("Once", length=100, temp=0.5, seed=1)
         """
         sample = next(self.samples(prompt, **settings), None)
         return sample.prompt + sample.text if sample else self.vocabulary.from_codes(np.array([]))
@@ -131,6 +134,10 @@ class CharLM:
 
         Raises:
             CorpusError: The file cannot be read.
+
+        Example:
+            >>> model.evaluate("To be, or not to be").bits_per_character
+            >>> model.evaluate(Path("other.txt")).perplexity
         """
         from keras_charlm.corpus import prepare
         from keras_charlm.evaluation import Evaluator

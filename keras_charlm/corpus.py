@@ -196,7 +196,8 @@ def reopen(files: tuple[str, ...], config: CorpusConfig, sha256: str,
         return _corpus(list(files), cached, config)
     if "-" in files and stdin is None:
         raise CorpusError(
-            "The text came from stdin and is no longer in the cache; pipe it in again."
+            "The text came from stdin and is no longer in the cache; pipe it in again: "
+            "... | kcharlm fit - --resume MODEL"
         )
     text = prepare(files, config, stdin)
     if text.sha256 != sha256:

@@ -24,31 +24,20 @@ def printable(text: str | bytes) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the C++ logs of TensorFlow and LiteRT, but not Python's own stderr.
+    """Silence what TensorFlow's and LiteRT's libraries log on file descriptor 2.
 
-    They write to file descriptor 2 whatever their settings, so it is turned away for a while, and
-    `sys.stderr` goes on by another one.
+    `sys.stderr` stays the object it is: a log handler made meanwhile keeps it.
     """
-    try:
-        ours = sys.stderr.fileno() == 2
-    except (AttributeError, OSError, ValueError):
-        ours = False  # replaced, by a test or a notebook: not touched by what follows
-    stderr = sys.stderr
-    saved = os.dup(2)
-    if ours:
-        stderr.flush()
-        sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
-    null = os.open(os.devnull, os.O_WRONLY)
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
         os.close(null)
-        if ours:
-            sys.stderr.close()
-            sys.stderr = stderr
 
 
 def duration(seconds: float) -> str:

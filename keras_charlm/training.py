@@ -481,7 +481,7 @@ class Run:
         split: dict[str, Any] = {}
         for part in ("train", "validation", "test"):
             stream = getattr(self.split, part)
-            split[part] = {"characters": stream.length - stream.lead}
+            split[part] = {"characters": max(0, stream.length - stream.lead)}
             if self.text.config.lines:
                 split[part]["lines"] = len(stream.lines)
         return split

@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+from keras_charlm.display import Display, duration, printable
+
+
+def test_quiet_holds_noise_back_and_leaves_log_handlers_whole():
+    code = (
+        "import logging, os\n"
+        "from keras_charlm.display import quiet\n"
+        "with quiet():\n"
+        "    os.write(2, b'noise')\n"
+        "    logging.getLogger().addHandler(logging.StreamHandler())\n"
+        "logging.warning('heard')\n"
+    )
+    stderr = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr
+    assert stderr == b"heard\n"
+
+
+def test_no_control_sequence_reaches_a_terminal():
+    assert printable("a\x1b[31mb\x07\x9b\x7f\tc\nd\u00e9") == "a␛[31mb␇�␡\tc\ndé"
+    assert printable(b"\xff\x1b") == "�␛"
+    assert all(ord(c) >= 32 or c in "\n\t" for c in printable("".join(map(chr, range(256)))))
+
+
+def test_durations_read_as_people_write_them():
+    assert [duration(s) for s in (0.4, 59.6, 125, 12_000, float("inf"))] == [
+        "0 s", "1 min 00 s", "2 min 05 s", "3 h 20 min", "?"]
+
+
+def test_nothing_is_shown_when_quiet(capsys):
+    display = Display(0)
+    display.note("x")
+    display.start()
+    display.update("epoch 1", 0.5, "y")
+    display.stop()
+    assert capsys.readouterr() == ("", "")
