@@ -48,7 +48,8 @@ class Card:
         created: ISO 8601 date and time, UTC.
         versions: Library versions at training.
         model, fit: The configurations with nothing left open.
-        corpus: `files`, `bytes`, `characters`, `sha256`, and `config` (a CorpusConfig).
+        corpus: `name`, `files` (none: the embedded list), `bytes`, `characters`, `sha256`, and
+            `config` (a CorpusConfig).
         split: Characters (and for lists lines) of each part.
         start: Code of the character that is read first where there is no prompt.
         finished: False where the training was stopped and can go on.

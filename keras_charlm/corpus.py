@@ -41,7 +41,7 @@ class Corpus:
 
     Args:
         name: Stem of the first file's name.
-        files: The paths it was read from, as given; '-' for stdin.
+        files: The paths it was read from, as given; '-' for stdin, none for the embedded list.
         symbols: Memory-mapped unsigned integers (N,).
         alphabet: Code point (or byte value) of each symbol, int64 (A,).
         size: Bytes read.
@@ -193,7 +193,7 @@ def reopen(files: tuple[str, ...], config: CorpusConfig, sha256: str,
         CorpusError: It is not in the cache, and the files are gone or have changed since.
     """
     if cached := _cached(cache_folder(), sha256):
-        return _corpus(list(files), cached, config)
+        return _corpus(list(files) or [str(NAMES)], cached, config)
     if "-" in files and stdin is None:
         raise CorpusError(
             "The text came from stdin and is no longer in the cache; pipe it in again: "
@@ -529,7 +529,7 @@ def _corpus(paths: list[str], header: dict, config: CorpusConfig) -> Corpus:
     path = Path("stdin" if paths[0] == "-" else paths[0]).resolve()
     stem = path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
     return Corpus(
-        name=stem or "corpus", files=tuple(paths), symbols=header["symbols"],
+        name=stem or "corpus", files=() if paths == [str(NAMES)] else tuple(paths), symbols=header["symbols"],
         alphabet=np.array(header["alphabet"], np.int64), size=header["size"],
         sha256=header["sha256"], notices=tuple(header["notices"]), config=config)
 

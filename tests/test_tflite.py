@@ -1,8 +1,6 @@
 """Laws of the on-device file: what it computes is what the trained network computes."""
 
 import functools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
