@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +194,10 @@ def newest() -> Path:
     found = list(MODELS.glob(f"*/{CONFIG}"))
     if found:
         return max(found, key=lambda p: (p.stat().st_mtime, p)).parent
-    with contextlib.suppress(ModuleNotFoundError):
-        shipped = resources.files("keras_charlm.saved_models") / "names"
-        if (shipped / CONFIG).is_file():
-            return Path(str(shipped))
+    package = Path(__file__).parent
+    for home in (package, package.parent):  # installed, and in a checkout
+        if (home / MODELS / "names" / CONFIG).is_file():
+            return home / MODELS / "names"
     raise BundleError("There is no model yet; train one with: kcharlm fit CORPUS")
 
 

@@ -36,13 +36,13 @@ class Pace(keras.callbacks.Callback):
         super().__init__()
         self.run = run
         self.resumed_at = run.progress.step if run.resumes else None
-        self.batches = 0  # since the process began
-        self.characters, self.busy = 0, 0.0  # of this epoch
-        self.estimated = False
+        self.compiled = self.estimated = False
+        self.characters, self.busy = 0, 0.0  # trained on, and seconds, since the process began
+        self.before = 0, 0.0  # the same at the epoch's start
 
     def on_epoch_begin(self, epoch, logs=None):
         progress, run = self.run.progress, self.run
-        self.characters, self.busy = 0, 0.0
+        self.before = self.characters, self.busy
         if progress.step == self.resumed_at and progress.step % run.windows.steps:
             # Keras has just reset the metrics of the epoch's first part: bring them back.
             checkpoint.restore(run.work / checkpoint.STATE, self.model)
@@ -68,10 +68,10 @@ class Pace(keras.callbacks.Callback):
                 f"where there is one: try a lower --learning-rate than {fit.learning_rate:g}, a "
                 "lower --clip-norm or --precision float32."
             )
-        self.batches += 1
-        if self.batches > 1:  # the first one compiles
+        if self.compiled:  # by the first batch, which would spoil the speed
             self.busy += took
             self.characters += fit.batch_size * fit.seq_length
+        self.compiled = True
         if run.out_of_time():
             self.model.stop_training = True
         left = self.left()
@@ -86,11 +86,16 @@ class Pace(keras.callbacks.Callback):
             f"{self.speed():,.0f} char/s  {duration(left)} left")
 
     def speed(self) -> float:
-        """Characters a second of this epoch's batches."""
+        """Characters a second since the process began, validation not counted."""
         return self.characters / self.busy if self.busy else 0.0
 
+    def epoch_speed(self) -> float:
+        """Characters a second of this epoch's batches."""
+        busy = self.busy - self.before[1]
+        return (self.characters - self.before[0]) / busy if busy else 0.0
+
     def left(self) -> float:
-        """Seconds to go, at this epoch's speed."""
+        """Seconds to go."""
         run, fit = self.run, self.run.plan.fit
         batches = run.windows.steps * fit.epochs - run.progress.step
         speed = self.speed()
@@ -155,7 +160,7 @@ class Report(keras.callbacks.Callback):
         progress.history.append([
             epoch + 1, progress.step, round(progress.seconds, 2), round(train, 5),
             None if val is None else round(val, 5), float(f"{self.pace.rate:.4g}"),
-            round(self.pace.speed())])
+            round(self.pace.epoch_speed())])
         last = epoch + 1 == run.plan.fit.epochs or self.model.stop_training
         if time.monotonic() - self.shown < _SHORT and not last:
             return
@@ -207,6 +212,7 @@ class Saving(keras.callbacks.Callback):
 
     def stop_if_told(self) -> None:
         if number := self.stop.get("signal"):
+            self.run.display.note("Stopping: saving what was learnt so far.")
             self.save()
             raise Interrupted(
                 f"Stopped after batch {self.run.progress.step:,}, and nothing is lost; go on with: "

@@ -529,8 +529,9 @@ def _corpus(paths: list[str], header: dict, config: CorpusConfig) -> Corpus:
     path = Path("stdin" if paths[0] == "-" else paths[0]).resolve()
     stem = path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
     return Corpus(
-        name=stem or "corpus", files=() if paths == [str(NAMES)] else tuple(paths), symbols=header["symbols"],
-        alphabet=np.array(header["alphabet"], np.int64), size=header["size"],
+        name=stem or "corpus", files=() if paths == [str(NAMES)] else tuple(paths),
+        symbols=header["symbols"], alphabet=np.array(header["alphabet"], np.int64),
+        size=header["size"],
         sha256=header["sha256"], notices=tuple(header["notices"]), config=config)
 
 

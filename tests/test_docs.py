@@ -92,7 +92,7 @@ def texts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("essays.txt", "shakespeare.txt", "war_and_peace.txt", "post.md", "enwik8"):
         (tmp_path / name).write_text(babble(900, seed=len(name)))
-    (tmp_path / "names.txt").write_text("\n".join(f"name{i}" for i in range(60)))
+    (tmp_path / "baby_names.txt").write_text("\n".join(f"name{i}" for i in range(60)))
     for folder, name in (("stacks", "a.tex"), ("linux", "a.c")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text(babble(900))

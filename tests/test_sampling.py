@@ -113,7 +113,9 @@ def test_top_p_comes_after_temperature_and_top_k():
 @given(
     logits=hnp.arrays(
         np.float32, st.tuples(st.just(1), st.integers(2, 40)),
-        elements=st.one_of(st.floats(-30, 30, width=32), st.sampled_from([0.0, 1e30, -1e30])),
+        # Processors may take numbers below the normal ones for zero.
+        elements=st.one_of(st.floats(-30, 30, width=32, allow_subnormal=False),
+                           st.sampled_from([0.0, 1e30, -1e30])),
     ),
     u=st.sampled_from([0.0, 0.5, HIGHEST]),
     temperature=st.sampled_from([0.0, 1e-3, 1.0, 100.0]),
