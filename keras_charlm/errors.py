@@ -38,8 +38,6 @@ class BundleError(CharLMError):
 class TrainingError(CharLMError):
     """A training run cannot start or cannot go on."""
 
-    exit_code = 1
-
 
 class ExportError(CharLMError):
     """A model could not be written for another place, or does not give the same there."""
