@@ -48,9 +48,10 @@ def draw(
     Args:
         logits: float32 (B, V).
         uniform: float32 (B,) in [0, 1).
-        temperature: Scalar or (1,); 0 takes the likeliest character, as `top_k` 1 does.
-        top_k: Scalar or (1,); 0 for all.
-        top_p: Scalar or (1,), above 0 and at most 1.
+        temperature: Scalar, (1,), or (B, 1) for rows with settings of their own; 0 takes the
+            likeliest character, as `top_k` 1 does.
+        top_k: Of the same shapes; 0 for all.
+        top_p: Of the same shapes; above 0 and at most 1.
 
     Returns:
         int32 (B,).
@@ -61,11 +62,15 @@ def draw(
     divisor = tf.where(greedy, 1.0, temperature)
     kept = tf.where(greedy, 1, tf.where(tf.equal(top_k, 0), size, top_k))
     # Without a cut any order will do, and of thousands of characters the sort is what takes time.
-    values, order = tf.cond(
-        tf.reshape((kept < size) | tf.less(top_p, 1.0), ()),
-        lambda: tuple(tf.math.top_k(known, size)),  # falling
-        lambda: (known, tf.zeros_like(known, tf.int32) + tf.range(size)),
-    )  # (B, V - 1) each
+    cut = (kept < size) | tf.less(top_p, 1.0)
+    unsorted = known, tf.zeros_like(known, tf.int32) + tf.range(size)  # (B, V - 1) each
+
+    def falling():
+        # A row without a cut is drawn from as if it were alone, whatever its neighbours ask for.
+        return tuple(tf.where(cut, a, b) for a, b in zip(tf.math.top_k(known, size), unsorted,
+                                                         strict=True))  # fmt: skip
+
+    values, order = tf.cond(tf.reduce_any(cut), falling, lambda: unsorted)
     # Subtracting the largest before dividing: no temperature, however low, can overflow.
     largest = tf.reduce_max(known, axis=1, keepdims=True)
     weights = tf.exp((values - largest) / divisor)

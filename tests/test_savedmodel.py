@@ -1,0 +1,353 @@
+"""Laws of the SavedModel: it serves the trained model, where nothing of ours can be imported."""
+
+import base64
+import json
+import random
+import unicodedata
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY, babble
+from test_tflite import CASES, built, logits_of, opened, text_of
+
+import keras_charlm
+from keras_charlm import generation
+from keras_charlm.config import ModelConfig, SampleConfig
+from keras_charlm.errors import ExportError
+from keras_charlm.export import savedmodel
+from keras_charlm.vocabulary import Vocabulary
+
+SETTINGS = {"length": 12, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 1}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory):
+    """A cell at toy size: Keras model, file's runner, vocabulary, server, loaded SavedModel."""
+    keras_model, _, vocabulary, _ = built(request.param)
+    cell, embedding, _ = CASES[request.param]
+    server = savedmodel.Server(keras_model, ModelConfig(cell, 2, 16, embedding, 0.1), vocabulary,
+                               lines=False, start=10, normalize="none")  # fmt: skip
+    folder = tmp_path_factory.mktemp("saved") / request.param
+    savedmodel.save(server, folder)
+    loaded = tf.saved_model.load(str(folder))
+    return keras_model, opened(request.param), vocabulary, server, loaded
+
+
+def some(vocabulary, length):
+    """Codes (length,), one in ten of them unknown."""
+    codes = text_of(vocabulary, length, seed=length)
+    return codes & 0xFF if vocabulary.unit == "byte" else codes
+
+
+def strings(vocabulary, *codes):
+    texts = [vocabulary.from_codes(np.asarray(c)) for c in codes]
+    return [t if isinstance(t, bytes) else t.encode() for t in texts]
+
+
+def run(loaded, name, **inputs):
+    signature = loaded.signatures[name]
+    specs = signature.structured_input_signature[1]
+    out = signature(**{k: tf.constant(v, specs[k].dtype) for k, v in inputs.items()})
+    return {k: v.numpy() for k, v in out.items()}
+
+
+def drawn(out):
+    return out["text_bytes" if "text_bytes" in out else "text"].tolist()
+
+
+def by_file(runner, vocabulary, prompt, **settings):
+    """What the on-device file draws, as bytes."""
+    config = SampleConfig(unknown_ok=True, **settings)
+    text = vocabulary.from_codes([])[:0].join(generation.stream(
+        runner, vocabulary, config, prompt, start=10, normalize="none"))
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def test_step_gives_the_logits_of_the_keras_model(case):
+    keras_model, runner, vocabulary, _, loaded = case
+    codes = [some(vocabulary, n) for n in (1, 40, 7)]
+    zeros = np.zeros((3, runner.state_size), np.float32)
+    out = run(loaded, "step", text=strings(vocabulary, *codes), state=zeros)
+    for row, logits in zip(codes, out["logits"], strict=True):
+        expected = logits_of(keras_model, vocabulary, row)[-1]
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+    # Two steps equal one, and the empty text is the start symbol.
+    first = run(loaded, "step", text=strings(vocabulary, codes[1][:15]), state=zeros[:1])
+    second = run(loaded, "step", text=strings(vocabulary, codes[1][15:]), state=first["state"])
+    np.testing.assert_allclose(second["logits"][0], out["logits"][1], atol=1e-5)
+    start = run(loaded, "step", text=[b"", b"\n"], state=zeros[:2])["logits"]
+    np.testing.assert_array_equal(start[0], start[1])
+
+
+def test_score_is_that_of_the_keras_model(case):
+    keras_model, _, vocabulary, _, loaded = case
+    codes = [some(vocabulary, n) for n in (30, 0, 5)]
+    out = run(loaded, "score", text=strings(vocabulary, *codes))
+    assert out["characters"].tolist() == [30, 0, 5]
+    assert out["bits_per_character"][1] == 0
+    for row, bits in zip(codes, out["bits_per_character"], strict=True):
+        if len(row):
+            logits = logits_of(keras_model, vocabulary, np.concatenate([[10], row[:-1]]))
+            log_p = tf.nn.log_softmax(logits).numpy()[range(len(row)), vocabulary.lookup(row)]
+            np.testing.assert_allclose(bits, -log_p.mean() / np.log(2), rtol=1e-4)
+
+
+def test_rows_draw_what_the_file_draws_each_with_its_own_settings(case):
+    _, runner, vocabulary, _, loaded = case
+    prompts = [vocabulary.from_codes(some(vocabulary, n)) for n in (3, 90, 0, 1, 2)]
+    settings = {"length": [20, 5, 70, 0, 9], "temperature": [1, 0, 0.5, 1, 2],
+                "top_k": [0, 0, 5, 0, 0], "top_p": [1, 1, 1, 1, 0.9], "seed": [5, 6, 7, 8, 9]}
+    out = run(loaded, "generate", prompt=prompts, **settings)
+    for row, prompt in enumerate(prompts):
+        own = {k: v[row] for k, v in settings.items()}
+        expected = by_file(runner, vocabulary, prompt, temp=float(own.pop("temperature")), **own)
+        assert drawn(out)[row] == expected, row
+    assert out["seed"].tolist() == settings["seed"]
+    expected = [(vocabulary.encode(p) == 0).sum() for p in prompts]
+    assert out["unknown"].tolist() == expected
+
+
+def test_bits_are_those_of_the_samples(case):
+    _, runner, vocabulary, _, loaded = case
+    prompt = vocabulary.from_codes(np.array(vocabulary.codes[2:4]))
+    out = run(loaded, "generate", prompt=[prompt] * 3, **{**SETTINGS, "seed": [3, 4, 5]})
+    config = SampleConfig(seed=3, num=3, length=12, temp=1.0)
+    expected = list(generation.samples(runner, vocabulary, config, prompt, start=10))
+    np.testing.assert_allclose(out["bits_per_character"],
+                               [s.bits_per_character for s in expected], rtol=1e-4)
+
+
+def test_no_length_and_no_batch_is_traced_anew(case):
+    _, _, vocabulary, server, _ = case
+    symbol = strings(vocabulary, vocabulary.codes[1:2])[0]
+    for rows, length in (1, 1), (1, 50), (3, 7), (16, 0):
+        for _ in range(2):
+            text = tf.constant([symbol * length] * rows)
+            each = {k: tf.constant(v) for k, v in SETTINGS.items()}
+            server.functions["generate"](prompt=text, **each)
+            server.functions["score"](text=text)
+            server.functions["step"](text=text, state=tf.zeros([rows, server.state_size]))
+    for function in server.functions.values():
+        assert function.experimental_get_tracing_count() == 1
+
+
+def test_a_negative_seed_stands_for_a_new_one(case):
+    _, _, vocabulary, _, loaded = case
+    tf.keras.utils.set_random_seed(1)
+    prompt = strings(vocabulary, vocabulary.codes[1:2]) * 8
+    first = run(loaded, "generate", prompt=prompt, **{**SETTINGS, "seed": -1})
+    second = run(loaded, "generate", prompt=prompt, **{**SETTINGS, "seed": -1})
+    assert len({*first["seed"].tolist(), *second["seed"].tolist()}) == 16
+    again = run(loaded, "generate", prompt=prompt, **{**SETTINGS, "seed": first["seed"]})
+    assert drawn(again) == drawn(first)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("length", -1), ("length", 10**6), ("temperature", -0.5), ("temperature", float("nan")),
+    ("top_k", -1), ("top_p", 0.0), ("top_p", 1.5)])  # fmt: skip
+def test_settings_out_of_range_are_refused(case, name, value):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must be"):
+        run(case[-1], "generate", prompt=["a", "b"], **{**SETTINGS, name: value})
+
+
+# Written models, called in a process that can import neither this package nor Keras.
+
+
+def served(folder, *bodies, text=False):
+    """Answer REST requests as TensorFlow Serving does: JSON bodies to answers, decoded."""
+    requests = []
+    for body in map(json.loads, bodies):
+        if "instances" in body:
+            rows = body["instances"]
+            assert all(row.keys() == rows[0].keys() for row in rows)
+            inputs = {key: [row[key] for row in rows] for key in rows[0]}
+        else:
+            inputs = body["inputs"]
+        requests.append((body.get("signature_name", "serving_default"), unpacked(inputs)))
+    operators = savedmodel._text_operators() if text else None
+    answers = []
+    for out in savedmodel.call(folder, requests, operators)["results"]:
+        del out["seconds"]
+        rows = {len(value) for value in out.values()}
+        assert len(rows) == 1, "the row form needs outputs with as many rows as the inputs"
+        columns = {key: [packed(key, v) for v in value.tolist()] for key, value in out.items()}
+        answers.append([dict(zip(columns, row, strict=True))
+                        for row in zip(*columns.values(), strict=True)])  # fmt: skip
+    return json.loads(json.dumps(answers, allow_nan=False))
+
+
+def unpacked(value):
+    """Values as Serving reads them: {"b64": ...} is bytes."""
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"]) if value.keys() == {"b64"} else {
+            key: unpacked(v) for key, v in value.items()}  # fmt: skip
+    return [unpacked(v) for v in value] if isinstance(value, list) else value
+
+
+def packed(key, value):
+    """Values as Serving writes them: strings of names that end in _bytes are base64."""
+    if key.endswith("_bytes"):
+        return {"b64": base64.b64encode(value).decode()}
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def body(form, signature=None, **inputs):
+    if form == "rows":
+        longest = max(len(v) for v in inputs.values() if isinstance(v, list))
+        columns = {k: v if isinstance(v, list) else [v] * longest for k, v in inputs.items()}
+        content = {"instances": [dict(zip(columns, row, strict=True))
+                                 for row in zip(*columns.values(), strict=True)]}  # fmt: skip
+    else:
+        content = {"inputs": inputs}
+    return json.dumps({**({"signature_name": signature} if signature else {}), **content})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Write a model, once: (opened model, folder, report)."""
+    done = {}
+
+    def export(model):
+        if model not in done:
+            folder = tmp_path_factory.mktemp("served") / "model"
+            opened_model = keras_charlm.load(model)
+            done[model] = opened_model, folder, savedmodel.write(opened_model, folder)
+        return done[model]
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def accents_model(tmp_path_factory):
+    """A tiny model of a text with accents, emoji and Hebrew, normalized to NFC."""
+    folder = tmp_path_factory.mktemp("accents")
+    text = babble(1500).replace("cat", "chât").replace("mat", "\N{CAT FACE}").replace("sat", "שָב")
+    (folder / "text.txt").write_text(unicodedata.normalize("NFC", text), encoding="utf-8")
+    keras_charlm.fit(folder / "text.txt", folder / "model", epochs=2, **TINY)
+    return folder / "model"
+
+
+def test_rows_and_columns_give_what_generate_gives(text_model, exported):
+    model, folder, report = exported(text_model)
+    assert not report["tensorflow_text"], "this model knows ASCII alone"
+    prompts = ["the ca", "", "a"]
+    given = {"prompt": prompts, **SETTINGS, "temperature": 0.8, "seed": [1, 2, 3]}
+    rows, columns, one = served(folder, body("rows", **given), body("columns", **given),
+                                body("rows", **{**given, "prompt": ["a"], "seed": 3}))
+    assert rows == columns
+    assert one == rows[2:]
+    for seed, (prompt, row) in enumerate(zip(prompts, rows, strict=True), 1):
+        assert prompt + row["text"] == model.generate(prompt, length=12, temp=0.8, seed=seed)
+
+
+def test_score_is_that_of_evaluate(text_model, exported):
+    model, folder, _ = exported(text_model)
+    texts = [babble(400, seed=3), "the cat", ""]
+    (rows,) = served(folder, body("rows", "score", text=texts))
+    assert [row["characters"] for row in rows] == [400, 7, 0]
+    for text, row in zip(texts[:2], rows, strict=False):
+        expected = model.evaluate(text).bits_per_character
+        assert row["bits_per_character"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_step_continues_over_rest(text_model, exported):
+    model, folder, _ = exported(text_model)
+    zeros = [0.0] * model.runner.state_size
+    ((first,),) = served(folder, body("rows", "step", text=["the "], state=[zeros]))
+    ((second,), (whole,)) = served(
+        folder, body("rows", "step", text=["cat"], state=[first["state"]]),
+        body("columns", "step", text=["the cat"], state=[zeros]))
+    assert second["logits"] == pytest.approx(whole["logits"], abs=1e-5)
+    assert len(whole["logits"]) == model.vocabulary.size
+
+
+def test_lines_end_where_the_list_s_lines_end(list_model, exported):
+    model, folder, _ = exported(list_model)
+    seeds = list(range(20))
+    (rows,) = served(folder, body("rows", **{**SETTINGS, "prompt": ["a"] * 20, "length": 1000,
+                                             "seed": seeds}))
+    expected = {s.seed: s for s in model.samples("a", num=20, seed=0, temp=1.0)}
+    for row in rows:
+        assert row["text"] == expected[row["seed"]].text
+        assert row["bits_per_character"] == pytest.approx(
+            expected[row["seed"]].bits_per_character, rel=1e-4)
+        assert "\n" not in row["text"]
+
+
+def test_prompts_are_normalized_and_any_script_is_read(accents_model, exported):
+    model, folder, report = exported(accents_model)
+    assert report["tensorflow_text"]
+    prompts = ["cha\N{COMBINING CIRCUMFLEX ACCENT}t", "châ", "\N{CAT FACE}", "שָב", "\ufeffa",
+               "the \N{ROCKET}", "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET} \0"]
+    assert unicodedata.normalize("NFC", prompts[0]) != prompts[0]
+    (rows,) = served(folder, body("rows", **{**SETTINGS, "prompt": prompts}), text=True)
+    for prompt, row in zip(prompts, rows, strict=True):
+        text = model.generate(prompt, length=12, temp=1.0, seed=1, unknown_ok=True)
+        assert unicodedata.normalize("NFC", prompt) + row["text"] == text
+    assert [row["unknown"] for row in rows] == [0, 0, 0, 0, 1, 1, 4]
+
+
+def test_a_byte_model_reads_and_writes_bytes(tmp_path_factory, exported):
+    folder = tmp_path_factory.mktemp("bytes")
+    rng = random.Random(0)
+    (folder / "data").write_bytes(bytes(rng.choices(range(256), k=1500)))
+    keras_charlm.fit(folder / "data", folder / "model", unit="byte", epochs=1, **TINY)
+    model, saved, report = exported(folder / "model")
+    assert not report["tensorflow_text"]
+    prompts = [b"\xff\x00\xfe", b"", "é".encode()]
+    sent = [{"b64": base64.b64encode(prompts[0]).decode()}, "", "é"]
+    rows, columns = served(saved, body("rows", **{**SETTINGS, "prompt": sent}),
+                           body("columns", **{**SETTINGS, "prompt": sent}))
+    assert rows == columns
+    for prompt, row in zip(prompts, rows, strict=True):
+        text = prompt + base64.b64decode(row["text_bytes"]["b64"])
+        assert text == model.generate(prompt, length=12, temp=1.0, seed=1, unknown_ok=True)
+
+
+def test_the_report_and_the_readme_say_what_a_host_needs(text_model, accents_model, exported):
+    for model, needed in (text_model, False), (accents_model, True):
+        _, folder, report = exported(model)
+        assert report["tensorflow_text"] == needed
+        assert report["logits_difference"] <= 1e-4
+        assert report["same_text"] == report["texts"]
+        bits = report["bits_per_character"]
+        assert bits["file"] == pytest.approx(bits["export"], abs=1e-3)
+        assert report["bytes"] == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        assert ("import tensorflow_text" in (folder / "README.md").read_text()) == needed
+    with pytest.raises(ExportError, match="fresh process"):
+        savedmodel.call(folder, [])  # its operator is not there
+
+
+def test_which_models_need_tensorflow_text():
+    ascii_only, accents = (Vocabulary("char", tuple(map(ord, t))) for t in ("abc", "abcé"))
+    assert not savedmodel.needs_text(ascii_only, "nfc")
+    assert savedmodel.needs_text(ascii_only, "nfkc")
+    assert savedmodel.needs_text(accents, "nfc")
+    assert not savedmodel.needs_text(accents, "none")
+
+
+def test_an_export_that_is_not_the_model_is_removed(text_model, tmp_path):
+    model = keras_charlm.load(text_model)
+    kernel = model.model.trainable_variables[-2]
+    kernel.assign(kernel + 1.0 * np.random.default_rng(0).normal(size=kernel.shape))
+    with pytest.raises(ExportError, match="logits differ by"):
+        savedmodel.write(model, tmp_path / "out" / "model")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_nothing_is_written_over_or_where_it_cannot_be(text_model, tmp_path, monkeypatch):
+    model = keras_charlm.load(text_model)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    (tmp_path / "file").write_text("")
+    for folder in tmp_path / "mine", tmp_path / "file":
+        with pytest.raises(ExportError, match="exists already"):
+            savedmodel.write(model, folder)
+    with pytest.raises(ExportError, match="cannot be written"):
+        savedmodel.write(model, tmp_path / "file" / "model")
+    monkeypatch.setattr(savedmodel, "needs_text", lambda *_: True)
+    monkeypatch.setattr(savedmodel, "_text_operators", lambda: tmp_path / "missing")
+    with pytest.raises(ExportError, match="tensorflow-text"):
+        savedmodel.write(model, tmp_path / "model")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine"]
