@@ -1,0 +1,256 @@
+/* Draws text from a model.tflite of keras_charlm, with LiteRT's C interface and nothing else.
+ *
+ *     gcc -O2 generate.c -o generate -L DIR -l:libLiteRt.so -Wl,-rpath,DIR
+ *     ./generate model.tflite "Once upon" 1          # prompt, seed
+ *     ./generate --lines model.tflite "Mar" 1        # of a list: up to the end of the line
+ *
+ * DIR holds libLiteRt.so: the folder of the Python package ai_edge_litert, or LiteRT's own release
+ * for other systems. The declarations below are those of LiteRT 2.3's headers (its folder litert/c),
+ * so that this file builds without them.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct LiteRtEnvironmentT *LiteRtEnvironment;
+typedef struct LiteRtModelT *LiteRtModel;
+typedef struct LiteRtSignatureT *LiteRtSignature;
+typedef struct LiteRtTensorT *LiteRtTensor;
+typedef struct LiteRtOptionsT *LiteRtOptions;
+typedef struct LiteRtCompiledModelT *LiteRtCompiledModel;
+typedef struct LiteRtTensorBufferT *LiteRtTensorBuffer;
+typedef struct LiteRtTensorBufferRequirementsT *LiteRtTensorBufferRequirements;
+typedef struct { uint32_t element_type, layout[17]; } LiteRtRankedTensorType; /* only passed on */
+typedef int LiteRtStatus;
+enum { CPU = 1, READ_LOCK = 0, WRITE_LOCK = 1 };
+
+LiteRtStatus LiteRtCreateEnvironment(int options, const void *, LiteRtEnvironment *);
+LiteRtStatus LiteRtCreateModelFromFile(LiteRtEnvironment, const char *path, LiteRtModel *);
+LiteRtStatus LiteRtGetNumModelSignatures(LiteRtModel, size_t *);
+LiteRtStatus LiteRtGetModelSignature(LiteRtModel, size_t, LiteRtSignature *);
+LiteRtStatus LiteRtGetSignatureKey(LiteRtSignature, const char **);
+LiteRtStatus LiteRtGetNumSignatureInputs(LiteRtSignature, size_t *);
+LiteRtStatus LiteRtGetNumSignatureOutputs(LiteRtSignature, size_t *);
+LiteRtStatus LiteRtGetSignatureInputName(LiteRtSignature, size_t, const char **);
+LiteRtStatus LiteRtGetSignatureOutputName(LiteRtSignature, size_t, const char **);
+LiteRtStatus LiteRtGetSignatureInputTensorByIndex(LiteRtSignature, size_t, LiteRtTensor *);
+LiteRtStatus LiteRtGetSignatureOutputTensorByIndex(LiteRtSignature, size_t, LiteRtTensor *);
+LiteRtStatus LiteRtGetRankedTensorType(LiteRtTensor, LiteRtRankedTensorType *);
+LiteRtStatus LiteRtCreateOptions(LiteRtOptions *);
+LiteRtStatus LiteRtSetOptionsHardwareAccelerators(LiteRtOptions, int);
+LiteRtStatus LiteRtCreateCompiledModel(LiteRtEnvironment, LiteRtModel, LiteRtOptions,
+                                       LiteRtCompiledModel *);
+LiteRtStatus LiteRtGetCompiledModelInputBufferRequirements(
+    LiteRtCompiledModel, size_t signature, size_t input, LiteRtTensorBufferRequirements *);
+LiteRtStatus LiteRtGetCompiledModelOutputBufferRequirements(
+    LiteRtCompiledModel, size_t signature, size_t output, LiteRtTensorBufferRequirements *);
+LiteRtStatus LiteRtCreateManagedTensorBufferFromRequirements(
+    LiteRtEnvironment, const LiteRtRankedTensorType *, LiteRtTensorBufferRequirements,
+    LiteRtTensorBuffer *);
+LiteRtStatus LiteRtGetTensorBufferPackedSize(LiteRtTensorBuffer, size_t *bytes);
+LiteRtStatus LiteRtLockTensorBuffer(LiteRtTensorBuffer, void **, int mode);
+LiteRtStatus LiteRtUnlockTensorBuffer(LiteRtTensorBuffer);
+LiteRtStatus LiteRtRunCompiledModel(LiteRtCompiledModel, size_t signature, size_t inputs,
+                                    LiteRtTensorBuffer *, size_t outputs, LiteRtTensorBuffer *);
+void LiteRtDestroyTensorBuffer(LiteRtTensorBuffer);
+void LiteRtDestroyCompiledModel(LiteRtCompiledModel);
+void LiteRtDestroyOptions(LiteRtOptions);
+void LiteRtDestroyModel(LiteRtModel);
+void LiteRtDestroyEnvironment(LiteRtEnvironment);
+
+static void fail(const char *what, const char *why) {
+  fprintf(stderr, "generate: %s: %s\n", what, why);
+  exit(1);
+}
+
+static void check(LiteRtStatus status, const char *call) {
+  if (!status) return;
+  fprintf(stderr, "generate: LiteRT's status is %d for %s\n", status, call);
+  exit(1);
+}
+
+#define TRY(call) check(call, #call)
+
+/* The signature `generate` with its tensors; every element is four bytes wide. */
+enum { MOST = 16 };
+typedef struct {
+  size_t count;
+  const char *names[MOST];
+  LiteRtTensorBuffer buffers[MOST];
+} Tensors;
+
+static LiteRtEnvironment environment;
+static LiteRtModel model;
+static LiteRtCompiledModel compiled;
+static size_t signature;
+static Tensors inputs, outputs;
+
+static LiteRtTensorBuffer find(Tensors *tensors, const char *name) {
+  for (size_t i = 0; i < tensors->count; i++)
+    if (!strcmp(tensors->names[i], name)) return tensors->buffers[i];
+  fail("the model has no tensor", name);
+  return NULL;
+}
+
+static size_t width(Tensors *tensors, const char *name) {
+  size_t bytes;
+  TRY(LiteRtGetTensorBufferPackedSize(find(tensors, name), &bytes));
+  return bytes / 4;
+}
+
+static void put(const char *name, const void *values, size_t count) {
+  void *memory;
+  LiteRtTensorBuffer buffer = find(&inputs, name);
+  TRY(LiteRtLockTensorBuffer(buffer, &memory, WRITE_LOCK));
+  memset(memory, 0, 4 * width(&inputs, name));
+  memcpy(memory, values, 4 * count);
+  TRY(LiteRtUnlockTensorBuffer(buffer));
+}
+
+static void put_int(const char *name, int32_t value) { put(name, &value, 1); }
+
+static void put_float(const char *name, float value) { put(name, &value, 1); }
+
+static void get(const char *name, void *values, size_t count) {
+  void *memory;
+  LiteRtTensorBuffer buffer = find(&outputs, name);
+  TRY(LiteRtLockTensorBuffer(buffer, &memory, READ_LOCK));
+  memcpy(values, memory, 4 * count);
+  TRY(LiteRtUnlockTensorBuffer(buffer));
+}
+
+static void open_model(const char *path) {
+  LiteRtSignature found;
+  LiteRtOptions options;
+  size_t signatures;
+  TRY(LiteRtCreateEnvironment(0, NULL, &environment));
+  TRY(LiteRtCreateModelFromFile(environment, path, &model));
+  TRY(LiteRtGetNumModelSignatures(model, &signatures));
+  for (signature = 0; signature < signatures; signature++) {
+    const char *key;
+    TRY(LiteRtGetModelSignature(model, signature, &found));
+    TRY(LiteRtGetSignatureKey(found, &key));
+    if (!strcmp(key, "generate")) break;
+  }
+  if (signature == signatures) fail(path, "it has no signature `generate`");
+  TRY(LiteRtCreateOptions(&options));
+  TRY(LiteRtSetOptionsHardwareAccelerators(options, CPU));
+  TRY(LiteRtCreateCompiledModel(environment, model, options, &compiled));
+  LiteRtDestroyOptions(options);
+
+  LiteRtTensor tensor;
+  LiteRtRankedTensorType type;
+  LiteRtTensorBufferRequirements needs;
+  TRY(LiteRtGetNumSignatureInputs(found, &inputs.count));
+  TRY(LiteRtGetNumSignatureOutputs(found, &outputs.count));
+  if (inputs.count > MOST || outputs.count > MOST) fail(path, "it has too many tensors");
+  for (size_t i = 0; i < inputs.count; i++) {
+    TRY(LiteRtGetSignatureInputName(found, i, &inputs.names[i]));
+    TRY(LiteRtGetSignatureInputTensorByIndex(found, i, &tensor));
+    TRY(LiteRtGetRankedTensorType(tensor, &type));
+    TRY(LiteRtGetCompiledModelInputBufferRequirements(compiled, signature, i, &needs));
+    TRY(LiteRtCreateManagedTensorBufferFromRequirements(environment, &type, needs,
+                                                        &inputs.buffers[i]));
+  }
+  for (size_t i = 0; i < outputs.count; i++) {
+    TRY(LiteRtGetSignatureOutputName(found, i, &outputs.names[i]));
+    TRY(LiteRtGetSignatureOutputTensorByIndex(found, i, &tensor));
+    TRY(LiteRtGetRankedTensorType(tensor, &type));
+    TRY(LiteRtGetCompiledModelOutputBufferRequirements(compiled, signature, i, &needs));
+    TRY(LiteRtCreateManagedTensorBufferFromRequirements(environment, &type, needs,
+                                                        &outputs.buffers[i]));
+  }
+}
+
+static void close_model(void) {
+  for (size_t i = 0; i < inputs.count; i++) LiteRtDestroyTensorBuffer(inputs.buffers[i]);
+  for (size_t i = 0; i < outputs.count; i++) LiteRtDestroyTensorBuffer(outputs.buffers[i]);
+  LiteRtDestroyCompiledModel(compiled);
+  LiteRtDestroyModel(model);
+  LiteRtDestroyEnvironment(environment);
+}
+
+/* Reads `count` characters, draws `length` more and leaves the new state in `state`. */
+static void generate(const int32_t *text, size_t count, int32_t position, int32_t length,
+                     float *state, size_t state_size) {
+  put("text", text, count);
+  put_int("text_length", (int32_t)count);
+  put_int("position", position);
+  put_int("length", length);
+  put("state", state, state_size);
+  TRY(LiteRtRunCompiledModel(compiled, signature, inputs.count, inputs.buffers, outputs.count,
+                             outputs.buffers));
+  get("state", state, state_size);
+}
+
+/* One code point of UTF-8; a stray byte stands for itself, and the model will not know it. */
+static const char *decode(const char *text, int32_t *code) {
+  unsigned char first = (unsigned char)*text++;
+  int more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : first >= 0xC0 ? 1 : 0;
+  *code = more ? first & (0x3F >> more) : first;
+  for (; more && (*text & 0xC0) == 0x80; more--) *code = *code << 6 | (*text++ & 0x3F);
+  return text;
+}
+
+static void print(int32_t code) {
+  if (code < 0x80) {
+    putchar(code);
+    return;
+  }
+  int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  putchar((0xF0 << (3 - more) & 0xFF) | code >> 6 * more);
+  while (more--) putchar(0x80 | (code >> 6 * more & 0x3F));
+}
+
+int main(int argc, char **argv) {
+  int lines = argc > 1 && !strcmp(argv[1], "--lines");
+  if (argc != 4 + lines) {
+    fprintf(stderr, "usage: generate [--lines] MODEL PROMPT SEED\n");
+    return 2;
+  }
+  argv += lines;
+  open_model(argv[1]);
+
+  /* A line begins after a newline, and a text without a prompt too. */
+  const char *prompt = argv[2];
+  int32_t *codes = calloc(strlen(prompt) + 1, sizeof *codes);
+  size_t count = 0, at = 0;
+  if (!codes) fail("prompt", "out of memory");
+  if (lines || !*prompt) codes[count++] = '\n';
+  while (*prompt) prompt = decode(prompt, &codes[count++]);
+
+  size_t state_size = width(&inputs, "state"), read = width(&inputs, "text");
+  float *state = calloc(state_size, sizeof *state); /* all zeros before a text */
+  if (!state) fail("state", "out of memory");
+  put_int("seed", atoi(argv[3]));
+  put_int("stop", lines ? '\n' : -1);
+  put_float("temperature", 0.8f);
+  put_int("top_k", 0);
+  put_float("top_p", 1.0f);
+  fputs(argv[2], stdout);
+
+  /* A call reads all of its text but the last character, which begins the next call's. */
+  for (; count - at > read; at += read - 1) generate(codes + at, read, 0, 0, state, state_size);
+  int32_t *drawn = calloc(width(&outputs, "text"), sizeof *drawn), lengths, done = 0;
+  if (!drawn) fail("text", "out of memory");
+  int32_t most = (int32_t)width(&outputs, "text"), longest = lines ? 1000 : 500;
+  for (int32_t position = 0; position < longest && !done;) {
+    int32_t length = longest - position < most ? longest - position : most;
+    generate(codes + at, count - at, position, length, state, state_size);
+    get("text", drawn, (size_t)most);
+    get("lengths", &lengths, 1);
+    get("done", &done, 1);
+    for (int32_t i = 0; i < lengths; i++) print(drawn[i]);
+    fflush(stdout); /* a long text is shown as it is drawn */
+    if (lengths) {
+      codes[0] = drawn[lengths - 1];
+      at = 0, count = 1;
+    }
+    position += length;
+  }
+  putchar('\n');
+  free(drawn), free(state), free(codes);
+  close_model();
+  return 0;
+}
