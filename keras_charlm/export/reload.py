@@ -51,4 +51,5 @@ def main(folder, operators=None):
     pickle.dump({"load_seconds": load_seconds, "results": results}, sys.stdout.buffer)
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
