@@ -138,3 +138,15 @@ def test_rows_do_not_depend_on_each_other():
     u = uniform(0, np.arange(16))
     alone = [draw(logits[i], u[i], 0.9, 7, 0.8)[0] for i in range(16)]
     assert draw(logits, u, 0.9, 7, 0.8).tolist() == alone
+
+
+def test_rows_with_settings_of_their_own_draw_as_if_alone():
+    random = np.random.default_rng(0)
+    logits, uniform = np.float32(random.normal(0, 2, (40, 9))), np.float32(random.random(40))
+    temperature = np.float32(random.choice([0, 0.5, 1], (40, 1)))
+    top_k = np.int32(random.choice([0, 3], (40, 1)))
+    top_p = np.float32(random.choice([0.7, 1], (40, 1)))
+    together = sampling.draw(logits, uniform, temperature, top_k, top_p).numpy()
+    alone = [int(sampling.draw(logits[r : r + 1], uniform[r : r + 1], temperature[r], top_k[r],
+                               top_p[r])[0]) for r in range(40)]  # fmt: skip
+    assert together.tolist() == alone

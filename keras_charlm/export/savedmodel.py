@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import operator
 import pickle
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ from keras_charlm.vocabulary import UNKNOWN, Vocabulary, normalize
 LONGEST = 100_000  # characters that one request may draw: a server must not be held up for ever
 
 _RELOAD = Path(__file__).with_name("reload.py")
-_ROWS, _DRAW = 16, 32  # rows and characters drawn by the check
+_ROWS, _DRAW = 16, 64  # texts and characters drawn by the check
 
 
 class Server(Network):
@@ -357,28 +358,31 @@ def check(opened: CharLM, folder: Path) -> dict[str, Any]:
             the same seeds draw other texts.
     """
     runner, vocabulary, card = opened.runner, opened.vocabulary, opened.card
-    random = np.random.default_rng(0).choice(vocabulary.codes, READ)
-    text = vocabulary.from_codes(random)
-    if isinstance(text, str):
-        text = normalize(text, card.normalize)
-    prefixes = [text[:n] for n in range(1, len(text) + 1)]
+    noise = vocabulary.from_codes(np.random.default_rng(0).choice(vocabulary.codes, READ))
+    if isinstance(noise, str):
+        noise = normalize(noise, card.normalize)
     state, logits = np.zeros((1, runner.state_size), np.float32), []
-    for code in vocabulary.to_codes(text):
+    for code in vocabulary.to_codes(noise):
         out = runner("step", text=np.int32([code]), state=state)
         state, logits = out["state"], [*logits, out["logits"][0]]
-    seeds = list(range(_ROWS))
-    drawn = {s.seed: s.text for s in opened.samples(
-        text, num=_ROWS, seed=0, length=_DRAW, temp=1.0, unknown_ok=True)}  # fmt: skip
-    whole = text + text[:0].join(drawn.values())
+    beginnings = [noise[:n] for n in range(1, len(noise) + 1)]
+    # Half of the texts begin anew, the others go on from the noise.
+    seeds, prompts = list(range(_ROWS)), [noise[:0], noise] * (_ROWS // 2)
+    drawn = [{s.seed: s.text for s in opened.samples(
+        prompt, num=_ROWS, seed=0, length=_DRAW, temp=1.0, unknown_ok=True)}
+        for prompt in prompts[:2]]  # fmt: skip
+    expected = [drawn[seed % 2].get(seed, noise[:0]) for seed in seeds]  # lines may be empty
+    start = vocabulary.from_codes(np.array([card.start]))
+    text = start.join(drawn[0].values())
 
     def generate(rows):
-        return "generate", {"prompt": [text] * rows, "length": _DRAW, "temperature": 1.0,
+        return "generate", {"prompt": prompts[:rows], "length": _DRAW, "temperature": 1.0,
                             "top_k": 0, "top_p": 1.0, "seed": seeds[:rows]}  # fmt: skip
 
     operators = _text_operators() if needs_text(vocabulary, card.normalize) else None
-    zeros = np.zeros((len(prefixes), runner.state_size), np.float32)
+    zeros = np.zeros((len(beginnings), runner.state_size), np.float32)
     called = call(folder, [
-        ("step", {"text": prefixes, "state": zeros}), ("score", {"text": [whole]}),
+        ("step", {"text": beginnings, "state": zeros}), ("score", {"text": [text]}),
         generate(_ROWS), generate(1), generate(_ROWS), generate(1),  # the first of each warms up
     ], operators)  # fmt: skip
     step, score, batch, _, again, one = called["results"]
@@ -389,27 +393,24 @@ def check(opened: CharLM, folder: Path) -> dict[str, Any]:
             f"The SavedModel's logits differ by {worst:.2g} from the trained model's; at most "
             f"{TOLERANCE:g} is accepted, so it was not written."
         )
-    texts = batch["text_bytes"] if vocabulary.unit == "byte" else [
+    texts = list(batch["text_bytes"]) if vocabulary.unit == "byte" else [
         t.decode() for t in batch["text"]]  # fmt: skip
-    same = sum(texts[seed] == drawn[seed] for seed in seeds)
     # Rounding alone changes a character in many thousands, and with it the rest of its row.
-    if same < _ROWS // 2:
+    if (same := sum(map(operator.eq, texts, expected))) < _ROWS // 2:
         raise ExportError(
             f"With the same seeds the SavedModel drew the same text in {same} of {_ROWS} rows "
             "only; it is not the trained model, so it was not written."
         )
-    first = vocabulary.from_codes(np.array([card.start]))
-    characters, bits, _ = generation.score(runner, vocabulary, first + whole)
-    drawn_characters = sum(map(len, texts))
+    characters, bits, _ = generation.score(runner, vocabulary, start + text)
     return {
         "logits_difference": worst,
         "same_text": same,
         "texts": _ROWS,
-        "bits_per_character": {"file": bits / characters,
+        "bits_per_character": {"file": bits / max(characters, 1),
                                "export": float(score["bits_per_character"][0])},
         "load_seconds": called["load_seconds"],
         "characters_per_second": {"one": len(texts[0]) / one["seconds"],
-                                  "batch": drawn_characters / again["seconds"]},
+                                  "batch": sum(map(len, texts)) / again["seconds"]},
     }  # fmt: skip
 
 
