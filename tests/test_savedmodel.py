@@ -288,6 +288,21 @@ def test_prompts_are_normalized_and_any_script_is_read(accents_model, exported):
     assert [row["unknown"] for row in rows] == [0, 0, 0, 0, 1, 1, 4]
 
 
+def test_nfkc_reads_a_ligature_as_its_letters(tmp_path):
+    import tensorflow_text  # noqa: F401 - its operators
+
+    keras_model, _, vocabulary, _ = built("lstm")
+    server = savedmodel.Server(keras_model, ModelConfig("lstm", 2, 16, 5, 0.1), vocabulary,
+                               lines=False, start=10, normalize="nfkc")  # fmt: skip
+    savedmodel.save(server, tmp_path / "nfkc")
+    loaded = tf.saved_model.load(str(tmp_path / "nfkc"))
+    out = run(loaded, "score", text=["ﬁn", "fin", "né", "ne\u0301"])
+    assert out["characters"].tolist() == [3, 3, 2, 2]
+    bits = out["bits_per_character"]
+    assert bits[0] == bits[1]
+    assert bits[2] == bits[3]
+
+
 def test_a_byte_model_reads_and_writes_bytes(tmp_path_factory, exported):
     folder = tmp_path_factory.mktemp("bytes")
     rng = random.Random(0)

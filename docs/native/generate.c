@@ -212,7 +212,7 @@ int main(int argc, char **argv) {
   argv += lines;
   open_model(argv[1]);
 
-  /* A line begins after a newline, and a text without a prompt too. */
+  /* A line begins after a newline, and so does a text without a prompt. */
   const char *prompt = argv[2];
   int32_t *codes = calloc(strlen(prompt) + 1, sizeof *codes);
   size_t count = 0, at = 0;
