@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 import unicodedata
 
 import numpy as np
@@ -332,6 +333,22 @@ def test_the_report_and_the_readme_say_what_a_host_needs(text_model, accents_mod
         assert ("import tensorflow_text" in (folder / "README.md").read_text()) == needed
     with pytest.raises(ExportError, match="fresh process"):
         savedmodel.call(folder, [])  # its operator is not there
+
+
+def test_the_readme_s_requests_and_program_run_as_written(text_model, exported, capsys):
+    _, folder, _ = exported(text_model)
+    python, rest = re.findall(r"```(?:python)?\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    rest, bodies = rest.partition("\n")[2], []
+    while rest.strip():
+        content, end = json.JSONDecoder().raw_decode(rest.lstrip())
+        bodies.append(json.dumps(content))
+        rest = rest.lstrip()[end:]
+    rows, columns, score = served(folder, *bodies)
+    assert rows == columns
+    assert score[0]["characters"] == len("Maria")
+    exec(python.replace("this folder", str(folder)), {})
+    assert capsys.readouterr().out.strip() == str(
+        np.array([row["text"].encode() for row in rows], object))
 
 
 def test_which_models_need_tensorflow_text():

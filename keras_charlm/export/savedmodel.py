@@ -444,8 +444,8 @@ def _readme(opened: CharLM, server: Server, text: bool) -> str:
     settings = '"length": 20, "temperature": 0.8, "top_k": 0, "top_p": 1.0'
     return f"""# {name}: a SavedModel
 
-A character-level language model ({card.model.cell}, {card.model.layers} x {card.model.units}) of
-{opened.vocabulary.size - 1} characters, written by keras_charlm, which is not needed to use it.
+A character-level language model: {card.model.cell}, {card.model.layers} x {card.model.units},
+{opened.vocabulary.size - 1} symbols. It was written by keras_charlm, which is not needed to use it.
 {needs}
 
 ## In Python
@@ -475,8 +475,8 @@ POST /v1/models/{name}:predict
 
 ## Signatures
 
-{units} B rows; a setting is one value for all rows, or B. Characters that training never had read
-as the unknown symbol.
+{units} There are B rows; a setting is one value for all of them, or B values.
+Characters that training never had read as the unknown symbol.
 
 | signature | inputs | outputs |
 | --- | --- | --- |
