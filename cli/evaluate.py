@@ -17,12 +17,13 @@ def evaluate(model, file, as_json):
 
     \b
     kcharlm evaluate saved_models/shakespeare other.txt
-    kcharlm evaluate shakespeare other.txt --json
+    kcharlm evaluate shakespeare.tflite other.txt --json
     """
     from keras_charlm.charlm import load
 
     opened = load(model)
-    load_tensorflow()
+    if not opened.on_device:
+        load_tensorflow()
     scores = opened.evaluate(Path(file)).to_dict()
     if as_json:
         click.echo(json.dumps(scores))

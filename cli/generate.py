@@ -23,7 +23,7 @@ from .options import given, settings
               help="One JSON object a sample: text, seed, bits_per_character.")
 @click.option("--raw", is_flag=True, help="Print control characters to a terminal as they are.")
 def generate(model, prompt, prompt_file, as_json, raw, **options):
-    """Draw text from MODEL, a folder or a name under saved_models/.
+    """Draw text from MODEL: a folder, a name under saved_models/, or a .tflite file.
 
     Without MODEL: the newest one there, or else the shipped name generator.
 

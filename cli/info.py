@@ -20,7 +20,10 @@ def info(model, as_json):
     opened = open_bundle(model)
     card = opened.card
     if as_json:
-        click.echo(json.dumps(card.to_dict(), indent=1, ensure_ascii=False))
+        values = card.to_dict()
+        if opened.path.is_file():
+            values |= {"quantize": opened.quantize, "license": opened.license}
+        click.echo(json.dumps(values, indent=1, ensure_ascii=False))
         return
     for label, value in _rows(opened, card):
         click.echo(f"{label:<12}{value}")
@@ -46,6 +49,11 @@ def _rows(opened, card):
         if scores := card.scores.get(part):
             yield part, (f"{scores['bits_per_character']:.4f} bits per character "
                          f"({scores['nats_per_character']:.4f} nats)")
-    for path in sorted(p for p in opened.path.iterdir() if p.is_file()):
+    if opened.path.is_file():
+        yield "weights", {"none": "float32"}.get(opened.quantize, opened.quantize)
+        if opened.license:
+            yield "license", opened.license
+    files = [opened.path] if opened.path.is_file() else opened.path.iterdir()
+    for path in sorted(p for p in files if p.is_file()):
         yield "file", f"{path.name} {path.stat().st_size:,} bytes"
     yield "versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())

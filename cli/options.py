@@ -12,6 +12,8 @@ from keras_charlm.config import Settings, value_types
 from keras_charlm.display import quiet
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")
+_BYTES = {None: 1, "b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -27,6 +29,20 @@ class Duration(click.ParamType):
         if not match:
             self.fail(f"{value!r} is no time; write e.g. 90s, 10m or 2h.", param, ctx)
         return float(match[1]) * _SECONDS[match[2]]
+
+
+class Size(click.ParamType):
+    """300000, 300KB, 1.5MB, 300KiB: bytes as an int."""
+
+    name = "size"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip().lower())
+        if not match:
+            self.fail(f"{value!r} is no size; write e.g. 300KB or 1.5MB.", param, ctx)
+        return int(float(match[1]) * _BYTES[match[2]])
 
 
 def settings(kind: type[Settings], **shown: str):
@@ -52,6 +68,8 @@ def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | N
         return click.option(_flag(field.name), is_flag=True, default=None, help=bounds["help"])
     if bounds.get("duration"):
         param = Duration()
+    elif bounds.get("size"):
+        param = Size()
     elif "choices" in bounds:
         param = click.Choice(bounds["choices"])
     else:

@@ -3,12 +3,13 @@
     config.json         what the model is, where it comes from, its scores, a hash of each file
     vocabulary.json     characters and ids
     model.weights.h5    Keras weights, loaded at any batch size
-    model.tflite        the on-device file that `generate` runs
+    model.tflite        the on-device file that `generate` runs; it holds the card as well
     training_lines.u64  fingerprints of the training lines (lists only), for novelty
     history.csv, samples.txt
     checkpoint/         only while a training can be resumed
 
-Reading needs no TensorFlow and runs no code from the folder.
+A .tflite file of ours opens like such a folder, with less in it. Reading needs no TensorFlow and
+runs no code from the folder.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_charlm import device
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, CharLMError
 from keras_charlm.vocabulary import Vocabulary
@@ -86,6 +88,12 @@ class Card:
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
+
+    def on_device(self, vocabulary: Vocabulary, quantize: str = "none",
+                  license: str | None = None) -> dict[str, Any]:
+        """What an on-device file says about itself; see `device`."""
+        return {"card": self.to_dict(), "vocabulary": vocabulary.to_dict(), "quantize": quantize,
+                "license": license}
 
     @classmethod
     def from_dict(cls, values: Any, where: Path) -> Card:
@@ -151,17 +159,44 @@ class Bundle:
         return np.fromfile(self.file(LINES), "<u8")
 
 
-def open_bundle(path: str | Path | None = None) -> Bundle:
-    """Open a model folder.
+@dataclass(frozen=True)
+class DeviceFile(Bundle):
+    """An opened .tflite file: it draws and scores text, and holds nothing else.
 
     Args:
-        path: The folder, or a name under saved_models/; None takes the newest model there, and
-            the shipped name generator where there is none.
+        quantize: How its weights are stored.
+        license: Licence of the text it was trained on, where one was given.
+    """
+
+    quantize: str = "none"
+    license: str | None = None
+
+    def file(self, name: str) -> Path:
+        if name == DEVICE:
+            return self.path
+        raise BundleError(f"{self.path} is an on-device file alone, without {name}; name the "
+                          "folder that kcharlm fit wrote.")
+
+    def training_lines(self) -> np.ndarray:
+        raise BundleError(
+            f"{self.path} does not hold the training lines, so no line is novel or known; leave "
+            "out --novel, or name the folder that kcharlm fit wrote."
+        )
+
+
+def open_bundle(path: str | Path | None = None) -> Bundle:
+    """Open a model folder or an on-device file.
+
+    Args:
+        path: The folder, a name under saved_models/, or a .tflite file; None takes the newest model
+            there, and the shipped name generator where there is none.
 
     Raises:
         BundleError: It is missing, half-written, damaged or of a newer format.
     """
     folder = newest() if path is None else find(path)
+    if folder.is_file():
+        return _open_file(folder)
     if not (folder / CONFIG).is_file():
         if (folder / CHECKPOINT).is_dir():
             raise BundleError(
@@ -177,15 +212,20 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
     return Bundle(folder, card, Vocabulary.from_dict(values))
 
 
+def _open_file(path: Path) -> DeviceFile:
+    values = device.read(path)
+    card = Card.from_dict(values.get("card"), path)
+    vocabulary = Vocabulary.from_dict(values.get("vocabulary"))
+    return DeviceFile(path, card, vocabulary, str(values.get("quantize")), values.get("license"))
+
+
 def find(path: str | Path) -> Path:
-    """A model's folder by path, or by name under saved_models/."""
+    """A model's folder by path or by name under saved_models/, or a .tflite file."""
     folder = Path(path)
     if not folder.is_dir() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
         folder = MODELS / folder
     if not folder.exists():
         raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
-    if not folder.is_dir():
-        raise BundleError(f"{path} is a file; name the folder of a model, as kcharlm fit makes it.")
     return folder
 
 

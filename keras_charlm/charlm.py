@@ -12,19 +12,19 @@ import numpy as np
 from keras_charlm import bundle, generation
 from keras_charlm.config import CorpusConfig, SampleConfig
 from keras_charlm.errors import OptionError
+from keras_charlm.scores import Scores
 from keras_charlm.vocabulary import normalize
 
 if TYPE_CHECKING:
     import keras
-
-    from keras_charlm.evaluation import Scores
 
 
 def load(path: str | Path | None = None) -> CharLM:
     """Open a trained model. TensorFlow is loaded only when `model` or `evaluate` is used.
 
     Args:
-        path: The model's folder, or its name under saved_models/; by default the newest model
+        path: The model's folder, its name under saved_models/, or a .tflite file of ours, which
+            needs no TensorFlow for `evaluate` and has no `model`; by default the newest model
             there, and the shipped name generator where there is none.
 
     Returns:
@@ -44,7 +44,7 @@ class CharLM:
     """A trained character-level language model.
 
     Attributes:
-        path: Its folder.
+        path: Its folder, or its .tflite file.
         card: What it is and where it comes from.
         vocabulary: Its characters.
     """
@@ -56,6 +56,11 @@ class CharLM:
     def __repr__(self) -> str:
         shape = self.card.model
         return f"<CharLM {self.path}: {shape.layers} x {shape.units} {shape.cell}>"
+
+    @property
+    def on_device(self) -> bool:
+        """Whether this is a .tflite file alone."""
+        return isinstance(self._bundle, bundle.DeviceFile)
 
     @functools.cached_property
     def runner(self) -> generation.Runner:
@@ -140,8 +145,6 @@ class CharLM:
             >>> model.evaluate(Path("other.txt")).perplexity
         """
         from keras_charlm.corpus import prepare
-        from keras_charlm.evaluation import Evaluator
-        from keras_charlm.streams import TextStream
 
         if isinstance(text, Path):
             values = {**self.card.corpus_config.to_dict(), "lines": False}
@@ -151,6 +154,14 @@ class CharLM:
             if isinstance(text, str):
                 text = normalize(text, self.card.normalize)
             symbols, ids = self.vocabulary.encode(text), np.arange(self.vocabulary.size)
+        if self.on_device:
+            codes = np.array((-1, *self.vocabulary.codes))[ids[symbols]]
+            codes = np.append(self.card.start, codes)  # read first, not scored
+            return Scores.of(*generation.score(self.runner, self.vocabulary, codes))
+
+        from keras_charlm.evaluation import Evaluator
+        from keras_charlm.streams import TextStream
+
         start = int(self.vocabulary.lookup(np.array([self.card.start]))[0])
         stream = TextStream(symbols, ids.astype(np.int32), 0, len(symbols))
         return Evaluator(self.model, start)(stream)

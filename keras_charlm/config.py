@@ -1,4 +1,4 @@
-"""Every setting and its default, in four frozen dataclasses.
+"""Every setting and its default, in five frozen dataclasses.
 
 The command line's options, its help and the README's tables follow these fields: a field's
 `metadata` holds its help text and its bounds, and `__post_init__` checks them. `None` stands for
@@ -239,6 +239,30 @@ class SampleConfig(Settings):
     unknown_ok: bool = setting(
         False, "Accept characters in the prompt that the model has never seen."
     )
+
+
+@dataclass(frozen=True)
+class ExportConfig(Settings):
+    """How a trained model is written for another place."""
+
+    to: str = setting("tflite", "What to write: the on-device file.", choices=("tflite",))
+    quantize: str = setting(
+        "none",
+        "How weights are stored: none is float32, float16 takes half of it, int8 a quarter.",
+        choices=("none", "float16", "int8"),
+    )
+    budget: int | None = setting(
+        None,
+        "Most bytes of the file, e.g. 300KB: the best --quantize that fits is taken.",
+        low=1, size=True,
+    )
+    license: str | None = setting(None, "Licence of the training text, for the file's card.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.budget is not None and self.quantize != "none":
+            raise OptionError("Both --budget and --quantize were given; the budget chooses how "
+                              "weights are stored, so give one.")
 
 
 @dataclass(frozen=True)

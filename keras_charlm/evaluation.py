@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import asdict, dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_charlm import model as network
+from keras_charlm.scores import Scores
 from keras_charlm.streams import LineStream, TextStream
 
 # A long text is read in parallel rows. Each row but the first starts with a clean state, so it
@@ -18,20 +18,6 @@ from keras_charlm.streams import LineStream, TextStream
 WARM_UP = 1024
 _MOST_ROWS = 64
 _WINDOW = 128
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How well a model predicts a text."""
-
-    characters: int
-    nats_per_character: float
-    bits_per_character: float
-    perplexity: float
-    accuracy: float
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 class Evaluator:
@@ -60,8 +46,7 @@ class Evaluator:
         """
         size = stream.length - stream.lead
         if size <= 0:
-            nan = float("nan")
-            return Scores(0, nan, nan, nan, nan)
+            return Scores.of(0, 0.0, 0)
         if rows is None:
             rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
         warm_up = WARM_UP if rows > 1 else 0
@@ -82,9 +67,7 @@ class Evaluator:
                 tf.constant(scored, tf.float32), states)
             nats += float(loss)
             hits += int(right)
-        mean = nats / size
-        perplexity = math.exp(mean) if mean < 700 else math.inf
-        return Scores(size, mean, mean / math.log(2), perplexity, hits / size)
+        return Scores.of(size, nats / math.log(2), hits)
 
 
 def _reader(model: keras.Model):

@@ -417,19 +417,21 @@ class _Batch:
         return float(out["bits"][0])
 
 
-def score(runner: Runner, vocabulary: Vocabulary, text: str | bytes) -> tuple[int, float, int]:
+def score(runner: Runner, vocabulary: Vocabulary,
+          text: str | bytes | np.ndarray) -> tuple[int, float, int]:
     """Measure how well the model predicts a text, from a clean state.
 
     Args:
         runner: An open file, or `Network.runner()`.
         vocabulary: The model's symbols.
-        text: Normalized as the corpus was; characters outside the vocabulary count as unknown.
+        text: Normalized as the corpus was, or its codes (N,); characters outside the vocabulary
+            count as unknown.
 
     Returns:
         The number of predicted characters (all but the first), the sum of -log2 p over them, and
         how many of them were the likeliest.
     """
-    codes = vocabulary.to_codes(text)
+    codes = text if isinstance(text, np.ndarray) else vocabulary.to_codes(text)
     state = np.zeros((1, runner.state_size), np.float32)
     bits, correct = 0.0, 0
     for at in range(0, len(codes) - 1, runner.score_width - 1):

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import bundle, callbacks, checkpoint, generation, model, streams
+from keras_charlm import bundle, callbacks, checkpoint, device, generation, model, streams
 from keras_charlm.checkpoint import BEST, STATE, Progress
 from keras_charlm.config import (
     CorpusConfig,
@@ -448,9 +448,9 @@ class Run:
         elif self.progress.best is not None:
             scores["validation"] = {"bits_per_character": self.progress.best,
                                     "nats_per_character": self.progress.best * math.log(2)}
-        device = tflite.Network(network, plan.model, split.vocabulary)
-        content = tflite.convert(device)
-        tflite.check(content, device)
+        source = tflite.Network(network, plan.model, split.vocabulary)
+        content = tflite.convert(source)
+        tflite.check(content, source)
         card = bundle.Card(
             name=self.folder.name, run=plan.run,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -460,6 +460,7 @@ class Run:
                     "config": plan.corpus.to_dict()},
             split=self.describe_split(), start=split.start, finished=finished,
             parameters=network.count_params(), scores=scores)
+        content = device.write(content, card.on_device(split.vocabulary))
 
         def fill(folder: Path) -> None:
             bundle.write_json(folder / bundle.VOCABULARY, split.vocabulary.to_dict())

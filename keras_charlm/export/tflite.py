@@ -8,24 +8,29 @@ file runs wherever LiteRT does, browsers included. The signatures are described 
 from __future__ import annotations
 
 import tempfile
+import time
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import generation, sampling
-from keras_charlm.config import ModelConfig
+from keras_charlm import device, generation, sampling
+from keras_charlm.config import ExportConfig, ModelConfig
 from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
+from keras_charlm.export import checking
+from keras_charlm.export.checking import TOLERANCE
 from keras_charlm.vocabulary import UNKNOWN, Vocabulary
+
+if TYPE_CHECKING:
+    from keras_charlm.charlm import CharLM
 
 READ = 64  # P: most characters that one call of `generate` reads
 DRAW = 64  # N: most characters that one call of `generate` draws
 ROWS = 16  # rows of `generate_batch`
 SCORE = 256  # most characters that one call of `score` reads
-
-TOLERANCE = 1e-4  # most that the file's logits may differ from the network's
-
+QUANTIZE = ("none", "float16", "int8")  # best first
 
 def _lstm(x, states, recurrent_kernel, bias):
     h, c = states
@@ -277,11 +282,13 @@ class NetworkRunner:
         return {name: tensor.numpy() for name, tensor in out.items()}
 
 
-def convert(network: Network) -> bytes:
+def convert(network: Network, quantize: str = "none") -> bytes:
     """Convert to a .tflite file.
 
     Args:
-        network: The network; its weights are stored once, in float32.
+        network: The network; its weights are stored once.
+        quantize: How weights are stored: 'none' (float32), 'float16', or 'int8' with a scale for
+            each row. States, biases and logits are float32 in all of them.
 
     Returns:
         The file's content.
@@ -296,6 +303,10 @@ def convert(network: Network) -> bytes:
         tf.saved_model.save(bare, folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         converter.exclude_conversion_metadata = True  # saves taking the whole file apart once more
+        if quantize != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "float16":
+            converter.target_spec.supported_types = [tf.float16]
         try:
             content = converter.convert()
         except Exception as error:
@@ -364,3 +375,60 @@ def check(content: bytes, network: Network) -> float:
             "rows only; it is not the trained model, so the file was not written."
         )
     return worst
+
+
+def write(opened: CharLM, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
+    """Make the on-device file of a model and check it.
+
+    Args:
+        opened: The model.
+        config: `quantize`, or the `budget` that chooses it; `license` goes into the card.
+
+    Returns:
+        The file's content, and the report.
+
+    Raises:
+        ExportError: It could not be converted, fits no budget, or differs from the model.
+    """
+    keras_model = opened.model
+    network = Network(keras_model, opened.card.model, opened.vocabulary)
+    too_large = []
+    for quantize in QUANTIZE if config.budget else (config.quantize,):
+        card = opened.card.on_device(opened.vocabulary, quantize, config.license)
+        content = device.write(convert(network, quantize), card)
+        if not config.budget or len(content) <= config.budget:
+            break
+        too_large.append(f"{quantize} ({len(content):,} bytes)")
+    else:
+        raise ExportError(
+            f"No file fits {config.budget:,} bytes: {', '.join(too_large)}; raise --budget, or "
+            "train a smaller model with --units or --layers.")
+    began = time.perf_counter()
+    runner = generation.Runner(content)
+    loaded = time.perf_counter() - began
+    original = network.runner()
+    report = {
+        "quantize": quantize,
+        "given_up": ", ".join(too_large) or None,
+        "bytes": len(content),
+        "bytes_by_part": _sizes(content, keras_model),
+        **checking.measure(opened, keras_model, original, runner,
+                           checking.held_out(opened, original), exact=quantize == "none"),
+        "load_seconds": loaded,
+        "operators": sorted(operators(content)),
+    }
+    return content, report
+
+
+def _sizes(content: bytes, model: keras.Model) -> dict[str, int]:
+    """Bytes of a file by what they are for: the weights of each layer, tables, card and graph."""
+    found, constants = device.sizes(content)
+    free = list(constants)
+    for layer in model.layers:
+        for weight in layer.trainable_weights:
+            # The converter names constants after their use and may transpose them.
+            shape = sorted(n for n in weight.shape if n > 1)
+            at = next((i for i, (dims, _) in enumerate(free) if sorted(dims) == shape), None)
+            if at is not None:
+                found[layer.name] = found.get(layer.name, 0) + free.pop(at)[1]
+    return found | {"tables": sum(size for _, size in free)}

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import click
+
+from keras_charlm.config import ExportConfig
+
+from .options import given, load_tensorflow, settings
+
+
+@click.command()
+@click.argument("model")
+@settings(ExportConfig)
+@click.option("-o", "--output", type=click.Path(), metavar="PATH",
+              help="The file or folder to write.  [default: named for the model, here]")
+@click.option("--overwrite", is_flag=True,
+              help="Replace what is in --output when the export has passed its check.")
+def export(model, output, overwrite, **options):
+    """Write MODEL for another place, check it there, and report what it is and costs.
+
+    \b
+    kcharlm export names --to tflite -o names.tflite
+    kcharlm export names --to tflite --quantize int8
+    kcharlm export names --to tflite --budget 400KB
+    """
+    options = given(options)
+    ExportConfig(**options)  # a mistake is told before TensorFlow has loaded
+    load_tensorflow()
+    from keras_charlm import export
+
+    report = export.export(model, output, overwrite=overwrite, **options)
+    click.echo(export.summary(report), err=True)
