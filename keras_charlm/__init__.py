@@ -17,7 +17,6 @@ _HOMES = {
     "fit": "training",
     "resume": "training",
     "load": "charlm",
-    "export": "export",
     "CharLM": "charlm",
     "Sample": "generation",
     "Scores": "scores",

@@ -166,6 +166,25 @@ class CharLM:
         stream = TextStream(symbols, ids.astype(np.int32), 0, len(symbols))
         return Evaluator(self.model, start)(stream)
 
+    def export(self, output: str | Path | None = None, *, overwrite: bool = False,
+               **settings: Any) -> dict[str, Any]:
+        """Write the model for another place and check it there.
+
+        Args:
+            output: The file or folder to write; by default named for the model.
+            overwrite: Replace what is there.
+            **settings: Fields of ExportConfig: to, quantize, budget, license.
+
+        Returns:
+            The report, which also stands in `<output>.report.json`.
+
+        Raises:
+            OptionError, ExportError, BundleError: See `keras_charlm.export.export`.
+        """
+        from keras_charlm.export import export
+
+        return export(self, output, overwrite=overwrite, **settings)
+
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
         """Tells whether a line stands in the training text (models of lines only)."""

@@ -63,7 +63,7 @@ def test_folders_that_are_no_models(tmp_path, text_file):
         open_bundle(tmp_path / "none")
     with pytest.raises(BundleError, match=r"it has no config\.json"):
         open_bundle(tmp_path)
-    with pytest.raises(BundleError, match="is a file"):
+    with pytest.raises(BundleError, match="is no on-device model"):
         open_bundle(text_file)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BundleError, match="cannot be read"):

@@ -70,7 +70,7 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
     (["generate", "none"], "There is no model none"),
     (["generate", "folder"], "folder is no model"),
     (["evaluate", "none", "cats.txt"], "There is no model none"),
-    (["info", "cats.txt"], "cats.txt is a file; name the folder of a model"),
+    (["info", "cats.txt"], "cats.txt is no on-device model; name a folder that kcharlm fit wrote"),
     (["knit"], "No such command"),
 ])
 def test_bad_input_gets_one_sentence_and_leaves_everything_as_it_was(

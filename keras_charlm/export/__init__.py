@@ -25,7 +25,7 @@ REPORT = ".report.json"  # added to the export's name
 
 
 def export(
-    model: str | Path | CharLM | None = None,
+    model: str | Path | CharLM,
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
@@ -34,7 +34,7 @@ def export(
     """Write a trained model for another place, and check it there.
 
     Args:
-        model: A model, its folder, or its name under saved_models/; by default the newest one.
+        model: A model, its folder, or its name under saved_models/.
         output: The file or folder to write; by default named for the model, in the current folder.
         overwrite: Replace what is in `output`, once the new export has passed its check.
         **settings: Fields of ExportConfig.
@@ -49,7 +49,8 @@ def export(
             nothing is left of it.
 
     Example:
-        >>> keras_charlm.export("saved_models/names", "names.tflite", quantize="int8")["bytes"]
+        >>> report = export("saved_models/names", "names.tflite", quantize="int8")
+        >>> print(summary(report))
     """
     from keras_charlm.charlm import load
 
@@ -60,7 +61,7 @@ def export(
         unknown = sorted(set(settings) - set(names))[0]
         raise OptionError(f"export has no setting {unknown!r}; it has {', '.join(names)}."
                           ) from None
-    opened = load(model) if model is None or isinstance(model, (str, Path)) else model
+    opened = load(model) if isinstance(model, (str, Path)) else model
     if opened.on_device:
         raise BundleError(f"{opened.path} is an export already; name the folder that kcharlm fit "
                           "wrote.")
@@ -133,7 +134,7 @@ def _remove(path: Path) -> None:
 
 def summary(report: dict[str, Any]) -> str:
     """A report as a few lines for people."""
-    return "\n".join(f"{name.replace('_', ' '):<24}{_shown(value)}"
+    return "\n".join(f"{name.replace('_', ' '):<26}{_shown(value)}"
                      for name, value in report.items() if value is not None)
 
 

@@ -54,7 +54,7 @@ def held_out(opened: CharLM, runner: Any) -> Text:
     except (CharLMError, OSError, ValueError):
         pass  # the text was moved, changed or piped in: nothing that an export needs
     if part is not None and part.length - part.lead >= CHARACTERS // 8:
-        width = min(part.length - 1, CHARACTERS)
+        width = min(part.length - part.lead, CHARACTERS)
         ids = part.read(np.array([part.lead]), width)[0]
         return Text(np.append(card.start, known[ids]), f"{width:,} characters of validation text")
     pieces, length = [], 0

@@ -1,0 +1,260 @@
+"""Laws of an export: it is the trained model, says what it is, and leaves nothing half-written."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_charlm import bundle, device, model
+from keras_charlm.charlm import load
+from keras_charlm.config import CorpusConfig, ExportConfig, FitConfig, ModelConfig
+from keras_charlm.errors import BundleError, ExportError, OptionError
+from keras_charlm.export import export, tflite
+from keras_charlm.vocabulary import Vocabulary
+
+README = Path(__file__).parent.parent / "README.md"
+# Latin, Hebrew and Arabic, combining marks, an emoji of several code points, the last code point.
+WIDE = "\n abcdef אבג سلام e\u0301\u0308 👩\u200d🔬🏽 \U0010ffff"
+VOCABULARIES = {
+    "wide": Vocabulary("char", tuple(sorted({ord(c) for c in WIDE}))),
+    "byte": Vocabulary("byte", (0, 10, 32, *range(97, 123), 128, 255)),
+}
+# name: configuration, vocabulary
+CASES = {
+    "lstm": (ModelConfig("lstm", 2, 16, 5, 0.1), "wide"),
+    "gru-bytes": (ModelConfig("gru", 1, 32, 0, 0.0), "byte"),
+    "rnn": (ModelConfig("rnn", 3, 12, 6, 0.0), "wide"),
+}
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory):
+    """A function from the name of a case to the folder of a model whose text is gone."""
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            config, vocabulary = CASES[name]
+            made[name] = published(tmp_path_factory.mktemp("case") / name, config,
+                                   VOCABULARIES[vocabulary])
+        return made[name]
+
+    return folder
+
+
+def published(folder, config, vocabulary):
+    network = model.build(config, vocabulary.size, seed=3)
+    random = np.random.default_rng(0)
+    for weight in network.trainable_variables:
+        weight.assign(weight.numpy() + random.normal(0, 0.3, weight.shape))
+    card = bundle.Card(
+        name=folder.name, run="r", created="2000-01-01T00:00:00+00:00", versions={}, model=config,
+        fit=FitConfig(epochs=1, learning_rate=1e-3, size="small"),
+        corpus={"name": "gone", "files": ["/gone.txt"], "bytes": 1, "characters": 1,
+                "sha256": "0" * 64, "config": CorpusConfig(unit=vocabulary.unit).to_dict()},
+        split={}, start=10, scores={"epoch": 1})
+
+    def write(new):
+        bundle.write_json(new / bundle.VOCABULARY, vocabulary.to_dict())
+        network.save_weights(new / bundle.WEIGHTS)
+        content = tflite.convert(tflite.Network(network, config, vocabulary))
+        (new / bundle.DEVICE).write_bytes(device.write(content, card.on_device(vocabulary)))
+
+    bundle.publish(folder, card, write)
+    return folder
+
+
+@pytest.mark.parametrize("quantize", tflite.QUANTIZE)
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_exports_passes_its_check_and_generates(folder_of, tmp_path, name, quantize):
+    path = tmp_path / "m.tflite"
+    original = load(folder_of(name))
+    report = original.export(path, quantize=quantize, license="CC0")
+    assert json.loads((tmp_path / "m.tflite.report.json").read_text()) == report
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.tflite", "m.tflite.report.json"]
+    assert report["bytes"] == path.stat().st_size == sum(report["bytes_by_part"].values())
+    assert "that the model drew" in report["compared_on"]
+    assert not set(report["operators"]) & {"CUSTOM", "VAR_HANDLE"}
+    assert abs(report["bits_per_character"]["cost"]) < 0.01
+    opened = load(path)
+    text = opened.generate(length=80, seed=4)
+    assert len(text) == 80
+    if quantize == "none":
+        assert report["largest_logit_difference"] < 1e-4
+        assert text == original.generate(length=80, seed=4)
+    assert opened.card == bundle.Card.from_dict(
+        {**original.card.to_dict(), "files": opened.card.files}, path)
+    assert opened.vocabulary == original.vocabulary
+
+
+def test_a_file_scores_a_text_as_its_model_does(folder_of, tmp_path):
+    text = "abc אבג سلام é 👩\u200d🔬🏽 !" * 9  # the last is not in the vocabulary
+    path = tmp_path / "m.tflite"
+    load(folder_of("lstm")).export(path)
+    ours, theirs = (load(p).evaluate(text).to_dict() for p in (path, folder_of("lstm")))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    (tmp_path / "t.txt").write_text(text)
+    assert load(path).evaluate(tmp_path / "t.txt").to_dict() == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_file_is_used_and_read_without_tensorflow(text_model, text_file, kcharlm):
+    path = text_model / "model.tflite"
+    code = ("import sys\nfrom kcharlm.main import main\nsys.argv = {!r}\n"
+            "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code\n"
+            "assert not {{'tensorflow', 'keras'}} & set(sys.modules)")
+    for args in (["generate", "--length", "9"], ["info"], ["evaluate", str(text_file)]):
+        argv = ["kcharlm", args[0], str(path), *args[1:]]
+        subprocess.run([sys.executable, "-c", code.format(argv)], check=True, timeout=60)
+    text = [kcharlm("generate", p, "--seed", 1, "--length", 50)[1] for p in (path, text_model)]
+    assert text[0] == text[1]
+
+
+def test_the_readme_s_reader_finds_the_card(text_model, tmp_path):
+    listing = re.search(r"```python\n(import json\n.*?)```", README.read_text(), re.S)[1]
+    shutil.copy(text_model / "model.tflite", tmp_path / "names.tflite")
+    done = subprocess.run(
+        [sys.executable, "-c", listing + "\nimport sys\nassert 'tensorflow' not in sys.modules\n"
+                                         "print(values['card']['name'])"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    assert "'epoch': " in done.stdout
+    assert done.stdout.endswith("cats\n")
+
+
+def test_held_out_text_is_the_validation_part_where_it_is_there(text_model, tmp_path, monkeypatch):
+    from keras_charlm.export import checking
+
+    monkeypatch.setattr(checking, "CHARACTERS", 256)  # a shorter part would not tell enough
+    report = export(text_model, tmp_path / "m.tflite")
+    assert report["compared_on"] == "75 characters of validation text"
+
+
+def test_a_budget_takes_the_best_that_fits(folder_of, tmp_path):
+    sizes = {q: export(folder_of("gru-bytes"), tmp_path / q, quantize=q)["bytes"]
+             for q in tflite.QUANTIZE}
+    best = export(folder_of("gru-bytes"), tmp_path / "best", budget=sizes["none"])
+    assert (best["quantize"], best["given_up"]) == ("none", None)
+    less = export(folder_of("gru-bytes"), tmp_path / "less", budget=sizes["none"] - 1)
+    assert less["quantize"] == next(q for q in tflite.QUANTIZE if sizes[q] < sizes["none"])
+    assert less["given_up"].startswith(f"none ({sizes['none']:,} bytes)")
+    with pytest.raises(ExportError, match=r"No file fits 100 bytes: none \(.*raise --budget"):
+        export(folder_of("gru-bytes"), tmp_path / "no", budget=100)
+    assert not (tmp_path / "no").exists()
+    with pytest.raises(OptionError, match="give one"):
+        ExportConfig(budget=100, quantize="int8")
+
+
+def test_an_export_that_fails_its_check_is_removed(folder_of, tmp_path, monkeypatch):
+    from keras_charlm.export import checking
+
+    (tmp_path / "m.tflite").write_text("old")
+    monkeypatch.setattr(checking, "TOLERANCE", 0.0)
+    with pytest.raises(ExportError, match="logits differ by"):
+        export(folder_of("rnn"), tmp_path / "m.tflite", overwrite=True)
+    monkeypatch.setattr(checking, "COST", -1.0)
+    with pytest.raises(ExportError, match="bits per character where the trained model needs"):
+        export(folder_of("rnn"), tmp_path / "m.tflite", overwrite=True, quantize="int8")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("m.tflite", "old")]
+
+
+@pytest.mark.parametrize("args, message", [
+    (["-o", "taken"], "taken exists; name another --output, or replace it with --overwrite"),
+    (["-o", "folder", "--overwrite"], "folder is a folder that no export wrote"),
+    (["-o", "none/m.tflite"], "none/m.tflite cannot be written (No such file"),
+    (["--budget", "much"], "'much' is no size"),
+    (["--budget", "9KB", "--quantize", "int8"], "Both --budget and --quantize"),
+    (["--quantize", "int4"], "'int4' is not one of"),
+])
+def test_bad_input_gets_one_sentence_and_changes_nothing(
+        kcharlm, text_model, tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("x")
+    (tmp_path / "folder").mkdir()
+    code, out, err = kcharlm("export", text_model, *args)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "taken"]
+
+
+def test_nothing_goes_into_the_model_s_own_folder(text_model):
+    with pytest.raises(OptionError, match="in the model's own folder"):
+        export(text_model, text_model / "model.tflite", overwrite=True)
+    with pytest.raises(BundleError, match="is an export already"):
+        export(text_model / "model.tflite", text_model.parent / "x")
+
+
+@pytest.mark.parametrize("verb", ["generate", "info", "evaluate"])
+def test_damaged_and_foreign_files_are_told(kcharlm, text_model, text_file, tmp_path, verb):
+    content = (text_model / "model.tflite").read_bytes()
+    changed = bytearray(content)
+    changed[len(content) // 2] ^= 1
+    random = np.random.default_rng(0).bytes(5000)
+    files = {
+        "empty": b"", "random": random, "posing": random[:4] + b"TFL3" + random[8:],
+        "truncated": content[: len(content) // 2], "short": content[:-1], "changed": changed,
+        "foreign": foreign(),
+    }
+    for name, data in files.items():
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(data)
+        code, out, err = kcharlm(verb, path, *([text_file] if verb == "evaluate" else []))
+        assert (code, out) == (2, ""), name
+        assert re.search("is no on-device model|is damaged|has no card of keras_charlm", err), name
+        assert len(err.splitlines()) == 1, err
+
+
+def foreign():
+    """A .tflite file of somebody else."""
+    import tensorflow as tf
+
+    from keras_charlm.display import quiet
+
+    module = tf.Module()
+    function = tf.function(lambda x: x + 1, input_signature=[tf.TensorSpec([1])])
+    with quiet():
+        return tf.lite.TFLiteConverter.from_concrete_functions(
+            [function.get_concrete_function()], module).convert()
+
+
+def test_novel_needs_the_folder(kcharlm, list_model):
+    code, _, err = kcharlm("generate", list_model / "model.tflite", "--novel")
+    assert code == 2
+    assert "does not hold the training lines" in err
+    lines = kcharlm("generate", list_model / "model.tflite", "--num", 4, "--seed", 1)[1]
+    assert lines == kcharlm("generate", list_model, "--num", 4, "--seed", 1)[1]
+
+
+def test_what_needs_the_weights_says_so(text_model):
+    with pytest.raises(BundleError, match=r"without model\.weights\.h5; name the folder"):
+        _ = load(text_model / "model.tflite").model
+
+
+def test_a_new_card_replaces_the_old_one_and_weights_are_aligned(text_model, tmp_path):
+    content = (text_model / "model.tflite").read_bytes()
+    path = tmp_path / "m.tflite"
+    path.write_bytes(content)
+    values = device.read(path)
+    del values["file_sha256"]
+    path.write_bytes(device.write(content, {**values, "license": 'a "quote", 𝒶'}))
+    again = device.read(path)
+    assert again.pop("file_sha256")
+    assert again == {**values, "license": 'a "quote", 𝒶'}
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes())
+    start = np.frombuffer(model._tab.Bytes, np.uint8).ctypes.data
+    for i in range(model.BuffersLength()):
+        if model.Buffers(i).DataLength():
+            assert (model.Buffers(i).DataAsNumpy().ctypes.data - start) % device.ALIGNMENT == 0
+
+
+def test_the_shipped_names_in_int8_take_less_than_450_kilobytes(tmp_path):
+    names = README.parent / "saved_models" / "names"
+    report = export(names, tmp_path / "names.tflite", quantize="int8")
+    assert report["bytes"] <= 450_000
+    assert report["bits_per_character"]["cost"] <= 0.01
