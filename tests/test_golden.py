@@ -1,0 +1,71 @@
+"""Prompts, seeds and the code points that the shipped name generator draws for them.
+
+`golden.json` is what every host of the on-device file is held to: this test, the page's, and the
+documentation. `python tests/test_golden.py --write` makes it anew after the model has changed.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_charlm.generation import Runner
+
+MODEL = Path(__file__).parent.parent / "saved_models" / "names" / "model.tflite"
+GOLDEN = Path(__file__).parent / "golden.json"
+# What a call of `generate` is given; the text is the start symbol, a newline, and the prompt.
+CALLS = [
+    {"prompt": prompt, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    for prompt, seed, temperature, top_k, top_p in (
+        ("", 0, 0.8, 0, 1.0), ("", 1, 0.8, 0, 1.0), ("", 2**31 - 1, 1.5, 0, 1.0),
+        ("Mar", 0, 0.0, 0, 1.0), ("Mar", 7, 1.0, 5, 1.0), ("Jo", 7, 1.0, 0, 0.9),
+        ("7", 3, 0.8, 0, 1.0),  # a character that the model has never seen
+    )
+]
+
+pytestmark = pytest.mark.skipif(not MODEL.exists(), reason="no model in saved_models/names")
+
+
+def draw(runner, call):
+    """The code points that `generate` draws up to the end of the name."""
+    codes = [10, *map(ord, call["prompt"])]
+    text = np.zeros((1, runner.read_width), np.int32)
+    text[0, : len(codes)] = codes
+    out = runner(
+        "generate", text=text, text_length=np.int32([len(codes)]), seed=np.int32([call["seed"]]),
+        position=np.int32([0]), length=np.int32([runner.draw_width]), stop=np.int32([10]),
+        temperature=np.float32([call["temperature"]]), top_k=np.int32([call["top_k"]]),
+        top_p=np.float32([call["top_p"]]),
+        state=np.zeros((1, runner.state_size), np.float32))
+    return out["text"][0, : out["lengths"][0]].tolist()
+
+
+def sha256():
+    return hashlib.sha256(MODEL.read_bytes()).hexdigest()
+
+
+def test_golden_file_is_of_this_model():
+    assert json.loads(GOLDEN.read_text())["sha256"] == sha256(), \
+        "the shipped model has changed: run python tests/test_golden.py --write"
+
+
+@pytest.mark.parametrize("at", range(len(CALLS)))
+def test_the_shipped_model_draws_what_it_drew(at):
+    call = json.loads(GOLDEN.read_text())["calls"][at]
+    assert {k: call[k] for k in CALLS[at]} == CALLS[at]
+    assert draw(Runner(MODEL), call) == call["codes"]
+    assert "".join(map(chr, call["codes"])) == call["text"]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python tests/test_golden.py --write")
+    runner = Runner(MODEL)
+    calls = [{**call, "codes": codes, "text": "".join(map(chr, codes))}
+             for call in CALLS for codes in [draw(runner, call)]]
+    rows = ",\n".join("  " + json.dumps(call, ensure_ascii=False) for call in calls)
+    GOLDEN.write_text(f'{{\n "model": "saved_models/names/model.tflite",\n'
+                      f' "sha256": "{sha256()}",\n "calls": [\n{rows}\n ]\n}}\n', encoding="utf-8")
