@@ -224,6 +224,9 @@ def find(path: str | Path) -> Path:
     folder = Path(path)
     if not folder.is_dir() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
         folder = MODELS / folder
+    if not folder.exists() and folder.suffix == ".tflite":
+        raise BundleError(f"There is no file {path}; write one with: "
+                          f"kcharlm export MODEL -o {path}")
     if not folder.exists():
         raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
     return folder

@@ -68,6 +68,7 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
     (["fit", "--resume", "none"], "no training to resume in none"),
     (["fit", "cats.txt", "--resume", "none"], "--resume goes on with the corpus"),
     (["generate", "none"], "There is no model none"),
+    (["generate", "none.tflite"], "There is no file none.tflite; write one with: kcharlm export"),
     (["generate", "folder"], "folder is no model"),
     (["evaluate", "none", "cats.txt"], "There is no model none"),
     (["info", "cats.txt"], "cats.txt is no on-device model; name a folder that kcharlm fit wrote"),

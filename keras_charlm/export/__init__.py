@@ -100,6 +100,7 @@ def _check_place(path: Path, report: Path, temporary: Path, overwrite: bool, mod
         raise OptionError(f"{path} is in the model's own folder; name another --output.")
     if path.is_dir() and not report.exists():
         raise OptionError(f"{path} is a folder that no export wrote; name another --output.")
+    _remove(temporary)  # what a crash left
     try:
         temporary.touch()
         temporary.unlink()
