@@ -245,7 +245,10 @@ class SampleConfig(Settings):
 class ExportConfig(Settings):
     """How a trained model is written for another place."""
 
-    to: str = setting("tflite", "What to write: the on-device file.", choices=("tflite",))
+    to: str = setting(
+        "tflite", "tflite: the on-device file; savedmodel: a folder for TensorFlow's servers.",
+        choices=("tflite", "savedmodel"),
+    )
     quantize: str = setting(
         "none",
         "How weights are stored: none is float32, float16 takes half of it, int8 a quarter.",
@@ -260,6 +263,9 @@ class ExportConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("quantize", "budget", "license"):
+            if self.to != "tflite" and getattr(self, name) not in (None, "none"):
+                raise OptionError(f"--{name} is for --to tflite; leave it out with --to {self.to}.")
         if self.budget is not None and self.quantize != "none":
             raise OptionError("Both --budget and --quantize were given; the budget chooses how "
                               "weights are stored, so give one.")

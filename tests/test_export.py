@@ -168,6 +168,7 @@ def test_an_export_that_fails_its_check_is_removed(folder_of, tmp_path, monkeypa
     (["-o", "none/m.tflite"], "none/m.tflite cannot be written (No such file"),
     (["--budget", "much"], "'much' is no size"),
     (["--budget", "9KB", "--quantize", "int8"], "Both --budget and --quantize"),
+    (["--to", "savedmodel", "--budget", "9KB"], "--budget is for --to tflite"),
     (["--quantize", "int4"], "'int4' is not one of"),
 ])
 def test_bad_input_gets_one_sentence_and_changes_nothing(
@@ -187,6 +188,14 @@ def test_nothing_goes_into_the_model_s_own_folder(text_model):
         export(text_model, text_model / "model.tflite", overwrite=True)
     with pytest.raises(BundleError, match="is an export already"):
         export(text_model / "model.tflite", text_model.parent / "x")
+
+
+def test_a_folder_is_exported_and_replaced_as_a_whole(text_model, tmp_path):
+    for overwrite in False, True:
+        report = export(text_model, tmp_path / "served", to="savedmodel", overwrite=overwrite)
+    assert json.loads((tmp_path / "served.report.json").read_text()) == report
+    assert (tmp_path / "served" / "saved_model.pb").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["served", "served.report.json"]
 
 
 @pytest.mark.parametrize("verb", ["generate", "info", "evaluate"])

@@ -1,8 +1,8 @@
 """Trained models for other places: written, checked against what was trained, and reported.
 
 Each kind of export is a module of its own, loaded when it is asked for: `tflite` makes the
-on-device file; any other has a function `write(model, folder, config)` that fills an empty folder
-and returns what the report should say about it.
+on-device file; any other has a function `write(model, folder)` that fills an empty folder and
+returns what the report should say about it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def export(
         else:
             temporary.mkdir()
             report = import_module(f"keras_charlm.export.{config.to}").write(
-                opened, temporary, config)
+                opened, temporary)
         report = {"file": path.name, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                   "model": opened.card.name, "run": opened.card.run, **report}
         _put(temporary, path)
