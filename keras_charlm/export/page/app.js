@@ -1,0 +1,332 @@
+// The page around the model: a name generator for lists, a writing pad for texts.
+import { open, Trouble } from "./engine.js";
+import { knownLines } from "./novelty.js";
+
+const $ = (id) => document.getElementById(id);
+const root = document.documentElement;
+const NAMES = { 9: "a tab", 10: "a line break", 32: "a space", 0xa0: "a no-break space", 0x200d: "a zero-width joiner", 0xfe0f: "an emoji’s variation selector" };
+const SHOWN = 1000; // names that the page lists; more would make a phone slow
+
+let engine, facts, isKnown = null, running = null;
+let last = null; // the pad's last continuation: the text before it, and its length
+
+const count = new Intl.NumberFormat("en");
+
+export async function start(fail) {
+  try {
+    if (self.isSecureContext && navigator.serviceWorker) keepForLater();
+    facts = await fetch("model.json", { cache: "no-cache" }).then((r) => r.ok ? r.json() : Promise.reject(r)).catch(() => {
+      throw new Trouble("The model’s description could not be read. Check the connection and load the page again.");
+    });
+    lay();
+    const began = performance.now();
+    engine = await open(facts);
+    if (facts.novelty) await loadNovelty();
+    root.dataset.loaded = String(Math.round(performance.now() - began));
+    root.dataset.state = "ready";
+    $("go").disabled = false;
+    say(facts.lines ? "Ready." : "Ready. Type a beginning, or just press Continue.");
+    markOffline();
+  } catch (error) {
+    if (!(error instanceof Trouble)) console.warn(error);
+    fail(error instanceof Trouble ? error.message : "The page could not start. Load it again.");
+  }
+}
+
+// What does not depend on the model being there yet.
+function lay() {
+  const { cell, layers, units, lines, parameters } = facts;
+  const kind = { lstm: "LSTM", gru: "GRU", rnn: "recurrent" }[cell];
+  $("about").textContent = `${lines ? "Invented" : "Continued"} one ${facts.unit === "byte" ? "byte" : "character"} at a time by a ${kind} network`
+    + ` of ${layers} × ${units} cells${parameters ? `, ${count.format(parameters)} numbers in all` : ""}.`;
+  document.body.classList.add(lines ? "names" : "writing");
+  for (const id of lines ? ["begin-field", "number-field"] : ["pad", "undo", "again"]) $(id).hidden = false;
+  if (lines) $("length").value = 100;
+  else $("go").textContent = "Continue";
+  const key = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘" : "Ctrl";
+  $("hint").textContent = lines ? "Enter invents, Escape stops." : `${key} + Enter continues, Escape stops.`;
+  $("form").addEventListener("submit", (event) => { event.preventDefault(); act(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && running) running.abort();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) { event.preventDefault(); act(); }
+  });
+  $("temperature").addEventListener("input", showTemperature);
+  for (const field of [$("begin"), $("text")]) {
+    field.addEventListener("input", () => {
+      forgetProblem();
+      settle();
+    });
+  }
+  $("undo").addEventListener("click", takeBack);
+  $("again").addEventListener("click", () => { takeBack(); act(); });
+  $("copy").addEventListener("click", () => copy(product(), "Copied."));
+  $("share").addEventListener("click", share);
+  $("keep").addEventListener("click", keepSeed);
+  $("share").hidden = !navigator.share;
+  $("list").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) copy(button.dataset.text, `Copied ${button.dataset.text}.`);
+  });
+  showTemperature();
+}
+
+function showTemperature() {
+  const value = Number($("temperature").value);
+  $("temperature-value").textContent = value.toFixed(2).replace(/0$/, "");
+  $("temperature").setAttribute("aria-valuetext", `${value}${value === 0 ? ", always the likeliest character" : ""}`);
+}
+
+async function loadNovelty() {
+  const { novelty } = facts;
+  // Without it everything else works; so the hash is the browser's to check and no more is said.
+  const data = await fetch("lines.bin", { integrity: novelty.integrity }).then((r) => r.arrayBuffer(), () => null);
+  if (!data) return;
+  isKnown = knownLines(new Uint8Array(data), novelty);
+  $("novel-field").hidden = false;
+  $("novelty").hidden = false;
+  $("novelty").textContent = `A dot marks what is not among the ${count.format(novelty.count)} lines that the model learnt from. `
+    + `About 1 new one in ${count.format(2 ** novelty.bits)} goes unmarked by mistake; none is marked by mistake.`;
+}
+
+function say(sentence) { $("status").textContent = sentence; }
+
+function forgetProblem() {
+  $("problem").replaceChildren();
+  for (const field of [$("begin"), $("text")]) field.removeAttribute("aria-invalid");
+}
+
+function problem(sentence, field) {
+  forgetProblem();
+  $("problem").textContent = sentence;
+  if (field) {
+    field.setAttribute("aria-invalid", "true");
+    field.closest("details")?.setAttribute("open", "");
+    field.focus();
+  }
+}
+
+// A number from a field, or null after saying what is wrong with it.
+function number(id, whole = true) {
+  const field = $(id);
+  const value = field.value.trim() === "" ? NaN : Number(field.value);
+  const [low, high] = [Number(field.min), field.max === "" ? Infinity : Number(field.max)];
+  if ((!whole || Number.isInteger(value)) && value >= low && value <= high) {
+    field.removeAttribute("aria-invalid");
+    return value;
+  }
+  const name = field.labels[0].textContent;
+  problem(`${name} takes ${whole ? "a whole number" : "a number"} ${high === Infinity ? `from ${low} up` : `from ${low} to ${count.format(high)}`}.`, field);
+  return null;
+}
+
+function settings() {
+  const values = { temperature: Number($("temperature").value) };
+  if ((values.length = number("length")) === null) return null;
+  if ((values.topK = number("top-k")) === null) return null;
+  if ((values.topP = number("top-p", false)) === null) return null;
+  if (facts.lines && (values.num = number("number")) === null) return null;
+  if ($("seed").value.trim() === "" && !$("seed").validity.badInput) {
+    values.seed = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
+  } else if ((values.seed = number("seed")) === null) return null;
+  return values;
+}
+
+// Tells of characters that the model has never seen, and offers to leave them out.
+function refuses(prompt, field) {
+  const unknown = engine.unknown(prompt);
+  if (!unknown.length) return false;
+  const [{ code, at }] = unknown;
+  const others = new Set(unknown.map((u) => u.code)).size - 1;
+  const shape = facts.unit === "byte" ? `byte 0x${code.toString(16).toUpperCase()}`
+    : `${NAMES[code] ?? `“${String.fromCodePoint(code)}”`} (U+${code.toString(16).toUpperCase().padStart(4, "0")})`;
+  problem(`The model has never seen ${shape}, character ${count.format(at + 1)} of your text`
+    + `${others ? `, nor ${others} other${others > 1 ? "s" : ""} in it` : ""}. `, field);
+  if (facts.unit === "byte") return true;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "plain";
+  button.textContent = unknown.length > 1 ? "Leave them out" : "Leave it out";
+  button.addEventListener("click", () => {
+    field.value = Array.from(engine.normal(field.value)).filter((c) => engine.known.has(c.codePointAt(0))).join("");
+    forgetProblem();
+    settle();
+    field.focus();
+  });
+  $("problem").append(button);
+  return true;
+}
+
+async function act() {
+  if (running) { running.abort(); return; }
+  if (!engine) return;
+  forgetProblem();
+  const values = settings();
+  const field = facts.lines ? $("begin") : $("text");
+  if (!values || refuses(field.value, field)) return;
+  running = new AbortController();
+  const name = $("go").textContent;
+  $("go").textContent = "Stop";
+  root.dataset.state = "running";
+  $("tools").hidden = true;
+  const began = performance.now();
+  try {
+    const work = facts.lines ? invent : write;
+    const drawn = await work({ ...values, signal: running.signal }, field.value);
+    const seconds = (performance.now() - began) / 1000;
+    root.dataset.seed = values.seed;
+    root.dataset.seconds = seconds.toFixed(3);
+    root.dataset.speed = String(Math.round(drawn / seconds));
+    $("tools").hidden = !product();
+    $("keep").hidden = $("seed").value !== "";
+  } catch (error) {
+    console.warn(error);
+    problem("The model stopped: there may be too little memory. Load the page again.");
+  } finally {
+    running = null;
+    $("go").textContent = name;
+    root.dataset.state = "ready";
+    settle();
+  }
+}
+
+async function invent({ num, signal, ...values }, begin) {
+  const list = $("list");
+  list.replaceChildren();
+  $("results").hidden = false;
+  $("results").setAttribute("aria-busy", "true");
+  say("Inventing…");
+  const only = $("novel").checked && isKnown;
+  let made = 0, fresh = 0, drawn = 0;
+  let batch = document.createDocumentFragment(), shown = performance.now();
+  for await (const { text } of engine.samples(begin, { ...values, num, signal, accept: only ? ({ text }) => !isKnown(text) : undefined })) {
+    made++;
+    drawn += text.length + 1;
+    const isNew = isKnown ? !isKnown(text) : false;
+    fresh += isNew;
+    if (made <= SHOWN) batch.append(item(text, isNew));
+    if (performance.now() - shown > 50) {
+      list.append(batch);
+      shown = performance.now();
+    }
+  }
+  list.append(batch);
+  $("results").removeAttribute("aria-busy");
+  const novel = isKnown && made ? `, ${only ? "all" : count.format(fresh)} new` : "";
+  const short = made < num ? (signal.aborted ? " Stopped." : " There seem to be no more.") : "";
+  const cut = made > SHOWN ? ` The first ${count.format(SHOWN)} are shown.` : "";
+  say(made ? `${count.format(made)} invented${novel}. Seed ${values.seed}.${short}${cut}` : `None came.${short}`);
+  return drawn;
+}
+
+function item(text, isNew) {
+  const li = document.createElement("li");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.dataset.text = text;
+  button.title = "Copy";
+  button.textContent = text;
+  if (isNew) {
+    const mark = document.createElement("span");
+    mark.className = "hidden";
+    mark.textContent = ", new";
+    button.append(mark);
+    li.className = "new";
+  }
+  li.append(button);
+  return li;
+}
+
+async function write({ signal, ...values }, before) {
+  const text = $("text");
+  text.readOnly = true;
+  text.setAttribute("aria-busy", "true");
+  say("Writing…");
+  let added = 0;
+  try {
+    for await (const piece of engine.stream(before, { ...values, signal })) {
+      // The view follows the text unless the reader has scrolled away from its end.
+      const follows = text.scrollHeight - text.scrollTop - text.clientHeight < 48;
+      text.value += piece;
+      added += Array.from(piece).length;
+      if (follows || added === 1) text.scrollTop = text.scrollHeight;
+      // A frame for the reader to see it, where the page is in sight at all.
+      if (!document.hidden) await new Promise(requestAnimationFrame);
+    }
+  } finally {
+    text.readOnly = false;
+    text.removeAttribute("aria-busy");
+    last = { before, after: text.value };
+  }
+  say(`${count.format(added)} characters added${signal.aborted ? ", then stopped" : ""}. Seed ${values.seed}.`);
+  return added;
+}
+
+function takeBack() {
+  if (!last || running) return;
+  $("text").value = last.before;
+  last = null;
+  settle();
+  say("Taken back.");
+}
+
+// A continuation can be taken back as long as nothing was typed after it.
+function settle() {
+  const can = Boolean(last && !running && $("text").value === last.after);
+  $("undo").disabled = $("again").disabled = !can;
+}
+
+function product() {
+  return facts.lines ? Array.from($("list").querySelectorAll("button"), (b) => b.dataset.text).join("\n") : $("text").value;
+}
+
+async function copy(text, done) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Pages without https have no clipboard: select for the reader what is to be copied.
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "hidden";
+    document.body.append(area);
+    area.select();
+    const good = document.execCommand("copy");
+    area.remove();
+    if (!good) { say("This browser does not let the page copy."); return; }
+  }
+  say(done);
+}
+
+async function share() {
+  try {
+    await navigator.share({ title: facts.name, text: product() });
+  } catch (error) {
+    if (error.name !== "AbortError") say("This device could not share it.");
+  }
+}
+
+function keepSeed() {
+  $("seed").value = root.dataset.seed;
+  $("more").open = true;
+  $("keep").hidden = true;
+  say(`Seed ${root.dataset.seed} is kept: the same settings give the same text again.`);
+}
+
+function keepForLater() {
+  navigator.serviceWorker.register("worker.js").catch((error) => console.warn(error));
+}
+
+// Says so once everything is on the device: the page's files, and LiteRT.js in its own cache.
+async function markOffline() {
+  if (!self.isSecureContext || !navigator.serviceWorker) return;
+  await navigator.serviceWorker.ready;
+  const wanted = Object.values(facts.runtime.files).map(({ path }) => new URL(facts.runtime.base + path, document.baseURI).href);
+  for (let tries = 0; tries < 50; tries++) {
+    const found = await Promise.all(wanted.map((url) => caches.match(url)));
+    if (found.every(Boolean)) {
+      root.dataset.offline = "ready";
+      $("offline").textContent = "Everything happens on this device, also without a network; nothing is sent anywhere.";
+      return;
+    }
+    await new Promise((resolve) => { setTimeout(resolve, 200); });
+  }
+}

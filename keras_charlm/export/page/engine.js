@@ -1,0 +1,275 @@
+// The model in the browser: files fetched and checked, LiteRT.js, and text drawn as Python draws it.
+
+// What the reader is told: a whole sentence.
+export class Trouble extends Error {}
+
+const PATIENCE = 20; // milliseconds; chunks of a stream do not grow beyond what takes this long
+const LINE_CHUNK = 8; // characters drawn between refills of a batch of lines
+const SLICE = 40; // milliseconds of work after which the page gets a turn
+
+// Bytes of a file, compared with its hash by the browser itself.
+async function fetchBytes(url, integrity, what, keep) {
+  let response;
+  try {
+    // Twice: what failed may be an old copy in the browser's cache.
+    response = await fetch(url, { integrity }).catch(() => fetch(url, { integrity, cache: "reload" }));
+  } catch {
+    const there = await fetch(url).then((r) => r.ok, () => false);
+    throw new Trouble(there
+      ? `${what} is damaged: it is not the file that was exported. Copy the whole folder again, or export it anew.`
+      : `${what} could not be fetched. Check the connection and load the page again.`);
+  }
+  if (keep && self.caches) {
+    // The service worker answers from this cache later: the file is fetched once.
+    const copy = response.clone();
+    caches.open(keep)
+      .then(async (cache) => (await cache.match(url)) ?? cache.put(url, copy))
+      .catch(() => { }); // no room on the device: it works all the same, but not offline
+  }
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+async function fetchRuntime({ base, version, files }) {
+  const fetched = await Promise.all(Object.entries(files).map(async ([role, { path, integrity }]) =>
+    [role, await fetchBytes(new URL(base + path, document.baseURI), integrity,
+      "LiteRT.js, the program that runs the model,", `litertjs-${version}`)]));
+  return Object.fromEntries(fetched);
+}
+
+function script(content) {
+  return URL.createObjectURL(new Blob([content], { type: "text/javascript" }));
+}
+
+// What was checked is what runs: the scripts are given to the browser as they were fetched.
+async function startRuntime({ core, utils, loader, wasm }) {
+  const source = new TextDecoder().decode(core).replace('"@litertjs/wasm-utils"', `"${script(utils)}"`);
+  const litert = await import(script(source));
+  // Its log is no error: it goes where only developers look.
+  self.Module = { wasmBinary: wasm, printErr: (line) => console.debug(line) };
+  await litert.loadLiteRt(`${script(loader)}#.js`); // a name without .js would be taken for a folder
+  return litert;
+}
+
+export async function open(facts) {
+  const runtime = fetchRuntime(facts.runtime).then(async (files) => {
+    try {
+      return await startRuntime(files);
+    } catch (error) {
+      console.warn(error);
+      throw new Trouble("This browser cannot run LiteRT.js: its WebAssembly lacks SIMD, or is switched off. "
+        + "A newer browser can.");
+    }
+  });
+  const model = fetchBytes("model.tflite", facts.model, "The model’s file");
+  const [litert, content] = await Promise.all([runtime, model]);
+  let compiled;
+  try {
+    compiled = await litert.loadAndCompile(content, { accelerator: "wasm" });
+    return await Engine.of(litert, compiled, facts);
+  } catch (error) {
+    console.warn(error);
+    throw new Trouble("The model’s file cannot be opened by this browser’s LiteRT.js. Export the model anew.");
+  }
+}
+
+// A text can be stopped between two calls of the model; this gives the page its turns.
+class Pace {
+  began = performance.now();
+
+  async turn() {
+    if (performance.now() - this.began < SLICE) return;
+    await new Promise((resolve) => { setTimeout(resolve); });
+    this.began = performance.now();
+  }
+}
+
+export class Engine {
+  static async of(litert, compiled, facts) {
+    const engine = new Engine();
+    Object.assign(engine, { litert, compiled, facts, shapes: {} });
+    for (const name of ["generate", "generate_batch", "vocab"]) {
+      engine.shapes[name] = Object.fromEntries(Object.values(compiled.signatures[name].getInputDetails())
+        .map((input) => [input.name, Array.from(input.shape)]));
+    }
+    const { text, state } = engine.shapes.generate_batch;
+    [engine.rows, engine.readWidth] = text;
+    engine.stateSize = state[1];
+    const index = Int32Array.from({ length: engine.shapes.vocab.index[0] }, (_, i) => i);
+    const { codes } = await engine.run("vocab", { index });
+    engine.known = new Set(codes.subarray(1));
+    const out = await engine.call([[engine.facts.start]], { length: 0 });
+    engine.drawWidth = out.text.length;
+    return engine;
+  }
+
+  // Runs a signature on typed arrays; no tensor outlives the call.
+  async run(signature, arrays) {
+    const tensors = [];
+    try {
+      const inputs = {};
+      for (const [name, array] of Object.entries(arrays)) {
+        inputs[name] = new this.litert.Tensor(array, this.shapes[signature][name]);
+        tensors.push(inputs[name]);
+      }
+      const outputs = await this.compiled.run(signature, inputs);
+      tensors.push(...Object.values(outputs));
+      const copies = {};
+      for (const [name, tensor] of Object.entries(outputs)) copies[name] = (await tensor.data()).slice();
+      return copies;
+    } finally {
+      for (const tensor of tensors) tensor.delete();
+    }
+  }
+
+  // `generate` for one row of codes, `generate_batch` for more; a row that is null is idle.
+  async call(rows, { length, seeds = [0], positions = [0], state, settings = {} }) {
+    const text = new Int32Array(rows.length * this.readWidth);
+    rows.forEach((codes, r) => text.set(codes ?? [], r * this.readWidth));
+    return this.run(rows.length === 1 ? "generate" : "generate_batch", {
+      text,
+      text_length: Int32Array.from(rows, (codes) => codes?.length ?? 0),
+      seed: Int32Array.from(seeds),
+      position: Int32Array.from(positions),
+      length: Int32Array.of(length),
+      stop: Int32Array.of(settings.stop ?? -1),
+      temperature: Float32Array.of(settings.temperature ?? 1),
+      top_k: Int32Array.of(Math.min(settings.topK ?? 0, this.known.size)),
+      top_p: Float32Array.of(settings.topP ?? 1),
+      state: state ?? new Float32Array(rows.length * this.stateSize),
+    });
+  }
+
+  // The text as the corpus was normalized.
+  normal(text) {
+    const { normalize } = this.facts;
+    return normalize === "none" ? text : text.normalize(normalize.toUpperCase());
+  }
+
+  // The code points or bytes of a text.
+  codes(text) {
+    const normal = this.normal(text);
+    return this.facts.unit === "byte" ? Array.from(new TextEncoder().encode(normal))
+      : Array.from(normal, (character) => character.codePointAt(0));
+  }
+
+  // A function from codes to text; a byte model's characters may come in two pieces.
+  decoder() {
+    if (this.facts.unit === "byte") {
+      const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+      return (codes, end) => utf8.decode(Uint8Array.from(codes), { stream: !end });
+    }
+    return (codes) => {
+      let text = "";
+      for (const code of codes) text += String.fromCodePoint(code);
+      return text;
+    };
+  }
+
+  // Characters of the text that the model has never seen: position and code.
+  unknown(text) {
+    return this.codes(text)
+      .map((code, at) => ({ code, at }))
+      .filter(({ code }) => !this.known.has(code));
+  }
+
+  // Reads all codes but the last; goes on from what was read last if the text begins with it.
+  async read(codes, signal) {
+    const begun = this.memory && this.memory.codes.length <= codes.length
+      && this.memory.codes.every((code, i) => code === codes[i]);
+    let { state, at } = begun ? { state: this.memory.state, at: this.memory.codes.length - 1 } : { at: 0 };
+    const pace = new Pace();
+    // Each piece begins with the character that the piece before left unread.
+    for (; at < codes.length - 1 && !signal?.aborted; at += this.readWidth - 1) {
+      ({ state } = await this.call([codes.slice(at, at + this.readWidth)], { length: 0, state }));
+      await pace.turn();
+    }
+    return state;
+  }
+
+  start(text) {
+    const codes = this.codes(text);
+    return this.facts.lines || !codes.length ? [this.facts.start, ...codes] : codes;
+  }
+
+  // Yields the pieces of one text as they are drawn.
+  async* stream(prompt, { seed, length, signal, ...settings }) {
+    const codes = this.start(prompt);
+    settings.stop = this.facts.lines ? this.facts.start : -1;
+    let state = await this.read(codes, signal);
+    const decode = this.decoder();
+    const pace = new Pace();
+    for (let at = 0, chunk = 1; at < length && !signal?.aborted;) {
+      const count = Math.min(chunk, length - at);
+      const began = performance.now();
+      const out = await this.call([codes.slice(-1)],
+        { length: count, seeds: [seed], positions: [at], state, settings });
+      if (performance.now() - began < PATIENCE) chunk = Math.min(2 * chunk, this.drawWidth);
+      const drawn = out.text.subarray(0, out.lengths[0]);
+      for (const code of drawn) codes.push(code);
+      at += count;
+      if (drawn.length) yield decode(drawn, false);
+      if (out.done[0]) break;
+      state = out.state;
+      // What it wrote is what it is most often asked to go on from.
+      if (this.codes(prompt).length) this.memory = { codes: codes.slice(), state };
+      await pace.turn();
+    }
+    const rest = decode([], true);
+    if (rest) yield rest;
+  }
+
+  // Yields {text, seed} of `num` texts in the order of their seeds; sample i has seed + i.
+  async* samples(prompt, { num, seed, length, accept = () => true, signal, ...settings }) {
+    const { lines, start } = this.facts;
+    const codes = this.start(prompt);
+    const begin = this.normal(prompt);
+    settings.stop = lines ? start : -1;
+    const first = await this.read(codes, signal) ?? new Float32Array(this.stateSize);
+    const size = num === 1 ? 1 : this.rows;
+    const chunk = lines && num > 1 ? LINE_CHUNK : this.drawWidth;
+    const rows = Array(size).fill(null);
+    const seeds = Array(size).fill(0);
+    const state = new Float32Array(size * this.stateSize);
+    const limit = 100 * num; // samples drawn, accepted or not
+    const ended = new Map();
+    let started = 0, wanted = num, following = 0, yielded = 0;
+    const pace = new Pace();
+    while (!signal?.aborted) {
+      for (let r = 0; r < size; r++) {
+        if (rows[r] || started >= Math.min(wanted, limit)) continue;
+        seeds[r] = (seed + started) % 2 ** 31;
+        rows[r] = { index: started++, codes: [], last: codes.at(-1), seed: seeds[r] };
+        state.set(first, r * this.stateSize);
+      }
+      const busy = rows.filter(Boolean);
+      if (!busy.length) return;
+      const count = Math.min(chunk, ...busy.map((row) => length - row.codes.length));
+      const out = await this.call(rows.map((row) => row && [row.last]), {
+        length: count, seeds, positions: rows.map((row) => row?.codes.length ?? 0), state, settings,
+      });
+      state.set(out.state);
+      const width = out.text.length / size;
+      for (let r = 0; r < size; r++) {
+        const row = rows[r];
+        if (!row) continue;
+        row.codes.push(...out.text.subarray(r * width, r * width + out.lengths[r]));
+        row.last = row.codes.at(-1) ?? row.last;
+        if (!out.done[r] && row.codes.length < length) continue;
+        const text = begin + this.decoder()(row.codes, true);
+        const sample = { text, seed: row.seed };
+        const good = !(lines && !text) && accept(sample);
+        ended.set(row.index, good ? sample : null);
+        wanted += !good;
+        rows[r] = null;
+      }
+      for (; ended.has(following); following++) {
+        const sample = ended.get(following);
+        ended.delete(following);
+        if (!sample) continue;
+        yield sample;
+        if (++yielded === num) return;
+      }
+      await pace.turn();
+    }
+  }
+}
