@@ -19,7 +19,7 @@ import numpy as np
 
 from keras_charlm import bundle, generation
 from keras_charlm.charlm import CharLM
-from keras_charlm.errors import BundleError, ExportError
+from keras_charlm.errors import ExportError
 from keras_charlm.export import icon
 
 FORMAT = 1
@@ -107,7 +107,8 @@ def compress(fingerprints: np.ndarray) -> tuple[bytes, dict[str, int]]:
         fingerprints: uint64 (L,).
 
     Returns:
-        The set, and what `page/novelty.js` needs to read it: `count`, `range` and `bits`.
+        The set, and what `page/novelty.js` needs to read it: `count` of numbers, `range`, `bits`;
+        and the number of `lines`, a few of which may share a number.
     """
     span = len(fingerprints) << NOVELTY_BITS
     values = np.unique(fingerprints % np.uint64(span)).astype(np.int64)  # (L,), rising
@@ -119,7 +120,7 @@ def compress(fingerprints: np.ndarray) -> tuple[bytes, dict[str, int]]:
     bits[ends - 1 - NOVELTY_BITS] = 0
     for bit in range(NOVELTY_BITS):
         bits[ends - 1 - bit] = distances >> bit & 1
-    facts = {"count": len(values), "range": span, "bits": NOVELTY_BITS}
+    facts = {"lines": len(fingerprints), "count": len(values), "range": span, "bits": NOVELTY_BITS}
     return np.packbits(bits).tobytes(), facts
 
 

@@ -36,9 +36,9 @@ export async function start(fail) {
 // What does not depend on the model being there yet.
 function lay() {
   const { cell, layers, units, lines, parameters } = facts;
-  const kind = { lstm: "LSTM", gru: "GRU", rnn: "recurrent" }[cell];
-  $("about").textContent = `${lines ? "Invented" : "Continued"} one ${facts.unit === "byte" ? "byte" : "character"} at a time by a ${kind} network`
-    + ` of ${layers} × ${units} cells${parameters ? `, ${count.format(parameters)} numbers in all` : ""}.`;
+  const kind = { lstm: "an LSTM", gru: "a GRU", rnn: "a recurrent" }[cell];
+  $("about").textContent = `${lines ? "Invented" : "Continued"} one ${facts.unit === "byte" ? "byte" : "character"} at a time by ${kind} network`
+    + ` of ${layers} × ${units} cells${parameters ? ` and ${count.format(parameters)} parameters` : ""}.`;
   document.body.classList.add(lines ? "names" : "writing");
   for (const id of lines ? ["begin-field", "number-field"] : ["pad", "undo", "again"]) $(id).hidden = false;
   if (lines) $("length").value = 100;
@@ -84,7 +84,7 @@ async function loadNovelty() {
   isKnown = knownLines(new Uint8Array(data), novelty);
   $("novel-field").hidden = false;
   $("novelty").hidden = false;
-  $("novelty").textContent = `A dot marks what is not among the ${count.format(novelty.count)} lines that the model learnt from. `
+  $("novelty").textContent = `A dot marks what is not among the ${count.format(novelty.lines)} lines that the model learnt from. `
     + `About 1 new one in ${count.format(2 ** novelty.bits)} goes unmarked by mistake; none is marked by mistake.`;
 }
 
