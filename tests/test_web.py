@@ -15,8 +15,10 @@ import keras_charlm
 from keras_charlm.errors import BundleError, ExportError
 from keras_charlm.export import icon, web
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
 TYPES = {".js": "text/javascript", ".wasm": "application/wasm",
          ".webmanifest": "application/manifest+json"}  # fmt: skip
 
@@ -53,7 +55,7 @@ def serve():
     servers = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, **TYPES}
+        extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | TYPES
 
         def log_message(self, *_):
             pass

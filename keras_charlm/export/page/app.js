@@ -23,9 +23,10 @@ export async function start(fail) {
     engine = await open(facts);
     if (facts.novelty) await loadNovelty();
     root.dataset.loaded = String(Math.round(performance.now() - began));
-    root.dataset.state = "ready";
     $("go").disabled = false;
-    say(facts.lines ? "Ready." : "Ready. Type a beginning, or just press Continue.");
+    if (facts.lines) await act(); // a first dozen shows what this is for
+    else say("Ready. Type a beginning, or just press Continue.");
+    root.dataset.state = "ready";
     markOffline();
   } catch (error) {
     if (!(error instanceof Trouble)) console.warn(error);
@@ -37,7 +38,7 @@ export async function start(fail) {
 function lay() {
   const { cell, layers, units, lines, parameters } = facts;
   const kind = { lstm: "an LSTM", gru: "a GRU", rnn: "a recurrent" }[cell];
-  $("about").textContent = `${lines ? "Invented" : "Continued"} one ${facts.unit === "byte" ? "byte" : "character"} at a time by ${kind} network`
+  $("about").textContent = `${lines ? "Invented" : "Written"} one ${facts.unit === "byte" ? "byte" : "character"} at a time by ${kind} network`
     + ` of ${layers} × ${units} cells${parameters ? ` and ${count.format(parameters)} parameters` : ""}.`;
   document.body.classList.add(lines ? "names" : "writing");
   for (const id of lines ? ["begin-field", "number-field"] : ["pad", "undo", "again"]) $(id).hidden = false;
@@ -249,8 +250,6 @@ async function write({ signal, ...values }, before) {
       text.value += piece;
       added += Array.from(piece).length;
       if (follows || added === 1) text.scrollTop = text.scrollHeight;
-      // A frame for the reader to see it, where the page is in sight at all.
-      if (!document.hidden) await new Promise(requestAnimationFrame);
     }
   } finally {
     text.readOnly = false;

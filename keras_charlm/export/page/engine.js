@@ -5,7 +5,7 @@ export class Trouble extends Error {}
 
 const PATIENCE = 20; // milliseconds; chunks of a stream do not grow beyond what takes this long
 const LINE_CHUNK = 8; // characters drawn between refills of a batch of lines
-const SLICE = 40; // milliseconds of work after which the page gets a turn
+const SLICE = 16; // milliseconds of work after which the page gets a turn: a frame
 
 // Bytes of a file, compared with its hash by the browser itself.
 async function fetchBytes(url, integrity, what, keep) {
