@@ -44,6 +44,12 @@ def test_the_package_and_load_are_light():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_the_page_is_written_without_tensorflow():
+    code = ("import sys, keras_charlm.export.web; "
+            "assert not {'tensorflow', 'keras', 'click'} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_public_names_are_there():
     import keras_charlm
 

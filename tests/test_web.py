@@ -366,6 +366,42 @@ def test_the_remote_runtime_is_pinned(list_model, package, tmp_path):
             assert file["integrity"] == local["files"][role]["integrity"]
 
 
+@pytest.mark.parametrize("honest", [True, False])
+def test_the_runtime_comes_from_its_address_or_not_at_all(
+    chromium, serve, list_model, package, tmp_path, honest
+):
+    if json.loads((package / "package.json").read_text())["version"] != web.VERSION:
+        pytest.skip(f"the npm package is not version {web.VERSION}")
+    web.write(keras_charlm.load(list_model), tmp_path / "page")
+    _, files = web._runtime(package)
+    asked = []
+
+    def answer(route):
+        # The address as the network would answer it: cdn/core@1.2.3/dist/index.js
+        name, path = route.request.url.removeprefix(web.ADDRESS).split(f"@{web.VERSION}/")
+        asked.append(path)
+        body = files[f"runtime/{name}/{Path(path).name}"]
+        route.fulfill(body=body if honest else body + b" ",
+                      headers={"Access-Control-Allow-Origin": "*"})
+
+    context = chromium.new_context()
+    context.route(f"{web.ADDRESS}**", answer)
+    page = context.new_page()
+    page.goto(serve(tmp_path / "page")[0])
+    if honest:
+        # The second visit, without a network, finds it on the device.
+        page.wait_for_selector("html[data-offline=ready]", state="attached", timeout=60_000)
+        context.unroute(f"{web.ADDRESS}**")
+        context.set_offline(True)
+        page.reload()
+        wait(page, "ready")
+        assert len(asked) == len(files)
+    else:
+        wait(page, "broken")
+        assert "is damaged" in page.text_content("#status")
+    context.close()
+
+
 def test_refuses_what_it_cannot_write(list_model, text_model, tmp_path):
     model = keras_charlm.load(list_model)
     (tmp_path / "page").mkdir()

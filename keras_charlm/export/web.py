@@ -27,8 +27,8 @@ MODEL, FACTS, LINES, WORKER = "model.tflite", "model.json", "lines.bin", "worker
 NOVELTY_BITS = 10  # one new line in 2**10 is taken for one of the training text
 
 # LiteRT.js as it is published: where, which, and the SHA-384 of each file that the page runs. Of
-# its WebAssembly builds the one without relaxed SIMD is taken: every browser with SIMD runs it, and
-# rounds alike, so that a seed gives the same text everywhere.
+# its WebAssembly builds the compatible one is taken: relaxed SIMD may round differently on each
+# processor, and a seed is to give the same text everywhere.
 VERSION = "2.5.3"
 ADDRESS = "https://cdn.jsdelivr.net/npm/@litertjs/"
 RUNTIME = {

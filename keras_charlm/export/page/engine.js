@@ -56,7 +56,7 @@ export async function open(facts) {
       return await startRuntime(files);
     } catch (error) {
       console.warn(error);
-      throw new Trouble("This browser cannot run LiteRT.js: its WebAssembly lacks SIMD, or is switched off. "
+      throw new Trouble("This browser cannot run LiteRT.js: its WebAssembly is too old. "
         + "A newer browser can.");
     }
   });
