@@ -415,6 +415,10 @@ def test_refuses_what_it_cannot_write(list_model, text_model, tmp_path):
     with pytest.raises(ExportError, match="cannot be written"):
         web.write(model, tmp_path / "file" / "page")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "page"]
+    (tmp_path / "page" / "letter.txt").write_text("Dear")
+    with pytest.raises(ExportError, match="something else"):
+        web.write(model, tmp_path / "page", overwrite=True)
+    (tmp_path / "page" / "letter.txt").unlink()
     report = web.write(model, tmp_path / "page", overwrite=True)
     assert report["novelty"]["lines"] == len(model._bundle.training_lines())
     report = web.write(keras_charlm.load(text_model), tmp_path / "page", overwrite=True)

@@ -59,7 +59,7 @@ def write(
         content: The on-device file; by default the model's own.
         runtime: Folder of the npm package @litertjs/core, whose files the page then carries; by
             default it fetches them from `ADDRESS` and refuses any other content.
-        overwrite: Replace what is at `folder`.
+        overwrite: Replace the page at `folder`.
 
     Returns:
         A report: `folder`; `files`, the bytes of each; `runtime`, its version and where it comes
@@ -75,6 +75,8 @@ def write(
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise ExportError(f"{folder} exists; name another folder, or pass --overwrite.")
+    if folder.exists() and not ((folder / FACTS).is_file() or _empty(folder)):
+        raise ExportError(f"{folder} holds something else than a page; name another folder.")
     if content is None:
         content = opened._bundle.file(bundle.DEVICE).read_bytes()
     generation.Runner(content)  # refuses what no browser could open either
@@ -205,10 +207,7 @@ def _publish(folder: Path, files: dict[str, bytes]) -> None:
         if folder.exists():
             folder.rename(old)
         temporary.rename(folder)
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         if old.exists() and not folder.exists():
             old.rename(folder)
@@ -216,6 +215,10 @@ def _publish(folder: Path, files: dict[str, bytes]) -> None:
         raise ExportError(
             f"{folder} cannot be written ({error.strerror or error}); name another folder."
         ) from error
+
+
+def _empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _integrity(data: bytes) -> str:

@@ -5,7 +5,6 @@ import { knownLines } from "./novelty.js";
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
 const NAMES = { 9: "a tab", 10: "a line break", 32: "a space", 0xa0: "a no-break space", 0x200d: "a zero-width joiner", 0xfe0f: "an emoji’s variation selector" };
-const SHOWN = 1000; // names that the page lists; more would make a phone slow
 
 let engine, facts, isKnown = null, running = null;
 let last = null; // the pad's last continuation: the text before it, and its length
@@ -59,7 +58,12 @@ function lay() {
     });
   }
   $("undo").addEventListener("click", takeBack);
-  $("again").addEventListener("click", () => { takeBack(); act(); });
+  $("again").addEventListener("click", () => {
+    // With a seed that is kept, another text comes from the next one.
+    if ($("seed").value !== "") $("seed").value = (Number($("seed").value) + 1) % 2 ** 31;
+    takeBack();
+    act();
+  });
   $("copy").addEventListener("click", () => copy(product(), "Copied."));
   $("share").addEventListener("click", share);
   $("keep").addEventListener("click", keepSeed);
@@ -204,7 +208,7 @@ async function invent({ num, signal, ...values }, begin) {
     drawn += text.length + 1;
     const isNew = isKnown ? !isKnown(text) : false;
     fresh += isNew;
-    if (made <= SHOWN) batch.append(item(text, isNew));
+    batch.append(item(text, isNew));
     if (performance.now() - shown > 50) {
       list.append(batch);
       shown = performance.now();
@@ -214,8 +218,7 @@ async function invent({ num, signal, ...values }, begin) {
   $("results").removeAttribute("aria-busy");
   const novel = isKnown && made ? `, ${only ? "all" : count.format(fresh)} new` : "";
   const short = made < num ? (signal.aborted ? " Stopped." : " There seem to be no more.") : "";
-  const cut = made > SHOWN ? ` The first ${count.format(SHOWN)} are shown.` : "";
-  say(made ? `${count.format(made)} invented${novel}. Seed ${values.seed}.${short}${cut}` : `None came.${short}`);
+  say(made ? `${count.format(made)} invented${novel}. Seed ${values.seed}.${short}` : `None came.${short}`);
   return drawn;
 }
 
