@@ -157,6 +157,24 @@ def test_names_are_those_of_python(visit, names_page, list_model, prompt, settin
     assert status == f"40 invented, {sum(marked)} new. Seed {2**31 - 5}."
 
 
+def test_copy_share_and_keep_the_seed(visit, names_page):
+    page = visit(names_page, permissions=["clipboard-read", "clipboard-write"],
+                 script="navigator.share = (what) => { window.shared = what }")
+    run(page, number=5)
+    names = drawn(page)
+    page.click("#copy")
+    page.wait_for_selector("#status:text('Copied.')")
+    assert page.evaluate("() => navigator.clipboard.readText()") == "\n".join(names)
+    page.locator("#list button").first.click()
+    page.wait_for_selector(f"#status:text('Copied {names[0]}.')")
+    assert page.evaluate("() => navigator.clipboard.readText()") == names[0]
+    page.click("#share")
+    assert page.evaluate("() => window.shared.text") == "\n".join(names)
+    page.click("#keep")
+    run(page)
+    assert drawn(page) == names
+
+
 def test_only_new_names(visit, names_page, list_model):
     page = visit(names_page)
     page.locator("#more").evaluate("more => { more.open = true }")
