@@ -246,8 +246,10 @@ class ExportConfig(Settings):
     """How a trained model is written for another place."""
 
     to: str = setting(
-        "tflite", "tflite: the on-device file; savedmodel: a folder for TensorFlow's servers.",
-        choices=("tflite", "savedmodel"),
+        "tflite",
+        "tflite: the on-device file; savedmodel: a folder for TensorFlow's servers; web: a page "
+        "for the browser, with the on-device file inside.",
+        choices=("tflite", "savedmodel", "web"),
     )
     quantize: str = setting(
         "none",
@@ -260,12 +262,19 @@ class ExportConfig(Settings):
         low=1, size=True,
     )
     license: str | None = setting(None, "Licence of the training text, for the file's card.")
+    runtime: str | None = setting(
+        None,
+        "Folder of the npm package @litertjs/core, for a page that carries it; by default the page "
+        "fetches it from a pinned address.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("quantize", "budget", "license"):
-            if self.to != "tflite" and getattr(self, name) not in (None, "none"):
-                raise OptionError(f"--{name} is for --to tflite; leave it out with --to {self.to}.")
+        for name, places in (("quantize", ("tflite", "web")), ("budget", ("tflite", "web")),
+                             ("license", ("tflite", "web")), ("runtime", ("web",))):
+            if self.to not in places and getattr(self, name) not in (None, "none"):
+                raise OptionError(f"--{name} is for --to {' or '.join(places)}; leave it out with "
+                                  f"--to {self.to}.")
         if self.budget is not None and self.quantize != "none":
             raise OptionError("Both --budget and --quantize were given; the budget chooses how "
                               "weights are stored, so give one.")

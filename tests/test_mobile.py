@@ -87,13 +87,13 @@ def test_the_page_draws_what_python_draws(text_model, tmp_path):
     import keras_charlm
 
     chromium = shutil.which("chromium")
-    runtime = os.environ.get("LITERTJS")
+    runtime = os.environ.get("KCHARLM_LITERTJS")
     if not chromium:
         pytest.skip("no chromium on the PATH")
     if not runtime:
-        pytest.skip("LITERTJS does not name a folder with @litertjs/core and @litertjs/wasm-utils")
+        pytest.skip("KCHARLM_LITERTJS does not name the npm package @litertjs/core")
     (tmp_path / "page").mkdir()
-    (tmp_path / "page" / "@litertjs").symlink_to(Path(runtime).resolve())
+    (tmp_path / "page" / "@litertjs").symlink_to(Path(runtime).resolve().parent)
     shutil.copy(text_model / "model.tflite", tmp_path / "page")
     # The click is the reader's; everything else is the listing as it stands.
     click = "setInterval(() => go.disabled || out.textContent || go.click(), 50)"

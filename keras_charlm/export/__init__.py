@@ -1,8 +1,7 @@
 """Trained models for other places: written, checked against what was trained, and reported.
 
 Each kind of export is a module of its own, loaded when it is asked for: `tflite` makes the
-on-device file; any other has a function `write(model, folder)` that fills an empty folder and
-returns what the report should say about it.
+on-device file, `savedmodel` and `web` fill a folder; each returns what the report should say.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +69,7 @@ def export(
     temporary = path.with_name(f".{path.name}.new")
     _check_place(path, report_path, temporary, overwrite, opened.path)
     try:
-        if config.to == "tflite":
-            content, report = import_module("keras_charlm.export.tflite").write(opened, config)
-            temporary.write_bytes(content)
-        else:
-            temporary.mkdir()
-            report = import_module(f"keras_charlm.export.{config.to}").write(
-                opened, temporary)
+        report = _write(opened, config, temporary)
         report = {"file": path.name, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                   "model": opened.card.name, "run": opened.card.run, **report}
         _put(temporary, path)
@@ -88,6 +80,24 @@ def export(
     finally:
         _remove(temporary)
     return report
+
+
+def _write(opened: CharLM, config: ExportConfig, path: Path) -> dict[str, Any]:
+    """Write the export at `path` and return its report."""
+    if config.to == "savedmodel":
+        from keras_charlm.export import savedmodel
+
+        return savedmodel.write(opened, path)
+    from keras_charlm.export import tflite
+
+    content, report = tflite.write(opened, config)
+    if config.to == "tflite":
+        path.write_bytes(content)
+        return report
+    from keras_charlm.export import web
+
+    page = web.write(opened, path, content, config.runtime)
+    return {**report, **{name: page[name] for name in page if name != "folder"}}
 
 
 def _check_place(path: Path, report: Path, temporary: Path, overwrite: bool, model: Path) -> None:
