@@ -5,6 +5,7 @@
 
 import functools
 import http.server
+import json
 import os
 import re
 import shutil
@@ -140,6 +141,13 @@ def test_numbers_in_the_text_are_those_of_the_file(text_model):
                 for i in range(model.MetadataLength())}
     version = metadata[b"min_runtime_version"].DataAsNumpy().tobytes().split(b".")[:2]
     assert f"TensorFlow Lite {b'.'.join(version).decode()} " in DOC.read_text(encoding="utf-8")
+
+
+def test_the_example_is_golden():
+    calls = json.loads((DOC.parent.parent / "tests" / "golden.json").read_text())["calls"]
+    lines = [f"prompt `{c['prompt']}`, seed {c['seed']}, temperature {c['temperature']}, "
+             f"top_k {c['top_k']} draw `{c['text']}`" for c in calls]
+    assert any(line in DOC.read_text(encoding="utf-8") for line in lines)
 
 
 if __name__ == "__main__":
