@@ -73,7 +73,7 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
 def _read(path: str) -> str:
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        return data.decode("utf-8")
+        return data.decode("utf-8").replace("\r\n", "\n")  # as fit does, unless told not to
     except OSError as error:
         raise PromptError(
             f"The prompt file {path} cannot be read ({error.strerror}); check the path.") from error

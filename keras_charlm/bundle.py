@@ -227,6 +227,8 @@ def find(path: str | Path) -> Path:
     if not folder.exists() and folder.suffix == ".tflite":
         raise BundleError(f"There is no file {path}; write one with: "
                           f"kcharlm export MODEL -o {path}")
+    if str(path) == "names" and not folder.exists() and (home := shipped()):
+        return home
     if not folder.exists():
         raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
     return folder
@@ -237,11 +239,16 @@ def newest() -> Path:
     found = list(MODELS.glob(f"*/{CONFIG}"))
     if found:
         return max(found, key=lambda p: (p.stat().st_mtime, p)).parent
-    package = Path(__file__).parent
-    for home in (package, package.parent):  # installed, and in a checkout
-        if (home / MODELS / "names" / CONFIG).is_file():
-            return home / MODELS / "names"
+    if home := shipped():
+        return home
     raise BundleError("There is no model yet; train one with: kcharlm fit CORPUS")
+
+
+def shipped() -> Path | None:
+    """The folder of the name generator that comes with the program."""
+    package = Path(__file__).parent
+    homes = (home / MODELS / "names" for home in (package, package.parent))  # wheel, checkout
+    return next((home for home in homes if (home / CONFIG).is_file()), None)
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_charlm import bundle, generation
 from keras_charlm.config import CorpusConfig, SampleConfig
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.scores import Scores
 from keras_charlm.vocabulary import normalize
 
@@ -147,6 +147,8 @@ class CharLM:
         from keras_charlm.corpus import prepare
 
         if isinstance(text, Path):
+            if text.is_dir():
+                raise CorpusError(f"{text} is a folder; name one file to evaluate.")
             values = {**self.card.corpus_config.to_dict(), "lines": False}
             corpus = prepare([text], CorpusConfig.from_dict(values))
             symbols, ids = corpus.symbols, self.vocabulary.lookup(corpus.alphabet)

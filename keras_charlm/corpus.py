@@ -268,7 +268,7 @@ def _prepare(paths, sources, config, folder, stdin) -> Corpus:
         if writer.length == int(config.lines):
             raise CorpusError(
                 f"{_names(paths)} {'is' if len(paths) == 1 else 'are'} empty; "
-                "a model needs some text to learn from."
+                "give some text."
             )
         _save(folder, digest.hexdigest(), writer, size, notices)
     # A file that changes between the two readings is kept under the hash of what was read.
@@ -357,20 +357,20 @@ def _texts(blocks: Iterable[bytes], name: str, config: CorpusConfig) -> Iterator
             offset = read + len(block) - len(error.object) + error.start
             raise CorpusError(
                 f"{name} is not {config.encoding}: byte 0x{error.object[error.start]:02X} at "
-                f"offset {offset:,} does not decode; name the file's --encoding, or read it with "
-                "--unit byte."
+                f"offset {offset:,} does not decode; convert it, leave it out "
+                "(--skip-unreadable), or train with its --encoding or with --unit byte."
             ) from None
         except UnicodeError as error:
             raise CorpusError(
-                f"{name} is not {config.encoding} ({error}); name the file's --encoding, or read "
-                "it with --unit byte."
+                f"{name} is not {config.encoding} ({error}); convert it, leave it out "
+                "(--skip-unreadable), or train with its --encoding or with --unit byte."
             ) from None
         if first and text:
             text, first = text.removeprefix("\N{BYTE ORDER MARK}"), False
         if (at := text.find("\0")) >= 0:
             raise CorpusError(
-                f"{name} looks binary: a NUL stands at about offset {read + at:,}; read it with "
-                "--unit byte, or leave it out."
+                f"{name} looks binary: a NUL stands at about offset {read + at:,}; leave it out "
+                "(--skip-unreadable), or train with --unit byte."
             )
         read += len(block)
         text = carry + text

@@ -86,6 +86,7 @@ def test_the_newest_model_is_the_default(text_model, list_model, tmp_path, monke
         os.utime(tmp_path / "saved_models" / source.name / "config.json", (stamp, stamp))
     assert open_bundle().path.name == "cats"
     assert open_bundle("list").path.name == "list"  # by name
+    assert open_bundle("names").path == shipped.path  # wherever one is
 
 
 def test_a_publication_that_fails_leaves_the_old_model(copy):
