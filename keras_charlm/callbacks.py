@@ -120,7 +120,8 @@ class Validation(keras.callbacks.Callback):
             scores = self.evaluator(stream)
             logs["val_loss"] = scores.nats_per_character
             # A figure that is not a number is below no other.
-            if scores.bits_per_character < (progress.best or math.inf):
+            best = math.inf if progress.best is None else progress.best
+            if scores.bits_per_character < best:
                 progress.best, progress.stale = scores.bits_per_character, 0
                 self.keep(epoch)
             else:

@@ -196,8 +196,9 @@ class CharLM:
 
         def known(line: str | bytes) -> bool:
             data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
-            at = np.searchsorted(lines, fingerprints([data])[0])
-            return bool(at < len(lines) and lines[at] == fingerprints([data])[0])
+            fingerprint = fingerprints([data])[0]
+            at = np.searchsorted(lines, fingerprint)
+            return bool(at < len(lines) and lines[at] == fingerprint)
 
         return known
 

@@ -215,7 +215,6 @@ class Plan:
     model: ModelConfig
     fit: FitConfig
     policy: str
-    replicas: int
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -258,7 +257,7 @@ class Run:
         fit_config = replace(fit_config, batch_size=batch, seq_length=window)
         model_config, fit_config = resolve(model_config, fit_config, split.train.length)
         plan = Plan(uuid.uuid4().hex, text.files, text.name, text.sha256, text.config,
-                    model_config, fit_config, _policy(fit_config.precision), replicas)
+                    model_config, fit_config, _policy(fit_config.precision))
         run = cls(folder, text, split, plan, display, base=base)
         for notice in text.notices:
             display.note(notice)
