@@ -8,6 +8,9 @@ the time loop keeps only what is sequential, the recurrent product and the eleme
     backward    the loop over time for the gate gradients alone, then every weight gradient and the
                 input gradient as one large matrix product each
 
+Each core takes a share of the batch's rows through all of this on its own: the products of one time
+step are too small to share, and the cores would wait for each other twice a step.
+
 Everywhere else (GPU, masks, unusual activations, recurrent dropout) Keras's own code runs.
 
 Under a mixed policy the products, the outputs and what is saved for the gradient have the compute
@@ -25,7 +28,14 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-__all__ = ["GRU", "LSTM", "Dropout", "SimpleRNN", "run"]
+from keras_charlm import cpu, sampling
+
+__all__ = ["GRU", "LSTM", "Dropout", "Embedding", "SimpleRNN", "run"]
+
+# Time steps in one turn of the loop, whose own cost is that of a small cell.
+_UNROLLED = 4
+# Largest vocabulary for which an embedding's gradient is a product with one-hot vectors.
+_ONE_HOT = 256
 
 # A cell is a dozen small operations, each a trip through memory; XLA fuses them into one. The
 # matrix products stay outside, where oneDNN is faster than XLA.
@@ -149,11 +159,9 @@ def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
         # x[t] is a view; the elements of a TensorArray would be copies.
         h, carry_after, gates = cell.forward(x[t], u, bias, carry)
         saved = tuple(a.write(t, value) for a, value in zip(saved, (gates, *carry), strict=False))
-        return t + 1, h, carry_after, outputs.write(t, h), saved
+        return h, carry_after, outputs.write(t, h), saved
 
-    _, h, carry, outputs, saved = tf.while_loop(
-        lambda t, *_: t < steps, step, (0, h, carry, outputs, saved), maximum_iterations=steps
-    )
+    h, carry, outputs, saved = _repeat(step, steps, (h, carry, outputs, saved))
     outputs = outputs.stack()
     outputs.set_shape((x.shape[0], batch, units))  # which the loop has forgotten
     return outputs, h, carry, saved
@@ -167,22 +175,40 @@ def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
     """
     steps = tf.shape(doutputs)[0]
     gates, *carries = saved
-    transposed = tf.transpose(recurrent_kernel)  # once here is cheaper than in every product
     shape = (dh.shape[0], recurrent_kernel.shape[1])
     gradients = [
         tf.TensorArray(doutputs.dtype, steps, element_shape=shape) for _ in range(cell.gradients)
     ]
 
-    def step(t, dh, dcarry, gradients):
+    def step(k, dh, dcarry, gradients):
+        t = steps - 1 - k
         carry = tuple(c.read(t) for c in carries)
         dcarry, dx_du = cell.backward(doutputs[t], dh, dcarry, gates.read(t), carry)
         gradients = [a.write(t, d) for a, d in zip(gradients, dx_du, strict=True)]
-        return t - 1, tf.matmul(dx_du[-1], transposed), dcarry, gradients
+        # The transpose of U @ du^T, because the right factor of a product is packed anew each time,
+        # and that is cheaper for du than for U.
+        dh = tf.transpose(tf.matmul(recurrent_kernel, dx_du[-1], transpose_b=True))
+        return dh, dcarry, gradients
 
-    _, dh, dcarry, gradients = tf.while_loop(
-        lambda t, *_: t >= 0, step, (steps - 1, dh, dcarry, gradients), maximum_iterations=steps
-    )
+    dh, dcarry, gradients = _repeat(step, steps, (dh, dcarry, gradients))
     return dh, dcarry, [g.stack() for g in gradients]
+
+
+def _repeat(step, times, state):
+    """The state after `state = step(k, *state)` for each k below `times`."""
+
+    def turn(steps):
+        def body(k, *state):
+            for i in range(steps):
+                state = step(k + i, *state)
+            return (k + steps, *state)
+
+        return lambda k, *_: k + steps <= times, body
+
+    state = (0, *state)
+    for steps in (_UNROLLED, 1):
+        state = tf.while_loop(*turn(steps), state)
+    return state[1:]
 
 
 def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
@@ -228,16 +254,26 @@ def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
 
     # Beside h the LSTM carries c; the GRU carries h itself, unrounded.
     h, *carry = (states[0], states[0]) if cell is _GRU else states
-    outputs, h, *carry = recur(
-        tf.transpose(sequences, (1, 0, 2)),
-        tf.cast(kernel, dtype),
-        tf.cast(recurrent_kernel, dtype),
-        tf.cast(bias, dtype),
-        tf.cast(h, dtype),
-        *map(_wide, carry),
-    )
+    weights = [tf.cast(w, dtype) for w in (kernel, recurrent_kernel, bias)]
+    rows = _shares(sequences.shape[0])
+    x = tf.split(tf.transpose(sequences, (1, 0, 2)), rows, axis=1)
+    states = [tf.split(s, rows) for s in (tf.cast(h, dtype), *map(_wide, carry))]
+    parts = [recur(x, *weights, *s) for x, *s in zip(x, *states, strict=True)]
+    outputs, *states = zip(*parts, strict=True)
+    outputs = tf.concat(outputs, axis=1)
+    h, *carry = (tf.concat(s, axis=0) for s in states)
     states = carry if cell is _GRU else [_wide(h), *carry]
     return tf.transpose(outputs, (1, 0, 2)), states
+
+
+def _shares(batch):
+    """The rows of a batch that each core takes, as a list of numbers, or 1 for all in one."""
+    replica = tf.distribute.get_replica_context()
+    replicas = replica.num_replicas_in_sync if replica else 1
+    parts = cpu.parts(batch or 0, replicas)
+    if parts == 1:
+        return 1
+    return [batch // parts + (i < batch % parts) for i in range(parts)]
 
 
 def _lead(x):
@@ -353,20 +389,44 @@ class SimpleRNN(_FastOnCPU, keras.layers.SimpleRNN):
     _fast_cell = _SIMPLE
 
 
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Embedding(keras.layers.Embedding):
+    """Rows of a table, as `keras.layers.Embedding`, with a faster gradient on the CPU.
+
+    For a small vocabulary the gradient is a product with one-hot vectors, where Keras sums row by
+    row and leaves a sparse gradient to the optimizer.
+
+    Arguments and results are those of `keras.layers.Embedding`.
+    """
+
+    def call(self, inputs):
+        if self.input_dim > _ONE_HOT or not on_cpu_only():
+            return super().call(inputs)
+
+        @tf.custom_gradient
+        def look_up(table):
+            def gradient(dy):
+                one_hot = tf.one_hot(tf.reshape(inputs, [-1]), self.input_dim, dtype=dy.dtype)
+                return tf.matmul(one_hot, _flat(dy), transpose_a=True)  # (V, D)
+
+            return tf.gather(table, inputs), gradient
+
+        return look_up(tf.cast(self.embeddings, self.compute_dtype))
+
+
 @_fused
-def _masked(x, bits, keep):
-    """`x` where `bits` (uint16, of the same shape) is below `keep`, scaled to the same mean."""
-    kept = tf.where(bits < tf.constant(keep, tf.uint16), _wide(x) * (2**16 / keep), 0)
-    return tf.cast(kept, x.dtype)
+def _masked(x, seed, rate):
+    """`x` where a random number for its place is not below `rate`, scaled to the same mean."""
+    places = tf.reshape(tf.range(tf.size(x)), tf.shape(x))
+    kept = tf.cast(sampling.uniform(seed, places) >= rate, x.dtype)
+    return tf.cast(_wide(x * kept) / (1 - rate), x.dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Dropout(keras.layers.Dropout):
     """Dropout, as `keras.layers.Dropout` with other masks, drawn faster on the CPU.
 
-    Sixteen random bits decide about an element, so that the share kept is a multiple of 2^-16; that
-    share, not the one asked for, scales what is kept, and the mean is exact. Each replica of a
-    distribution strategy draws its own mask, where Keras draws one for all.
+    Each replica of a distribution strategy draws its own mask, where Keras draws one for all.
 
     Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
     JMLR 15, 2014.
@@ -375,28 +435,20 @@ class Dropout(keras.layers.Dropout):
     """
 
     def call(self, inputs, training=False):
-        keep = round((1 - self.rate) * 2**16)
-        fast = self.noise_shape is None and 0 < keep < 2**16
-        if not (training and fast):
+        if not training or self.noise_shape is not None or not 0 < self.rate < 1:
             return super().call(inputs, training=training)
-        seed = self.seed_generator.next()
+        seed = tf.cast(self.seed_generator.next(), tf.int32)  # (2,): the seed and a counter
         replica = tf.distribute.get_replica_context()
-        if replica and replica.num_replicas_in_sync > 1:
-            seed = tf.random.experimental.stateless_fold_in(
-                seed, tf.cast(replica.replica_id_in_sync_group, seed.dtype)
-            )
-        size = tf.size(inputs)
-        bits = tf.random.stateless_uniform(
-            [(size + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32
-        )
-        bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:size]  # two masks from each
-        bits = tf.reshape(bits, tf.shape(inputs))
-
-        masked = _masked if on_cpu_only() else _masked.python_function
+        number = replica.replica_id_in_sync_group if replica else 0
+        if not on_cpu_only():
+            seed = tf.random.experimental.stateless_fold_in(seed, number)
+            return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
+        # Odd factors, as every bit of the three then counts; the generator does the mixing.
+        seed = seed[0] * 0x01000193 + seed[1] * 0x0019660D + number * 0x3C6EF35F
 
         @tf.custom_gradient
         def drop(x):
-            return masked(x, bits, keep), lambda dy: masked(dy, bits, keep)
+            return _masked(x, seed, self.rate), lambda dy: _masked(dy, seed, self.rate)
 
         return drop(inputs)
 

@@ -54,7 +54,7 @@ def build(
     stack: list[keras.layers.Layer] = [keras.Input(batch_shape=(batch_size, None), dtype="int32")]
     if config.embedding:
         init = keras.initializers.RandomUniform(-0.05, 0.05, seed=next(seeds))
-        stack.append(keras.layers.Embedding(vocabulary_size, config.embedding, name=EMBEDDING,
+        stack.append(layers.Embedding(vocabulary_size, config.embedding, name=EMBEDDING,
                                             embeddings_initializer=init, dtype=policy))
     else:
         stack.append(OneHot(vocabulary_size, name=EMBEDDING, dtype=policy))

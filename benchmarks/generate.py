@@ -1,0 +1,95 @@
+"""Sampling speed, beside a loop in PyTorch and one in Keras: `python -m benchmarks.generate`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from benchmarks.common import Worker, interleave, save, spread, version
+
+SIZES = {"2x128": (128, 32), "2x512": (512, 128)}  # units, embedding
+ROWS = 64  # of a batch
+
+
+@click.command()
+@click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), default=SIZES)
+@click.option("--rounds", default=7, help="Interleaved repeats.")
+@click.option("--length", default=8000, help="Characters that a command draws in one stream.")
+@click.option("--steps", default=200, help="Characters that a peer's loop draws in one round.")
+@click.option("--save-as", default="generate", help="Name of the JSON file in benchmarks/results/.")
+def main(sizes, rounds, length, steps, save_as):
+    """Characters a second through the command line, and what a command takes to answer at all."""
+    peers = ["sample_pytorch"] * bool(version("torch")) + ["sample_keras"]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            units, embedding = SIZES[size]
+            model = train(Path(folder) / size, units, embedding)
+            rows.append({"size": size, **measure(model, units, embedding, peers, rounds, length,
+                                                 steps)})
+            click.echo(rows[-1], err=True)
+    save(save_as, rows)
+
+
+def train(path: Path, units: int, embedding: int) -> Path:
+    """A model of the embedded list; how good it is does not matter here."""
+    kcharlm("fit", "-q", "-o", path, "--units", units, "--embedding", embedding, "--epochs", 1)
+    return path
+
+
+def measure(model, units, embedding, peers, rounds, length, steps):
+    # A list's sample ends with its line; above temperature 20 hardly ever does it, and it costs the
+    # same. So each command draws about what it is asked for, and the true number is counted.
+    drawn = {"stream": [], "batch": []}
+    answer, helped = [], []
+
+    def stream():
+        drawn["stream"].append(draw(model, "--length", length))
+
+    def batch():
+        drawn["batch"].append(draw(model, "--length", length // 4, "--num", ROWS))
+
+    def first():
+        answer.append(seconds("generate", model, "--length", 1, "--seed", 1))
+        helped.append(seconds("--help"))
+
+    with ExitStack() as stack:
+        workers = {(peer, rows): stack.enter_context(
+            Worker(peer, units=units, embedding=embedding, batch=rows))
+            for peer in peers for rows in (1, ROWS)}
+        interleave(rounds, [stream, batch, first,
+                            *(lambda w=w: w.run(steps) for w in workers.values())])
+        return {
+            "stream": spread(drawn["stream"]), "batch": spread(drawn["batch"]),
+            "first_character": spread(answer), "help": spread(helped),
+            "peers": {f"{peer} {rows}": spread([rows / s for s in w.seconds])
+                      for (peer, rows), w in workers.items()},
+        }
+
+
+def draw(model: Path, *options) -> float:
+    """Characters a second of a whole command, its start included."""
+    began = time.perf_counter()
+    text = kcharlm("generate", model, "--seed", 1, "--temp", 50, *options)
+    return len(text) / (time.perf_counter() - began)
+
+
+def seconds(*arguments) -> float:
+    began = time.perf_counter()
+    kcharlm(*arguments)
+    return time.perf_counter() - began
+
+
+def kcharlm(*arguments) -> str:
+    return subprocess.run([sys.executable, "-m", "kcharlm", *map(str, arguments)], check=True,
+                          capture_output=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What the recipes reach: `python -m benchmarks.quality --text shakespeare=PATH --text names=PATH`.
+
+The texts are char-rnn's tinyshakespeare/input.txt and makemore's names.txt, each in its author's
+repository. Every run is one `kcharlm fit`; the peers' figures are those that their authors give.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from benchmarks.common import save, spread
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A command, what it is held against, and on which split."""
+
+    text: str
+    split: str
+    options: str
+    goal: float  # nats per character
+    peer: str = ""
+
+
+LAST_TENTH = "last 10% held out (nanoGPT's split)"
+NANOGPT = "nanoGPT's README: 1.4697 with 10.7 million parameters on an A100"
+MAKEMORE = "makemore's README: 1.92 by a transformer of 200,000 parameters"
+_SHAKESPEARE = "--val-frac 0.1 --test-frac 0"
+_NAMES = ("--lines --val-frac 0.03 --test-frac 0 --units 118 --embedding 32 --batch-size 32 "
+          "--seq-length 64 --dropout 0.2")
+RECIPES = {
+    "shakespeare-84s": Recipe("shakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 84s", 1.55,
+                              "nanoGPT's recipe for a CPU took 84 s on such a machine: 1.886"),
+    "shakespeare-3m": Recipe("shakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 3m", 1.50),
+    "shakespeare-10m": Recipe("shakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 10m", 1.47,
+                              NANOGPT),
+    "shakespeare-1h": Recipe("shakespeare", LAST_TENTH,
+                             f"{_SHAKESPEARE} --max-time 1h --units 384 --dropout 0.5", 1.43,
+                             NANOGPT),
+    "names": Recipe("names", "1,000 random lines held out, doublets and all (makemore's split)",
+                    f"{_NAMES} --epochs 40", 1.90, MAKEMORE),
+    "names-distinct": Recipe("names", "1,000 random lines held out of the distinct ones",
+                             f"{_NAMES} --epochs 40", 1.955),
+}
+
+
+@click.command()
+@click.option("--text", "texts", multiple=True, required=True, help="NAME=PATH of a text.")
+@click.option("--recipe", "recipes", multiple=True, type=click.Choice(RECIPES), default=RECIPES)
+@click.option("--seeds", default=3, help="Runs of each recipe.")
+@click.option("--options", default="", help="More options of `kcharlm fit`, to compare with.")
+@click.option("--save-as", default="quality", help="Name of the JSON file in benchmarks/results/.")
+def main(texts, recipes, seeds, options, save_as):
+    """Nats per character on held-out text, the spread over seeds, and the time."""
+    paths = dict(text.split("=", 1) for text in texts)
+    rows = []
+    for name in recipes:
+        recipe = RECIPES[name]
+        if recipe.text not in paths:
+            continue
+        runs = [run(name, recipe, Path(paths[recipe.text]), seed, options)
+                for seed in range(seeds)]
+        rows.append({
+            "recipe": name, "split": recipe.split, "goal": recipe.goal, "peer": recipe.peer,
+            "command": f"kcharlm fit {recipe.text}.txt {recipe.options} {options}".strip(),
+            "parameters": runs[0]["parameters"],
+            "nats": spread([r["nats"] for r in runs]), "runs": len(runs),
+            "seconds": spread([r["seconds"] for r in runs]),
+        })
+        click.echo(rows[-1], err=True)
+    save(save_as, rows)
+
+
+def run(name: str, recipe: Recipe, path: Path, seed: int, options: str) -> dict[str, float]:
+    """Train once with a seed and score the held-out text."""
+    with tempfile.TemporaryDirectory() as folder:
+        train, held_out = path, None
+        if recipe.text == "names":
+            train, held_out = hold_out(path, Path(folder), distinct="distinct" in name)
+        model = Path(folder) / "model"
+        began = time.perf_counter()
+        kcharlm("fit", train, "-q", "-o", model, "--seed", seed, *recipe.options.split(),
+                *options.split())
+        took = time.perf_counter() - began
+        info = json.loads(kcharlm("info", model, "--json"))
+        scores = info["scores"]["validation"]
+        if held_out:
+            scores = json.loads(kcharlm("evaluate", model, held_out, "--json"))
+    return {"nats": scores["bits_per_character"] * math.log(2), "seconds": took,
+            "parameters": info["parameters"]}
+
+
+def hold_out(path: Path, folder: Path, distinct: bool) -> tuple[Path, Path]:
+    """1,000 random lines, the same for every seed of the training, and the others."""
+    lines = path.read_text(encoding="utf-8").split()
+    if distinct:
+        lines = sorted(set(lines))
+    random.Random(0).shuffle(lines)
+    files = folder / "train.txt", folder / "held_out.txt"
+    for file, part in zip(files, (lines[1000:], lines[:1000]), strict=True):
+        file.write_text("\n".join(part) + "\n", encoding="utf-8")
+    return files
+
+
+def kcharlm(*arguments) -> str:
+    return subprocess.run([sys.executable, "-m", "kcharlm", *map(str, arguments)], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()
