@@ -28,7 +28,11 @@ def evaluate(model, file, as_json):
     if as_json:
         click.echo(json.dumps(scores))
         return
-    click.echo(f"characters          {scores['characters']:,}")
+    unit = opened.vocabulary.unit_name
+    click.echo(f"{unit + 's':<20}{scores['characters']:,}")
+    if unknown := scores["unknown"]:
+        click.echo(f"{'unknown':<20}{unknown:,} (training never had them)")
     for name, digits in (("nats_per_character", 4), ("bits_per_character", 4), ("perplexity", 3)):
-        click.echo(f"{name.replace('_', ' '):<20}{scores[name]:.{digits}f}")
-    click.echo(f"accuracy            {scores['accuracy']:.2%}")
+        label = name.replace("_per_character", f" per {unit}")
+        click.echo(f"{label:<20}{scores[name]:.{digits}f}")
+    click.echo(f"{'accuracy':<20}{scores['accuracy']:.2%}")

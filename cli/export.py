@@ -20,7 +20,7 @@ def export(model, output, overwrite, **options):
     \b
     kcharlm export names --to tflite -o names.tflite
     kcharlm export names --to tflite --quantize int8
-    kcharlm export names --to tflite --budget 400KB
+    kcharlm export names --to tflite --budget 300KB
     """
     options = given(options)
     ExportConfig(**options)  # a mistake is told before TensorFlow has loaded

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, deal
 from keras_charlm.errors import OptionError
 
 from .options import given, load_tensorflow, settings
@@ -39,6 +39,7 @@ def fit(corpus, output, overwrite, resume, init_from, quiet, **options):
     if resume and (any(path != "-" for path in corpus) or output or init_from or options):
         raise OptionError("--resume goes on with the corpus and the options that the training "
                           "began with; give it the model alone.")
+    deal(options)  # a mistake is told before TensorFlow has loaded
     load_tensorflow()
     from keras_charlm import training
 

@@ -36,8 +36,8 @@ def _rows(opened, card):
     yield "network", (f"{shape.layers} x {shape.units} {shape.cell}, "
                      f"{f'embedding {shape.embedding}' if shape.embedding else 'one-hot'}, "
                      f"dropout {shape.dropout:g}, {card.parameters:,} parameters")
-    unit = {"char": "characters", "byte": "bytes"}[card.corpus_config.unit]
-    yield "corpus", (f"{corpus['name']}: {corpus['characters']:,} {unit} in {corpus['bytes']:,} "
+    unit = opened.vocabulary.unit_name
+    yield "corpus", (f"{corpus['name']}: {corpus['characters']:,} {unit}s in {corpus['bytes']:,} "
                      f"bytes, {opened.vocabulary.size - 1} distinct"
                      + (", one document a line" if card.lines else ""))
     yield "sha256", corpus["sha256"]
@@ -47,13 +47,17 @@ def _rows(opened, card):
                        f"{card.scores.get('epoch')}")
     for part in ("validation", "test"):
         if scores := card.scores.get(part):
-            yield part, (f"{scores['bits_per_character']:.4f} bits per character "
+            yield part, (f"{scores['bits_per_character']:.4f} bits per {unit} "
                          f"({scores['nats_per_character']:.4f} nats)")
-    if opened.path.is_file():
-        yield "weights", {"none": "float32"}.get(opened.quantize, opened.quantize)
-        if opened.license:
-            yield "license", opened.license
-    files = [opened.path] if opened.path.is_file() else opened.path.iterdir()
+    alone = opened.path.is_file()
+    quantize = opened.quantize if alone else fit.quantize
+    yield "weights", {"none": "float32"}.get(quantize, quantize)
+    if alone and opened.license:
+        yield "license", opened.license
+    files = [opened.path] if alone else opened.path.iterdir()
     for path in sorted(p for p in files if p.is_file()):
         yield "file", f"{path.name} {path.stat().st_size:,} bytes"
+    if not alone:
+        for name in (name for name in card.files if not (opened.path / name).exists()):
+            yield "missing", f"{name}; copy the model again, or train it anew"
     yield "versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())

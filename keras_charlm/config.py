@@ -84,6 +84,12 @@ def check(field: dataclasses.Field, kind: type, value: Any) -> None:
         raise OptionError(f"{field.name} is {value}; it takes {_range(bounds)}.")
 
 
+def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
+    """Raise OptionError unless an argument is of one of these types; `what` names them."""
+    if not isinstance(value, kinds):
+        raise OptionError(f"{name} is {value!r}; it takes {what}.")
+
+
 def _article(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
 
@@ -203,6 +209,12 @@ class FitConfig(Settings):
         "Precision of the products; auto takes bfloat16 where the hardware has it.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    quantize: str = setting(
+        "none",
+        "How the model's weights are stored at the end: none is float32, float16 rounds them to "
+        "take half of it.",
+        choices=("none", "float16"),
+    )
     sample_every: int | None = setting(
         None, "Also write a sample to samples.txt every so many batches.", low=1
     )
@@ -210,6 +222,21 @@ class FitConfig(Settings):
         120.0, "Longest time between checkpoints, e.g. 2m.", low=0, open_low=True, duration=True
     )
     tensorboard: str | None = setting(None, "Folder for TensorBoard's event files.")
+
+
+def deal(settings: dict[str, Any]) -> tuple[CorpusConfig, ModelConfig, FitConfig]:
+    """Deal the settings of `fit` out to the configurations that have them.
+
+    Raises:
+        OptionError: None has it, or its value is out of range.
+    """
+    kinds = CorpusConfig, ModelConfig, FitConfig
+    names = [{field.name for field in fields(kind)} for kind in kinds]
+    if unknown := sorted(set(settings) - set().union(*names)):
+        raise OptionError(f"fit has no setting {unknown[0]!r}; it has "
+                          f"{', '.join(sorted(set().union(*names)))}.")
+    return tuple(kind(**{k: v for k, v in settings.items() if k in own})
+                 for kind, own in zip(kinds, names, strict=True))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things: 1 epoch, 1,000 epochs."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 class Display:
     """A training's face.
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_charlm import model as network
 from keras_charlm.scores import Scores
 from keras_charlm.streams import LineStream, TextStream
+from keras_charlm.vocabulary import UNKNOWN
 
 # A long text is read in parallel rows. Each row but the first starts with a clean state, so it
 # first reads the WARM_UP characters before it, unscored; LSTMs remember far less than that.
@@ -56,7 +57,7 @@ class Evaluator:
         begins = np.arange(rows) * share
         window = min(_WINDOW, warm_up + share)
         states = self._zero_states(rows)
-        nats, hits = 0.0, 0
+        nats, hits, unknown = 0.0, 0, 0
         for at in range(0, warm_up + share, window):
             position = (begins + at)[:, None] + np.arange(window)  # (rows, window)
             scored = (position < size) & (np.arange(at, at + window) < warm_up + share)
@@ -67,7 +68,8 @@ class Evaluator:
                 tf.constant(scored, tf.float32), states)
             nats += float(loss)
             hits += int(right)
-        return Scores.of(size, nats / math.log(2), hits)
+            unknown += int((scored & (ids[:, 1:] == UNKNOWN)).sum())
+        return Scores.of(size, nats / math.log(2), hits, unknown)
 
 
 def _reader(model: keras.Model):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_charlm.config import SampleConfig
+from keras_charlm.config import SampleConfig, expect
 from keras_charlm.display import quiet
 from keras_charlm.errors import BundleError
 from keras_charlm.vocabulary import Vocabulary
@@ -126,6 +126,7 @@ class _Plan:
 
 
 def _plan(runner, vocabulary, config, prompt, lines, start, normalize) -> _Plan:
+    expect("prompt", prompt, (str, bytes), "a text")
     if isinstance(prompt, str):
         prompt = unicode_normalize(prompt, normalize)
     vocabulary.encode(prompt, strict=not config.unknown_ok)

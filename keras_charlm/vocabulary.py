@@ -52,6 +52,11 @@ class Vocabulary:
         """Number of ids, the unknown symbol included: the width of the logits."""
         return len(self.codes) + 1
 
+    @property
+    def unit_name(self) -> str:
+        """A symbol as people call it: character or byte."""
+        return "character" if self.unit == "char" else "byte"
+
     @functools.cached_property
     def table(self) -> np.ndarray:
         """int32 (codes + 1,): id of every code up to the highest known; UNKNOWN elsewhere."""

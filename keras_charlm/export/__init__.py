@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_charlm import bundle
-from keras_charlm.config import ExportConfig
+from keras_charlm.config import ExportConfig, expect
 from keras_charlm.errors import BundleError, OptionError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def export(
         >>> report = export("saved_models/names", "names.tflite", quantize="int8")
         >>> print(summary(report))
     """
-    from keras_charlm.charlm import load
+    from keras_charlm.charlm import CharLM, load
 
     try:
         config = ExportConfig(**settings)
@@ -59,7 +59,9 @@ def export(
         unknown = sorted(set(settings) - set(names))[0]
         raise OptionError(f"export has no setting {unknown!r}; it has {', '.join(names)}."
                           ) from None
-    opened = load(model) if isinstance(model, (str, Path)) else model
+    if output is not None:
+        expect("output", output, (str, Path), "a path")
+    opened = model if isinstance(model, CharLM) else load(model)
     if opened.on_device:
         raise BundleError(f"{opened.path} is an export already; name the folder that kcharlm fit "
                           "wrote.")

@@ -7,14 +7,12 @@ process that has neither this package nor Keras; the signatures are described at
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import operator
 import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +247,7 @@ def write(opened: CharLM, folder: Path) -> dict[str, Any]:
 
     Args:
         opened: The model.
-        folder: Where it goes; must not exist, or be empty.
+        folder: Where it goes; must not exist.
 
     Returns:
         The report: `bytes` on the disk; `tensorflow_text`, whether the loading process needs its
@@ -262,7 +260,7 @@ def write(opened: CharLM, folder: Path) -> dict[str, Any]:
             SavedModel does not give what the model gives; nothing is left behind.
     """
     card, folder = opened.card, Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists():
         raise ExportError(f"{folder} exists already; name another folder, or remove it.")
     text = needs_text(opened.vocabulary, card.normalize)
     if text and not _text_operators().is_file():
@@ -272,16 +270,22 @@ def write(opened: CharLM, folder: Path) -> dict[str, Any]:
         )
     server = Server(opened.model, card.model, opened.vocabulary, lines=card.lines,
                     start=card.start, normalize=card.normalize)  # fmt: skip
-    temporary = folder.with_name(f".{folder.name}.new")
-    with _written(temporary, folder):
-        save(server, temporary)
-        bundle.write_json(temporary / bundle.VOCABULARY, opened.vocabulary.to_dict())
-        (temporary / "README.md").write_text(_readme(opened, server, text), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True)
+        save(server, folder)
+        bundle.write_json(folder / bundle.VOCABULARY, opened.vocabulary.to_dict())
+        (folder / "README.md").write_text(_readme(opened, server, text), encoding="utf-8")
         return {
-            "bytes": sum(p.stat().st_size for p in temporary.rglob("*") if p.is_file()),
+            "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
             "tensorflow_text": text,
-            **check(opened, temporary),
+            **check(opened, folder),
         }
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ExportError(f"{folder} cannot be written ({error.strerror or error}); name "
+                              "another folder.") from error
+        raise
 
 
 def save(server: Server, folder: Path) -> None:
@@ -293,24 +297,6 @@ def save(server: Server, folder: Path) -> None:
     bare.weights = server.weights
     with quiet():
         tf.saved_model.save(bare, str(folder), signatures=functions)
-
-
-@contextlib.contextmanager
-def _written(temporary: Path, folder: Path) -> Iterator[None]:
-    """Put a folder in place once it is filled; leave nothing where that fails."""
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
-    except OSError as error:
-        raise ExportError(
-            f"{folder} cannot be written ({error.strerror or error}); name another folder."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _text_operators() -> Path:
