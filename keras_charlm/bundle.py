@@ -2,8 +2,8 @@
 
     config.json         what the model is, where it comes from, its scores, a hash of each file
     vocabulary.json     characters and ids
-    model.weights.h5    Keras weights, loaded at any batch size
-    model.tflite        the on-device file that `generate` runs; it holds the card as well
+    model.tflite        the on-device file that `generate` runs; Keras reads its weights from there,
+                        and it holds the card as well
     training_lines.u64  fingerprints of the training lines (lists only), for novelty
     history.csv, samples.txt
     checkpoint/         only while a training can be resumed
@@ -28,16 +28,16 @@ from typing import Any
 import numpy as np
 
 from keras_charlm import device
-from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, expect
 from keras_charlm.errors import BundleError, CharLMError
 from keras_charlm.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 MODELS = Path("saved_models")
-CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.weights.h5"
+CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
 CHECKPOINT = "checkpoint"
-_CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes stand in config.json
+_CHECKED = (VOCABULARY, DEVICE, LINES)  # files whose hashes stand in config.json
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,20 @@ class Card:
         """Rebuild from `to_dict`'s value.
 
         Raises:
-            BundleError: It is of a newer format, or not such a value.
+            BundleError: It is of another format, or not such a value.
         """
         version = values.get("format") if isinstance(values, dict) else None
         if type(version) is not int:
             raise BundleError(f"{where} is no model's configuration; name a folder that fit wrote.")
         if version > FORMAT:
             raise BundleError(
-                f"{where} has format {version}, and this program reads up to {FORMAT}; "
+                f"{where} has format {version}, and this program reads format {FORMAT}; "
                 "update keras_charlm."
             )
+        if version < FORMAT:
+            raise BundleError(
+                f"{where} has format {version}, of a keras_charlm before 0.1.0; this program reads "
+                f"format {FORMAT}, so train the model anew.")
         try:
             values = {k: v for k, v in values.items() if k != "format"}
             values["model"] = ModelConfig.from_dict(values["model"])
@@ -149,6 +153,10 @@ class Bundle:
             "or train it anew."
         )
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's weights by name; see `device.weights`."""
+        return device.weights(self.file(DEVICE))
+
     def training_lines(self) -> np.ndarray:
         """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`."""
         if not self.card.lines:
@@ -161,7 +169,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class DeviceFile(Bundle):
-    """An opened .tflite file: it draws and scores text, and holds nothing else.
+    """An opened .tflite file: a model without its training lines and history.
 
     Args:
         quantize: How its weights are stored.
@@ -192,7 +200,7 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
             there, and the shipped name generator where there is none.
 
     Raises:
-        BundleError: It is missing, half-written, damaged or of a newer format.
+        BundleError: It is missing, half-written, damaged or of another format.
     """
     folder = newest() if path is None else find(path)
     if folder.is_file():
@@ -221,6 +229,7 @@ def _open_file(path: Path) -> DeviceFile:
 
 def find(path: str | Path) -> Path:
     """A model's folder by path or by name under saved_models/, or a .tflite file."""
+    expect("model", path, (str, Path), "a folder's path or name, or a .tflite file")
     folder = Path(path)
     if not folder.is_dir() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
         folder = MODELS / folder

@@ -77,13 +77,13 @@ class Pace(keras.callbacks.Callback):
         left = self.left()
         if not self.estimated and self.busy > 1.0:
             self.estimated = True
-            run.display.note(f"estimate    {duration(left)} at {self.speed():,.0f} characters a "
-                             "second")
+            run.display.note(f"estimate    {duration(left)} at {self.speed():,.0f} "
+                             f"{run.split.vocabulary.unit_name}s a second")
         epoch, step = divmod(progress.step - 1, run.windows.steps)
         run.display.update(
             f"epoch {epoch + 1}" + ("" if fit.max_time else f"/{fit.epochs}"), run.fraction(),
-            f"batch {step + 1:,}/{run.windows.steps:,}  {loss * _BITS:.3f} bits/char  "
-            f"{self.speed():,.0f} char/s  {duration(left)} left")
+            f"batch {step + 1:,}/{run.windows.steps:,}  {loss * _BITS:.3f} bits/{run.unit}  "
+            f"{self.speed():,.0f} {run.unit}/s  {duration(left)} left")
 
     def speed(self) -> float:
         """Characters a second since the process began, validation not counted."""
@@ -152,7 +152,8 @@ class Report(keras.callbacks.Callback):
         every, progress = self.run.plan.fit.sample_every, self.run.progress
         if every and progress.step % every == 0:
             self.write_sample(f"step {progress.step}, training loss "
-                              f"{float(logs['loss']) * _BITS:.4f} bits per character")
+                              f"{float(logs['loss']) * _BITS:.4f} bits per "
+                              f"{self.run.split.vocabulary.unit_name}")
 
     def on_epoch_end(self, epoch, logs=None):
         run, progress = self.run, self.run.progress
@@ -167,10 +168,10 @@ class Report(keras.callbacks.Callback):
             return
         figures = f"train {train:.4f}" + ("" if val is None else f"  val {val:.4f}")
         sample = self.write_sample(f"epoch {epoch + 1}, step {progress.step}, {figures} bits per "
-                                   "character")
+                                   f"{run.split.vocabulary.unit_name}")
         best = " *" if val is not None and progress.best_epoch == epoch + 1 else "  "
         lines = run.text.config.lines
-        run.display.note(f"epoch {epoch + 1:>3}   {figures} bits/char{best}"
+        run.display.note(f"epoch {epoch + 1:>3}   {figures} bits/{run.unit}{best}"
                          + (f"  {printable(sample)}" if lines else f"\n{printable(sample)}\n"))
         self.shown = time.monotonic()
 

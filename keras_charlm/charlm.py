@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_charlm import bundle, generation
-from keras_charlm.config import CorpusConfig, SampleConfig
+from keras_charlm.config import CorpusConfig, SampleConfig, expect
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.scores import Scores
 from keras_charlm.vocabulary import normalize
@@ -24,14 +24,14 @@ def load(path: str | Path | None = None) -> CharLM:
 
     Args:
         path: The model's folder, its name under saved_models/, or a .tflite file of ours, which
-            needs no TensorFlow for `evaluate` and has no `model`; by default the newest model
-            there, and the shipped name generator where there is none.
+            needs no TensorFlow for `evaluate`; by default the newest model there, and the shipped
+            name generator where there is none.
 
     Returns:
         The model.
 
     Raises:
-        BundleError: The folder is missing, half-written, damaged or of a newer format.
+        BundleError: The folder is missing, half-written, damaged or of another format.
 
     Example:
         >>> model = keras_charlm.load("saved_models/shakespeare")
@@ -69,15 +69,22 @@ class CharLM:
 
     @functools.cached_property
     def model(self) -> keras.Sequential:
-        """The Keras model in float32, batch size 1, with zero states."""
+        """The Keras model in float32, batch size 1, with zero states.
+
+        Its weights are those of the on-device file: as they were trained, or rounded where that
+        file stores them as float16 or int8.
+        """
         return self.build(batch_size=1)
 
     def build(self, batch_size: int) -> keras.Sequential:
         """The Keras model with its trained weights for another batch size."""
-        from keras_charlm.model import build
+        from keras_charlm.model import build, named_weights
 
+        expect("batch_size", batch_size, int, "a whole number")
+        weights = self._bundle.weights()
         model = build(self.card.model, self.vocabulary.size, batch_size)
-        model.load_weights(self._bundle.file(bundle.WEIGHTS))
+        for name, variable in named_weights(model).items():
+            variable.assign(weights[name])
         return model
 
     def generate(self, prompt: str | bytes = "", **settings: Any) -> str | bytes:
@@ -135,7 +142,8 @@ class CharLM:
             text: The text itself, or the Path of a file, which is read as the corpus was.
 
         Returns:
-            Scores: characters, nats_per_character, bits_per_character, perplexity, accuracy.
+            Scores: characters, nats_per_character, bits_per_character, perplexity, accuracy, and
+            how many characters are unknown to the model.
 
         Raises:
             CorpusError: The file cannot be read.
@@ -146,6 +154,7 @@ class CharLM:
         """
         from keras_charlm.corpus import prepare
 
+        expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
         if isinstance(text, Path):
             if text.is_dir():
                 raise CorpusError(f"{text} is a folder; name one file to evaluate.")
@@ -158,8 +167,9 @@ class CharLM:
             symbols, ids = self.vocabulary.encode(text), np.arange(self.vocabulary.size)
         if self.on_device:
             codes = np.array((-1, *self.vocabulary.codes))[ids[symbols]]
+            unknown = int((codes < 0).sum())
             codes = np.append(self.card.start, codes)  # read first, not scored
-            return Scores.of(*generation.score(self.runner, self.vocabulary, codes))
+            return Scores.of(*generation.score(self.runner, self.vocabulary, codes), unknown)
 
         from keras_charlm.evaluation import Evaluator
         from keras_charlm.streams import TextStream

@@ -1,12 +1,14 @@
-"""The card inside an on-device file, read and written without TensorFlow.
+"""What an on-device file says about itself, and its weights, read without TensorFlow.
 
 A .tflite file is a FlatBuffer with room for named metadata. Under the name `keras_charlm` stands a
-JSON object in UTF-8:
+JSON object in UTF-8, its card, which `export.packing` writes:
 
     card         what config.json of the model's folder says (see `bundle.Card`)
     vocabulary   {"unit", "codes"}
     quantize     none, float16 or int8
     license      the licence of the text, or null
+    weights      where the network's weights stand: of each its name (`lstm_0/kernel`), its shape,
+                 the numbers of the buffers that hold it, and whether they hold its transpose
     file_sha256  SHA-256 of this very file, taken with 64 zeros in the place of the digest
 """
 
@@ -14,15 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from keras_charlm.errors import BundleError
 
 METADATA = "keras_charlm"
-ALIGNMENT = 16  # of the weights, as the schema of TensorFlow Lite asks for
-_ZEROS = "0" * 64
+NO_DIGEST = "0" * 64
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -37,6 +39,11 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         BundleError: The file cannot be read, is damaged, or was not written by this program.
     """
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The content of a file, and its card."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -53,9 +60,9 @@ def read(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} has no card of keras_charlm, so its signatures are unknown; "
                           "name a .tflite file of kcharlm export.")
     digest = values.get("file_sha256") if isinstance(values, dict) else None
-    if not isinstance(digest, str) or _digest(_with_digest(content, digest, _ZEROS)) != digest:
+    if not isinstance(digest, str) or _digest(_with_digest(content, digest, NO_DIGEST)) != digest:
         raise _damaged(path)
-    return values
+    return content, values
 
 
 def _damaged(path: Path) -> BundleError:
@@ -74,73 +81,9 @@ def _values(content: bytes) -> Any:
     return None
 
 
-def write(content: bytes, values: dict[str, Any]) -> bytes:
-    """Put a card into an on-device file, and pack the file anew.
-
-    What many tensors say alike, above all the scales of each row of quantized weights, is stored
-    once: the converter writes it for every use, which for a small model is half of the file.
-
-    Args:
-        content: A .tflite file.
-        values: The card, without `file_sha256`.
-
-    Returns:
-        The file with the card in it.
-    """
-    import flatbuffers
-    import numpy as np
-    from ai_edge_litert import schema_py_generated as schema
-
-    text = json.dumps({**values, "file_sha256": _ZEROS}, ensure_ascii=False).encode()
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    model.metadata = [m for m in model.metadata or [] if m.name != METADATA.encode()]
-    model.metadata.append(schema.MetadataT(METADATA.encode(), len(model.buffers)))
-    model.buffers.append(schema.BufferT(np.frombuffer(text, np.uint8)))
-    for buffer in model.buffers:
-        buffer.Pack = _aligned(buffer, schema)
-    shared: dict[bytes, int] = {}  # quantization already packed, and where
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            if tensor.quantization is not None:
-                tensor.quantization.Pack = _once(tensor.quantization, shared)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    packed = bytes(builder.Output())
-    return _with_digest(packed, _ZEROS, _digest(packed))
-
-
-def _aligned(buffer: Any, schema: Any) -> Callable[[Any], int]:
-    """BufferT.Pack with the alignment that the schema asks for; the generated code drops it."""
-
-    def pack(builder):
-        data = None
-        if buffer.data is not None:
-            data = bytes(buffer.data)
-            builder.StartVector(1, len(data), ALIGNMENT)
-            builder.head -= len(data)
-            builder.Bytes[builder.head : builder.head + len(data)] = data
-            data = builder.EndVector()
-        schema.BufferStart(builder)
-        if data is not None:
-            schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
-
-    return pack
-
-
-def _once(quantization: Any, shared: dict[bytes, int]) -> Callable[[Any], int]:
-    """QuantizationParametersT.Pack that refers to an equal one where there is one already."""
-    import numpy as np
-
-    def pack(builder):
-        key = repr([(name, value.tobytes() if isinstance(value, np.ndarray) else value)
-                    for name, value in sorted(vars(quantization).items())
-                    if name != "Pack"]).encode()
-        if key not in shared:
-            shared[key] = type(quantization).Pack(quantization, builder)
-        return shared[key]
-
-    return pack
+def sign(content: bytes) -> bytes:
+    """Put the digest into a file whose card has `NO_DIGEST` in its place."""
+    return _with_digest(content, NO_DIGEST, _digest(content))
 
 
 def _digest(content: bytes) -> str:
@@ -152,28 +95,84 @@ def _with_digest(content: bytes, old: str, new: str) -> bytes:
     return content.replace(name + old.encode(), name + new.encode(), 1)
 
 
-def sizes(content: bytes) -> tuple[dict[str, int], list[tuple[tuple[int, ...], int]]]:
-    """Where the bytes of a file go.
+class Constant(NamedTuple):
+    """A constant of an on-device file.
 
-    Returns:
-        Bytes of the card and of the graph; and of each constant its shape, without axes of length
-        1, and its bytes, the largest first.
+    Attributes:
+        value: float32, in the tensor's shape; of int8 the numbers times their scales.
+        error: float32, broadcasts with `value`: how far rounding may have moved it.
+    """
+
+    value: np.ndarray
+    error: np.ndarray
+
+
+def constants(model: Any) -> dict[int, Constant]:
+    """The constants of a file that stand for real numbers, by the number of their buffer.
+
+    Args:
+        model: A `ModelT` of TensorFlow Lite's schema.
     """
     from ai_edge_litert import schema_py_generated as schema
 
+    kinds = {schema.TensorType.FLOAT32: "<f4", schema.TensorType.FLOAT16: "<f2",
+             schema.TensorType.INT8: "i1"}
+    found: dict[int, Constant] = {}
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        data, kind = model.buffers[tensor.buffer].data, kinds.get(tensor.type)
+        if data is None or kind is None or tensor.buffer in found:
+            continue
+        shape = () if tensor.shape is None else tuple(tensor.shape)
+        value = np.frombuffer(data, kind).reshape(shape).astype(np.float32)
+        error = np.zeros_like(value)
+        if kind == "<f2":
+            error = np.abs(value) * 2.0**-11 + 2.0**-25  # half of the last bit
+        elif kind == "i1":
+            axes = np.ones(len(shape), int)  # a scale for all, or for each index of one axis
+            axes[tensor.quantization.quantizedDimension] = -1
+            scale = tensor.quantization.scale.reshape(axes)
+            value, error = value * scale, np.broadcast_to(scale * 0.501, shape)
+        found[tensor.buffer] = Constant(value, error)
+    return found
+
+
+def weights(path: Path) -> dict[str, np.ndarray]:
+    """The network's weights by name, float32: as they were trained, or rounded as they are stored.
+
+    Args:
+        path: A .tflite file of ours.
+
+    Raises:
+        BundleError: As for `read`.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    content, values = _read(path)
+    try:
+        found, weights = constants(schema.ModelT.InitFromPackedBuf(content, 0)), {}
+        for place in values["weights"]:
+            parts = [found[buffer].value.ravel() for buffer in place["buffers"]]
+            value, shape = np.concatenate(parts), place["shape"]
+            weights[place["name"]] = value.reshape(shape[::-1]).T if place["transposed"] \
+                else value.reshape(shape)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _damaged(path) from error
+    return weights
+
+
+def sizes(content: bytes) -> dict[str, int]:
+    """Where the bytes of a file go: the weights of each layer, tables, the card, and the graph."""
+    from ai_edge_litert import schema_py_generated as schema
+
     model = schema.Model.GetRootAs(content)
-    lengths = [model.Buffers(i).DataLength() for i in range(model.BuffersLength())]
-    cards = {model.Metadata(i).Buffer() for i in range(model.MetadataLength())
-             if model.Metadata(i).Name() == METADATA.encode()}
-    shapes: dict[int, tuple[int, ...]] = {}
-    for i in range(model.SubgraphsLength()):
-        graph = model.Subgraphs(i)
-        for j in range(graph.TensorsLength()):
-            tensor = graph.Tensors(j)
-            dims = [tensor.Shape(k) for k in range(tensor.ShapeLength())]
-            shapes.setdefault(tensor.Buffer(), tuple(n for n in dims if n > 1))
-    constants = [(shapes.get(i, ()), length) for i, length in enumerate(lengths)
-                 if length and i not in cards]
-    constants.sort(key=lambda c: -c[1])
-    return ({"graph": len(content) - sum(lengths), "card": sum(lengths[i] for i in cards)},
-            constants)
+    lengths = {i: model.Buffers(i).DataLength() for i in range(model.BuffersLength())}
+    found = {"graph": len(content) - sum(lengths.values())}
+    for i in range(model.MetadataLength()):
+        if model.Metadata(i).Name() == METADATA.encode():
+            found["card"] = lengths.pop(model.Metadata(i).Buffer())
+    for place in _values(content)["weights"]:
+        layer = place["name"].partition("/")[0]
+        # Equal weights are stored once.
+        size = sum(lengths.pop(buffer, 0) for buffer in place["buffers"])
+        found[layer] = found.get(layer, 0) + size
+    return found | {"tables": sum(lengths.values())}

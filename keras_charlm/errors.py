@@ -32,7 +32,7 @@ class PromptError(CharLMError, ValueError):
 
 
 class BundleError(CharLMError):
-    """A model folder is missing, half-written, of a newer format or damaged."""
+    """A model folder is missing, half-written, of another format or damaged."""
 
 
 class TrainingError(CharLMError):

@@ -77,6 +77,13 @@ def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
 
 
+def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
+    """What was trained, by layer and name (`lstm_0/kernel`), first layer to last: embedding;
+    kernel, recurrent kernel and bias of each recurrent layer; kernel and bias of the logits."""
+    return {f"{layer.name}/{weight.name}": weight
+            for layer in model.layers for weight in layer.trainable_weights}
+
+
 def zero_states(model: keras.Model, batch_size: int) -> list[list[tf.Tensor]]:
     """A clean state for `run`: per recurrent layer its list of float32 (B, units)."""
     return [[tf.zeros((batch_size, layer.units)) for _ in tf.nest.flatten(layer.cell.state_size)]

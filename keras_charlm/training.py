@@ -23,21 +23,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import bundle, callbacks, checkpoint, device, generation, model, streams
+from keras_charlm import bundle, callbacks, checkpoint, generation, model, streams
 from keras_charlm.checkpoint import BEST, STATE, Progress
 from keras_charlm.config import (
     CorpusConfig,
     FitConfig,
     ModelConfig,
     SampleConfig,
-    Settings,
+    deal,
+    expect,
     resolve,
 )
 from keras_charlm.corpus import Corpus, prepare, reopen
-from keras_charlm.display import Display, duration
+from keras_charlm.display import Display, counted, duration
 from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
 from keras_charlm.evaluation import Evaluator
-from keras_charlm.export import tflite
+from keras_charlm.export import packing, tflite
 from keras_charlm.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -82,8 +83,14 @@ def fit(
         >>> model = keras_charlm.fit("corpus.txt", max_time=600)
         >>> print(model.generate("Once", length=200, seed=1))
     """
+    expect("corpus", corpus, (str, Path, Sequence), "a path, or several in a list")
     paths = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
-    corpus_config, model_config, fit_config = _configs(settings)
+    for path in paths:
+        expect("corpus", path, (str, Path), "a path, or several in a list")
+    if output is not None:
+        expect("output", output, (str, Path), "a path")
+    _check_callbacks(callbacks)
+    corpus_config, model_config, fit_config = deal(settings)
     if not paths:
         corpus_config = replace(corpus_config, lines=True)
     _check_tensorboard(fit_config.tensorboard)
@@ -122,6 +129,8 @@ def resume(
         CorpusError: The text is gone or has changed.
         TrainingError, Interrupted: As for `fit`.
     """
+    expect("path", path, (str, Path), "a folder's path or name")
+    _check_callbacks(callbacks)
     folder = Path(path)
     if not folder.is_dir() and (bundle.MODELS / folder).is_dir():
         folder = bundle.MODELS / folder
@@ -139,15 +148,9 @@ def resume(
     return Run.resumed(folder, saved, stdin, Display(verbose)).train(callbacks)
 
 
-def _configs(settings: dict[str, Any]) -> tuple[CorpusConfig, ModelConfig, FitConfig]:
-    """Deal settings out to the configuration that has the field."""
-    kinds: tuple[type[Settings], ...] = (CorpusConfig, ModelConfig, FitConfig)
-    names = [{field.name for field in dataclasses.fields(kind)} for kind in kinds]
-    if unknown := sorted(set(settings) - set().union(*names)):
-        raise OptionError(f"fit has no setting {unknown[0]!r}; it has "
-                          f"{', '.join(sorted(set().union(*names)))}.")
-    return tuple(kind(**{k: v for k, v in settings.items() if k in own})
-                 for kind, own in zip(kinds, names, strict=True))
+def _check_callbacks(callbacks: Any) -> None:
+    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
+        expect("callbacks", callback, keras.callbacks.Callback, "a list of Keras callbacks")
 
 
 def _check_tensorboard(folder: str | None) -> None:
@@ -188,6 +191,9 @@ def _folder(output: str | Path | None, name: str, overwrite: bool) -> Path:
     bundle.recover(folder)
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file; name a folder for the model with --output.")
+    if (folder / bundle.CHECKPOINT).is_dir():
+        with contextlib.suppress(OSError):  # what cannot be written is told later
+            checkpoint.claim(folder / bundle.CHECKPOINT).close()
     if (folder / bundle.CHECKPOINT).exists() and not overwrite:
         raise BundleError(
             f"{folder} holds a training that has not ended; go on with kcharlm fit --resume "
@@ -246,6 +252,7 @@ class Run:
             self.split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed)
         self.start = int(self.split.vocabulary.lookup(np.array([self.split.start]))[0])
         self.work = folder / bundle.CHECKPOINT
+        self.unit = split.vocabulary.unit  # char or byte, where there is little room
 
     @classmethod
     def new(cls, folder, text, model_config, fit_config, base, display) -> Run:
@@ -339,7 +346,9 @@ class Run:
             checkpoint.restore(self.work / STATE, network, metrics=False)
             return
         if self.base:
-            _start_from(network, self.base, self.split.vocabulary)
+            known = _start_from(network, self.base, self.split.vocabulary)
+            self.display.note(f"init from   {self.base.path}: it knows {known} of the "
+                              f"{self.split.vocabulary.size - 1} characters")
         for old in (STATE, BEST, bundle.HISTORY):
             (self.work / old).unlink(missing_ok=True)
         (self.work / bundle.SAMPLES).write_bytes(b"")
@@ -413,7 +422,8 @@ class Run:
         for part in ("validation", "test"):
             if scores := card.scores.get(part):
                 self.display.note(f"{part:<12}{scores['bits_per_character']:.4f} bits per "
-                                  f"character ({scores['nats_per_character']:.4f} nats)")
+                                  f"{self.split.vocabulary.unit_name} "
+                                  f"({scores['nats_per_character']:.4f} nats)")
         self.display.note(f"model       {self.folder}")
         self.display.note(f"next        kcharlm generate {self.folder}")
 
@@ -436,6 +446,8 @@ class Run:
     def write(self, weights: list[np.ndarray], finished: bool) -> bundle.Card:
         """Publish weights as the model folder."""
         plan, split = self.plan, self.split
+        if plan.fit.quantize == "float16":  # what is scored and stored is the rounded model
+            weights = [w.astype(np.float16).astype(np.float32) for w in weights]
         network = model.build(plan.model, split.vocabulary.size)
         network.set_weights(weights)
         scores: dict[str, Any] = {"epoch": self.progress.best_epoch}
@@ -448,7 +460,7 @@ class Run:
             scores["validation"] = {"bits_per_character": self.progress.best,
                                     "nats_per_character": self.progress.best * math.log(2)}
         source = tflite.Network(network, plan.model, split.vocabulary)
-        content = tflite.convert(source)
+        content = tflite.convert(source, plan.fit.quantize)
         tflite.check(content, source)
         card = bundle.Card(
             name=self.folder.name, run=plan.run,
@@ -459,11 +471,11 @@ class Run:
                     "config": plan.corpus.to_dict()},
             split=self.describe_split(), start=split.start, finished=finished,
             parameters=network.count_params(), scores=scores)
-        content = device.write(content, card.on_device(split.vocabulary))
+        content = packing.pack(content, card.on_device(split.vocabulary, plan.fit.quantize),
+                               source.named_weights())
 
         def fill(folder: Path) -> None:
             bundle.write_json(folder / bundle.VOCABULARY, split.vocabulary.to_dict())
-            network.save_weights(folder / bundle.WEIGHTS)
             (folder / bundle.DEVICE).write_bytes(content)
             if split.train_lines is not None:
                 np.sort(split.train_lines.fingerprints).astype("<u8").tofile(folder / bundle.LINES)
@@ -490,7 +502,7 @@ class Run:
 
     def summarize(self, network: keras.Model) -> None:
         plan, note, text = self.plan, self.display.note, self.text
-        what = "bytes" if text.config.unit == "byte" else "characters"
+        what = f"{self.split.vocabulary.unit_name}s"
         form = "" if text.config.unit == "byte" or text.config.normalize == "none" \
             else f", {text.config.normalize.upper()}"
         note(f"corpus      {text.name}: {len(text.symbols):,} {what}, "
@@ -504,8 +516,10 @@ class Run:
         note(f"model       {m.layers} x {m.units} {m.cell}, "
              f"{f'embedding {m.embedding}' if m.embedding else 'one-hot'}, dropout {m.dropout:g}: "
              f"{network.count_params():,} parameters")
-        note(f"training    {'' if f.max_time else f'{f.epochs} epochs of '}{self.windows.steps:,} "
-             f"batches{' an epoch' if f.max_time else ''}, {f.batch_size} x {f.seq_length} "
+        batches = counted(self.windows.steps, "batch", "batches")
+        note("training    " + (f"{batches} an epoch" if f.max_time else
+                               f"{counted(f.epochs, 'epoch')} of {batches}")
+             + f", {f.batch_size} x {f.seq_length} "
              f"{what}, {f.optimizer} {f.learning_rate:g}, {f.schedule}"
              f"{f', at most {duration(f.max_time)}' if f.max_time else ''}")
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")[:1]
@@ -567,26 +581,27 @@ def _has_bfloat16() -> bool:
     return False
 
 
-def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabulary) -> None:
+def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabulary) -> int:
     """Copy another model's weights. Characters that both know keep their rows of the embedding (or
-    of the first kernel, with one-hot input) and their columns of the logits."""
-    other = model.build(base.card.model, base.vocabulary.size)
-    other.load_weights(base.file(bundle.WEIGHTS))
+    of the first kernel, with one-hot input) and their columns of the logits.
+
+    Returns:
+        How many characters of the vocabulary those are.
+    """
     theirs = base.vocabulary.lookup(np.array(vocabulary.codes))  # their id of each of our codes
     known = np.concatenate([[True], theirs > 0])  # the unknown symbol is always id 0
     theirs = np.concatenate([[0], theirs])
-    by_character = {id(network.get_layer(model.LOGITS).kernel): 1,  # variable: axis of characters
-                    id(network.get_layer(model.LOGITS).bias): 0}
-    embedding = network.get_layer(model.EMBEDDING).weights
-    first = embedding[0] if embedding else model.recurrent_layers(network)[0].cell.kernel
-    by_character[id(first)] = 0
-    for mine, value in zip(network.weights, other.get_weights(), strict=True):
-        axis = by_character.get(id(mine))
+    mine, values = model.named_weights(network), base.weights()
+    # Name: axis of the characters.
+    by_character = {next(iter(mine)): 0, f"{model.LOGITS}/kernel": 1, f"{model.LOGITS}/bias": 0}
+    for name, variable in mine.items():
+        value, axis = values[name], by_character.get(name)
         if axis is not None:
-            rows = np.moveaxis(np.asarray(mine), axis, 0).copy()
+            rows = np.moveaxis(np.asarray(variable), axis, 0).copy()
             rows[known] = np.moveaxis(value, axis, 0)[theirs[known]]
             value = np.moveaxis(rows, 0, axis)
-        mine.assign(value)
+        variable.assign(value)
+    return int(known[1:].sum())
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,10 +167,16 @@ def test_evaluate_scores_a_file(kcharlm, text_model, text_file, here):
     scores = json.loads(out)
     assert code == 0
     assert list(scores) == ["characters", "nats_per_character", "bits_per_character", "perplexity",
-                            "accuracy"]
+                            "accuracy", "unknown"]
     assert scores["characters"] == 1500
     assert scores["nats_per_character"] / scores["bits_per_character"] == pytest.approx(0.693147)
     assert "bits per character" in kcharlm("evaluate", text_model, text_file)[1]
+    assert "unknown" not in kcharlm("evaluate", text_model, text_file)[1]
+    (here / "other.txt").write_text("the cat\N{CAT FACE} sat, €5")
+    for model in text_model, text_model / "model.tflite":
+        out = kcharlm("evaluate", model, "other.txt")[1]
+        assert "unknown             3 (training never had them)" in out
+        assert json.loads(kcharlm("evaluate", model, "other.txt", "--json")[1])["unknown"] == 3
     (here / "empty.txt").touch()
     code, _, err = kcharlm("evaluate", text_model, "empty.txt")
     assert code == 2
@@ -181,7 +188,16 @@ def test_info_tells_what_a_model_is(kcharlm, text_model):
     assert code == 0
     for label in ("1 x 8 lstm", "cats: 1,500 characters", "validation", "model.tflite", "keras "):
         assert label in out
-    assert json.loads(kcharlm("info", text_model, "--json")[1])["format"] == 1
+    assert json.loads(kcharlm("info", text_model, "--json")[1])["format"] == 2
+
+
+def test_info_tells_what_is_missing(kcharlm, text_model, here):
+    shutil.copytree(text_model, here / "cats")
+    assert "missing" not in kcharlm("info", "cats")[1]
+    (here / "cats" / "model.tflite").unlink()
+    code, out, _ = kcharlm("info", "cats")
+    assert code == 0
+    assert "missing     model.tflite; copy the model again, or train it anew" in out
 
 
 def test_a_closed_pipe_is_no_error(text_model):

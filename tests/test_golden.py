@@ -19,6 +19,7 @@ from keras_charlm.generation import Counts, Runner
 MODEL = Path(__file__).parent.parent / "saved_models" / "names" / "model.tflite"
 GOLDEN = Path(__file__).parent / "golden.json"
 CARD = MODEL.parent / "README.md"
+COMMAND = "kcharlm fit -o saved_models/names --quantize float16 --overwrite"
 # What a call of `generate` is given; the text is the start symbol, a newline, and the prompt.
 CALLS = [
     {"prompt": prompt, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -76,7 +77,7 @@ def card():
     return f"""# The name generator
 
 A {model.card.model.layers} x {model.card.model.units} LSTM that invents first names, made by
-`kcharlm fit -o saved_models/names --overwrite` (seed {model.card.fit.seed}). It was trained on
+`{COMMAND}` (seed {model.card.fit.seed}). It was trained on
 {split["train"]["lines"]:,} of the {sum(part["lines"] for part in split.values()):,} distinct first
 names of the 1990 census of the United States, which is in the public domain.
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import TINY, babble
 
 import keras_charlm
-from keras_charlm import checkpoint, training
+from keras_charlm import bundle, checkpoint, training
 from keras_charlm.callbacks import learning_rate
 from keras_charlm.config import FitConfig
 from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
@@ -50,7 +50,7 @@ class Stop(keras.callbacks.Callback):
 
 def test_training_learns_and_leaves_a_whole_model(text_model):
     assert {p.name for p in text_model.iterdir()} == {
-        "config.json", "vocabulary.json", "model.weights.h5", "model.tflite", "history.csv",
+        "config.json", "vocabulary.json", "model.tflite", "history.csv",
         "samples.txt"}
     history = rows(text_model)
     assert [row["epoch"] for row in history] == ["1", "2"]
@@ -198,12 +198,16 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_model(text_file, tmp_path
     assert len(model.generate(length=20, seed=1)) == 20
 
 
-def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path):
+@pytest.mark.parametrize("source", ["", "model.tflite"])
+def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path, capfd, source):
     other = tmp_path / "other.txt"
     other.write_text("the cat sat on 1234 mats. xyz" * 30)
     # One step with a tiny rate: the weights are still those it started from.
-    keras_charlm.fit(other, tmp_path / "m", init_from=text_model, epochs=1, verbose=0,
+    keras_charlm.fit(other, tmp_path / "m", init_from=text_model / source, epochs=1, verbose=1,
                      learning_rate=1e-9, batch_size=4, seq_length=8)
+    shown = capfd.readouterr().err
+    assert f"{text_model / source}: it knows 11 of the 18 characters" in shown
+    assert "training    1 epoch of " in shown
     old, new = keras_charlm.load(text_model), keras_charlm.load(tmp_path / "m")
     assert new.card.model.units == old.card.model.units
     for char in "acehmnost .":
@@ -255,9 +259,24 @@ def test_two_trainings_do_not_share_a_folder(text_file, tmp_path):
         def on_epoch_begin(self, epoch, logs=None):
             with pytest.raises(TrainingError, match="Another training runs in"):
                 keras_charlm.resume(tmp_path / "m", verbose=0)
+            for overwrite in False, True:
+                with pytest.raises(TrainingError, match="Another training runs in"):
+                    keras_charlm.fit(text_file, tmp_path / "m", overwrite=overwrite, **TINY)
 
     keras_charlm.fit(text_file, tmp_path / "m", epochs=1, **TINY, callbacks=[Second()])
     assert keras_charlm.load(tmp_path / "m").card.finished
+
+
+def test_a_float16_model_is_scored_as_it_is_stored(text_file, tmp_path):
+    trained = keras_charlm.fit(text_file, tmp_path / "m", quantize="float16", epochs=2, **TINY)
+    for weight in trained.model.get_weights():
+        np.testing.assert_array_equal(weight, weight.astype(np.float16))
+    assert bundle.open_bundle(tmp_path / "m" / "model.tflite").quantize == "float16"
+    part = text_file.read_text()[1350:1425]  # validation
+    scores = trained.evaluate(part).to_dict()
+    stored = keras_charlm.load(tmp_path / "m" / "model.tflite").evaluate(part).to_dict()
+    assert stored == pytest.approx(scores, rel=1e-5)
+    assert trained.card.scores["validation"] == pytest.approx(scores, rel=1e-5)
 
 
 def test_nothing_to_resume(text_model, tmp_path):
@@ -336,10 +355,14 @@ def test_every_kind_of_training_runs(text_file, tmp_path, cell, precision, optim
     assert "step 20, training loss" in (tmp_path / "m" / "samples.txt").read_text()
 
 
-def test_bytes_of_any_file_are_learnt(tmp_path):
+def test_bytes_of_any_file_are_learnt(tmp_path, capfd):
     data = bytes(range(256)) * 8
     (tmp_path / "a.bin").write_bytes(data)
-    model = keras_charlm.fit(tmp_path / "a.bin", tmp_path / "m", unit="byte", epochs=1, **TINY)
+    model = keras_charlm.fit(tmp_path / "a.bin", tmp_path / "m", unit="byte", epochs=1,
+                             **{**TINY, "verbose": 1})
+    shown = capfd.readouterr().err
+    assert "bits/byte" in shown
+    assert "bits per byte" in shown
     assert isinstance(model.generate(b"\x00\x01", length=20, seed=1), bytes)
     assert model.evaluate(data[:300]).characters == 300
 

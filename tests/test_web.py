@@ -171,6 +171,19 @@ def test_the_shipped_model_draws_its_golden_names(visit, package, tmp_path):
         assert drawn(page) == [call["prompt"] + call["text"]]
 
 
+@pytest.mark.parametrize("quantize", ["float16", "int8"])
+def test_quantized_files_draw_what_python_draws(visit, package, tmp_path, quantize):
+    original = keras_charlm.load(Path(__file__).parent.parent / "saved_models" / "names")
+    original.export(tmp_path / "names.tflite", quantize=quantize)
+    content = (tmp_path / "names.tflite").read_bytes()
+    web.write(original, tmp_path / "page", content, runtime=package)
+    page = visit(tmp_path / "page")
+    run(page, number=200, length=30, seed=7)
+    expected = keras_charlm.load(tmp_path / "names.tflite").samples(num=200, length=30, seed=7)
+    same = sum(a == b.text for a, b in zip(drawn(page), expected, strict=True))
+    assert same == 200, same
+
+
 def test_copy_share_and_keep_the_seed(visit, names_page):
     page = visit(names_page, permissions=["clipboard-read", "clipboard-write"],
                  script="navigator.share = (what) => { window.shared = what }")

@@ -19,8 +19,9 @@ from keras_charlm import device, generation, sampling
 from keras_charlm.config import ExportConfig, ModelConfig
 from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
-from keras_charlm.export import checking
+from keras_charlm.export import checking, packing
 from keras_charlm.export.checking import TOLERANCE
+from keras_charlm.model import named_weights
 from keras_charlm.vocabulary import UNKNOWN, Vocabulary
 
 if TYPE_CHECKING:
@@ -109,8 +110,10 @@ class Network(tf.Module):
         self._search = np.full(2**self._search_bits, 2**31 - 1, np.int32)
         self._search[: vocabulary.size] = self._codes
         # Text is drawn on the CPU during training too: the loop is long and its products are small.
+        weights = named_weights(model)
+        self._names = list(weights)
         with tf.device("CPU"):
-            self.weights = [tf.Variable(w.numpy(), trainable=False) for w in _weights(model)]
+            self.weights = [tf.Variable(w.numpy(), trainable=False) for w in weights.values()]
         self.functions = {
             name: tf.function(function, input_signature=signature, autograph=False)
             for name, (function, signature) in self._signatures().items()
@@ -118,8 +121,13 @@ class Network(tf.Module):
 
     def assign(self, model: keras.Model) -> None:
         """Copy a model's weights anew; the functions are not traced again."""
-        for variable, weight in zip(self.weights, _weights(model), strict=True):
+        for variable, weight in zip(self.weights, named_weights(model).values(),
+                                    strict=True):
             variable.assign(weight.numpy())
+
+    def named_weights(self) -> dict[str, np.ndarray]:
+        """The weights as `model.named_weights` names them."""
+        return {name: w.numpy() for name, w in zip(self._names, self.weights, strict=True)}
 
     def runner(self) -> NetworkRunner:
         """Run the signatures in TensorFlow, as `generation.Runner` runs those of a file."""
@@ -258,13 +266,10 @@ class Network(tf.Module):
         return {"codes": tf.gather(self._codes, index)}
 
 
-def _weights(model: keras.Model) -> list:
-    """Embedding, then kernel, recurrent kernel and bias of each layer, then kernel and bias."""
-    return [w for layer in model.layers for w in layer.trainable_weights]
-
-
 def _bits(nats: tf.Tensor) -> tf.Tensor:
-    return nats * np.float32(1 / np.log(2))
+    # With float16 weights the converter rounds this constant too, to three digits: two hold it.
+    high = np.float32(np.float16(1 / np.log(2)))
+    return nats * high + nats * np.float32(1 / np.log(2) - high)
 
 
 class NetworkRunner:
@@ -395,7 +400,7 @@ def write(opened: CharLM, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
     too_large = []
     for quantize in QUANTIZE if config.budget else (config.quantize,):
         card = opened.card.on_device(opened.vocabulary, quantize, config.license)
-        content = device.write(convert(network, quantize), card)
+        content = packing.pack(convert(network, quantize), card, network.named_weights())
         if not config.budget or len(content) <= config.budget:
             break
         too_large.append(f"{quantize} ({len(content):,} bytes)")
@@ -411,24 +416,10 @@ def write(opened: CharLM, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
         "quantize": quantize,
         "given_up": ", ".join(too_large) or None,
         "bytes": len(content),
-        "bytes_by_part": _sizes(content, keras_model),
+        "bytes_by_part": device.sizes(content),
         **checking.measure(opened, keras_model, original, runner,
                            checking.held_out(opened, original), exact=quantize == "none"),
         "load_seconds": loaded,
         "operators": sorted(operators(content)),
     }
     return content, report
-
-
-def _sizes(content: bytes, model: keras.Model) -> dict[str, int]:
-    """Bytes of a file by what they are for: the weights of each layer, tables, card and graph."""
-    found, constants = device.sizes(content)
-    free = list(constants)
-    for layer in model.layers:
-        for weight in layer.trainable_weights:
-            # The converter names constants after their use and may transpose them.
-            shape = sorted(n for n in weight.shape if n > 1)
-            at = next((i for i, (dims, _) in enumerate(free) if sorted(dims) == shape), None)
-            if at is not None:
-                found[layer.name] = found.get(layer.name, 0) + free.pop(at)[1]
-    return found | {"tables": sum(size for _, size in free)}

@@ -1,0 +1,134 @@
+"""An on-device file made small and given its card, after the converter has written it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from keras_charlm import device
+from keras_charlm.errors import ExportError
+
+ALIGNMENT = 16  # of buffers, as TensorFlow Lite's schema asks for; its Python code does not do it
+
+
+def pack(content: bytes, values: dict[str, Any], weights: Mapping[str, np.ndarray]) -> bytes:
+    """Put a card into an on-device file, and pack the file anew.
+
+    The converter writes a table for every use, and a name for every tensor: of a small model that
+    is much of the file. Here what is equal is stored once, and names, which no signature needs,
+    are left out.
+
+    Args:
+        content: A .tflite file.
+        values: The card, without `weights` and `file_sha256`; see `device`.
+        weights: The network's weights by name, float32.
+
+    Returns:
+        The file with the card in it.
+
+    Raises:
+        ExportError: A weight cannot be read back from the file.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.metadata = [m for m in model.metadata or [] if m.name != device.METADATA.encode()]
+    _strip(model)
+    constants = device.constants(model)
+    places = [_place(constants, name, weight) for name, weight in weights.items()]
+    values = {**values, "weights": places, "file_sha256": device.NO_DIGEST}
+    text = json.dumps(values, ensure_ascii=False).encode()
+    model.metadata.append(schema.MetadataT(device.METADATA.encode(), len(model.buffers)))
+    model.buffers.append(schema.BufferT(np.frombuffer(text, np.uint8)))
+    builder = _Sharing(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return device.sign(bytes(builder.Output()))
+
+
+def _strip(model: schema.ModelT) -> None:
+    """Take away what no reader needs: names, empty buffers, empty lists."""
+    tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors]
+    used = {user.buffer for user in (*tensors, *model.metadata)}
+    kept = [0, *(i for i in sorted(used) if i and model.buffers[i].data is not None)]
+    moved = {old: new for new, old in enumerate(kept)}  # buffer 0 is empty, and serves for all
+    model.buffers = [model.buffers[i] for i in kept]
+    for entry in model.metadata:
+        entry.buffer = moved[entry.buffer]
+    for tensor in tensors:
+        tensor.name, tensor.buffer = None, moved.get(tensor.buffer, 0)
+        if tensor.quantization is not None and tensor.quantization.scale is None:
+            tensor.quantization = None
+    for graph in model.subgraphs:
+        graph.name = None
+        for operator in graph.operators:
+            for name in ("intermediates", "mutatingVariableInputs"):
+                values = getattr(operator, name)
+                if values is not None and not len(values):
+                    setattr(operator, name, None)
+
+
+def _place(constants: Mapping[int, device.Constant], name: str, weight: np.ndarray) -> dict:
+    """Where a weight stands; see `device.weights`."""
+    # The converter transposes most matrices, and takes a GRU's two rows of biases apart.
+    for transposed, parts in (False, [weight]), (True, [weight.T]), (False, [*weight]):
+        buffers = [_find(constants, part) for part in parts]
+        if None not in buffers:
+            return {"name": name, "shape": list(weight.shape), "buffers": buffers,
+                    "transposed": transposed}
+    raise ExportError(f"The converted model does not hold {name} as it was trained; convert it "
+                      "with the TensorFlow version that this package asks for.")
+
+
+def _find(constants: Mapping[int, device.Constant], weight: np.ndarray) -> int | None:
+    """The buffer that holds a weight, as exactly as its type allows."""
+    return next((
+        buffer for buffer, (value, error) in constants.items()
+        if value.squeeze().shape == weight.squeeze().shape
+        and (np.abs(value.squeeze() - weight.squeeze()) <= error.squeeze()).all()), None)
+
+
+class _Sharing(flatbuffers.Builder):
+    """A builder that writes equal tables, vectors and strings once."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._written: dict[Any, int] = {}  # content, and where it stands
+        self._fields: list[tuple] = []  # of the table in the making
+        self._before = 0  # what was written before that table
+
+    def StartObject(self, numfields):
+        self._fields, self._before = [], self.Offset()
+        super().StartObject(numfields)
+
+    def PrependSlot(self, flags, o, x, d):
+        self._fields.append((flags, o, x, d))  # 1 is not written as 1.0 is
+        super().PrependSlot(flags, o, x, d)
+
+    def PrependUOffsetTRelativeSlot(self, o, x, d):
+        self._fields.append((o, x))
+        super().PrependUOffsetTRelativeSlot(o, x, d)
+
+    def EndObject(self):
+        key = tuple(self._fields)
+        if key not in self._written:
+            self._written[key] = super().EndObject()
+        else:  # take its fields back
+            self.head = len(self.Bytes) - self._before
+            self.nested, self.current_vtable = False, None
+        return self._written[key]
+
+    def CreateNumpyVector(self, x):
+        key = x.dtype.str, x.tobytes()
+        if key not in self._written:
+            if x.dtype == np.uint8:  # the bytes of a buffer
+                self.Prep(ALIGNMENT, x.nbytes)
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
+
+    def CreateString(self, s, *args):
+        if s not in self._written:
+            self._written[s] = super().CreateString(s, *args)
+        return self._written[s]
