@@ -1,4 +1,4 @@
-"""Every setting and its default, in five frozen dataclasses.
+"""Every setting and its default, in frozen dataclasses.
 
 The command line's options, its help and the README's tables follow these fields: a field's
 `metadata` holds its help text and its bounds, and `__post_init__` checks them. `None` stands for
@@ -305,6 +305,28 @@ class ExportConfig(Settings):
         if self.budget is not None and self.quantize != "none":
             raise OptionError("Both --budget and --quantize were given; the budget chooses how "
                               "weights are stored, so give one.")
+
+
+@dataclass(frozen=True)
+class InspectConfig(Settings):
+    """What is looked at in a trained network, and how strictly."""
+
+    characters: int = setting(
+        20_000, "Most characters of the file to read, from its beginning.", low=1, high=1_000_000
+    )
+    cells: int | None = setting(
+        None, "Most cells in the page; by default as many as fit in 3 MB.", low=1
+    )
+    value: str = setting(
+        "cell",
+        "What the colours of an LSTM show: the tanh of the cell state, or the hidden state.",
+        choices=("cell", "hidden"),
+    )
+    level: float = setting(
+        0.05,
+        "Probability, at most, of naming any cell after a feature where there is nothing to find.",
+        low=0.001, high=0.5,
+    )
 
 
 @dataclass(frozen=True)
