@@ -14,6 +14,7 @@ VERBS = {
     "fit": "Train a model on a text.",
     "generate": "Draw text from a model.",
     "evaluate": "Score how well a model predicts a text.",
+    "inspect": "Look inside a model as it reads a text.",
     "export": "Write a model for another place.",
     "info": "Show what a model is.",
 }

@@ -386,13 +386,14 @@ def _number(value: Any) -> float | None:
     return None if value is None else round(float(value), 4)
 
 
-def inspect(model: CharLM | str | Path, text: str | bytes | Path, *, probe: Sequence[str] = (),
-            ablate: Sequence[str] = (), **settings: Any) -> Inspection:
+def inspect(model: CharLM | str | Path, text: str | bytes | Path, *, name: str | None = None,
+            probe: Sequence[str] = (), ablate: Sequence[str] = (), **settings: Any) -> Inspection:
     """Read a text, and find out which cells follow a known feature of it.
 
     Args:
         model: A model, its folder, or its name under saved_models/.
         text: The text itself, or the Path of a file, which is read as the corpus was.
+        name: What to call the text; by default the file's name.
         probe: Regular expressions; what they match are features beside the known ones.
         ablate: Cells to hold at zero, as 'LAYER:CELL'.
         **settings: Fields of InspectConfig.
@@ -444,7 +445,7 @@ def inspect(model: CharLM | str | Path, text: str | bytes | Path, *, probe: Sequ
     ablations = _ablate(network, ids, surprise, places, features, search)
     return Inspection(
         model=_about(opened), unit=opened.vocabulary.unit,
-        name=text.name if isinstance(text, Path) else "text", left_out=left_out,
+        name=name or (text.name if isinstance(text, Path) else "the text"), left_out=left_out,
         unknown=int((ids == UNKNOWN).sum()), codes=codes, surprise=surprise,
         guesses=np.array((-1, *opened.vocabulary.codes))[top], guess_probabilities=likely,
         shown=shown, values=values,

@@ -136,14 +136,14 @@ PROBES: dict[str, Callable[[str], np.ndarray]] = {
     "inside a <!-- --> comment": _within(r"(<!--[\s\S]*?-->)"),
     "inside a URL": _within(r"((?:https?://|ftp://|www\.)[^\s<>\"'\])}|]+[\s\S]?)"),
     "inside a speaker's name": _within(r"(?:(?<=\n\n)|\A)([A-Z][^\n:.,;!?]{0,40}:\n)"),
-    "word start": _word_start,
-    "letter": _each(str.isalpha),
-    "digit": _each(str.isdigit),
-    "capital": _each(str.isupper),
-    "white space": _each(str.isspace),
+    "at a word's start": _word_start,
+    "at a letter": _each(str.isalpha),
+    "at a digit": _each(str.isdigit),
+    "at a capital": _each(str.isupper),
+    "at white space": _each(str.isspace),
 }
 # These are read off the last character or two and need no memory; the page opens on another one.
-LOCAL = {"word start", "letter", "digit", "capital", "white space"}
+LOCAL = {"at a word's start", "at a letter", "at a digit", "at a capital", "at white space"}
 
 
 def features(text: str | bytes, patterns: Sequence[str] = ()) -> dict[str, np.ndarray]:
