@@ -26,6 +26,8 @@ from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.vocabulary import UNKNOWN, normalize
 
 if TYPE_CHECKING:
+    import keras
+
     from keras_charlm.charlm import CharLM
 
 GATES = {"lstm": ("input", "forget", "output"), "gru": ("update", "reset"), "rnn": ()}
@@ -103,7 +105,7 @@ def activations(model: CharLM | str | Path, text: str | bytes | Path, *,
         raise OptionError(f"activations cannot keep {unknown[0]!r}; it has {', '.join(ARRAYS)}.")
     opened = _opened(model)
     codes = read_codes(opened, text)
-    network = Network(opened)
+    network = Network.of(opened)
     size = len(codes)
     shape = (size, len(network.layers), network.units)
     guesses = min(GUESSES, network.vocabulary - 1)
@@ -173,21 +175,31 @@ class _Layer(NamedTuple):
 class Network:
     """A trained model's weights as NumPy arrays, to be run one character at a time."""
 
-    def __init__(self, opened: CharLM):
+    def __init__(self, model: keras.Model, start: int):
+        """Take the weights over.
+
+        Args:
+            model: A network of `model.build`.
+            start: Id that is read before a text.
+        """
         from keras_charlm import model as network
 
-        keras_model = opened.model
-        self.kind = opened.card.model.cell
+        layers = network.recurrent_layers(model)
+        self.kind = next(k for k, cell in network.CELLS.items() if isinstance(layers[0], cell))
         self.gates = GATES[self.kind]
-        self.start = int(opened.vocabulary.lookup(np.array([opened.card.start]))[0])
-        self.layers = [_Layer(*map(np.asarray, layer.get_weights()))
-                       for layer in network.recurrent_layers(keras_model)]
+        self.layers = [_Layer(*layer.get_weights()) for layer in layers]
         self.units = len(self.layers[0].recurrent)
-        table = keras_model.get_layer(network.EMBEDDING).get_weights()
+        self.logits = model.get_layer(network.LOGITS).get_weights()
+        self.vocabulary = len(self.logits[1])
+        table = model.get_layer(network.EMBEDDING).get_weights()
         # A one-hot vector picks a row of the kernel.
-        self.table = table[0] if table else np.eye(opened.vocabulary.size, dtype=np.float32)
-        self.logits = keras_model.get_layer(network.LOGITS).get_weights()
-        self.vocabulary = opened.vocabulary.size
+        self.table = table[0] if table else np.eye(self.vocabulary, dtype=np.float32)
+        self.start = start
+
+    @classmethod
+    def of(cls, opened: CharLM) -> Network:
+        """The network of a trained model."""
+        return cls(opened.model, int(opened.vocabulary.lookup(np.array([opened.card.start]))[0]))
 
     def read(self, ids: np.ndarray, hold: Sequence[tuple[int, int]] = ()) -> Iterator[Piece]:
         """Read a text after the start symbol, from a clean state.
@@ -291,8 +303,8 @@ class Ablation:
         layer, cell: Which.
         bits: Bits per character more than the whole network, over all characters.
         probe: The probe that the cell scored best on, or None where no probe was tried.
-        inside, outside: Bits per character more, of the characters that follow one where the probe's
-            feature holds (a number: is above its median), and of the others.
+        inside, outside: Bits per character more, of the characters that follow one where the
+            probe's feature holds (a number: is above its median), and of the others.
         inside_characters: How many the former are.
     """
 
@@ -319,8 +331,8 @@ class Inspection:
         shown: What `values` are: `cell`, the tanh of an LSTM's cell state, or `hidden`.
         values: int8 (L, U, T), 127 times the activation of each cell: it runs from -1 to 1, and
             going through a text cell by cell is what probing and drawing do.
-        saturation: {gate: float32 (2, L, U)}, the share of characters at which the gate of a cell is
-            left-saturated (below 0.1) and right-saturated (above 0.9).
+        saturation: {gate: float32 (2, L, U)}, the share of characters at which the gate of a cell
+            is left-saturated (below 0.1) and right-saturated (above 0.9).
         search: What the probes found.
         ablations: What cells cost that were held at zero.
     """
@@ -422,7 +434,7 @@ def inspect(model: CharLM | str | Path, text: str | bytes | Path, *, name: str |
     codes = read_codes(opened, text)
     left_out = max(len(codes) - config.characters, 0)
     codes = codes[: config.characters]
-    network = Network(opened)
+    network = Network.of(opened)
     ids = opened.vocabulary.lookup(codes)
     size, layers, units = len(codes), len(network.layers), network.units
     shown = config.value if network.kind == "lstm" else "hidden"
@@ -438,8 +450,8 @@ def inspect(model: CharLM | str | Path, text: str | bytes | Path, *, name: str |
         top[here], likely[here] = likeliest(piece.probabilities[:, 0], top.shape[1])
         value = np.tanh(piece.cell) if shown == "cell" else piece.hidden
         values[:, :, here] = np.rint(127 * value[:, 0]).transpose(1, 2, 0)
-        for name, gate in piece.gates.items():
-            saturated[name] += np.stack([gate < LEFT, gate > RIGHT]).sum((1, 2))
+        for kind, gate in piece.gates.items():
+            saturated[kind] += np.stack([gate < LEFT, gate > RIGHT]).sum((1, 2))
     features = probes.features(opened.vocabulary.from_codes(codes), probe)
     search = probes.search(values.reshape(-1, size), features, config.level)
     ablations = _ablate(network, ids, surprise, places, features, search)
@@ -449,7 +461,7 @@ def inspect(model: CharLM | str | Path, text: str | bytes | Path, *, name: str |
         unknown=int((ids == UNKNOWN).sum()), codes=codes, surprise=surprise,
         guesses=np.array((-1, *opened.vocabulary.codes))[top], guess_probabilities=likely,
         shown=shown, values=values,
-        saturation={name: (sums / size).astype(np.float32) for name, sums in saturated.items()},
+        saturation={kind: (sums / size).astype(np.float32) for kind, sums in saturated.items()},
         search=search, ablations=ablations, config=config)
 
 
@@ -486,9 +498,10 @@ def summary(found: Inspection) -> str:
             rows.append(f"{finding.name:<{width}}{f'{layer}:{cell}':<8}"
                         f"{finding.score('first'):>+11.2f}{finding.score('second'):>+10.2f}"
                         f"{finding.chance:>8.2f}")
-    for finding in found.search.ordered():
-        if not finding.found:
-            rows.append(f"{finding.name:<{width}}{finding.untested or 'no cell beyond chance'}")
+    rest = [f for f in found.search.findings if not f.found]
+    for reason in dict.fromkeys(f.untested or "no cell beyond chance" for f in rest):
+        names = [f.name for f in rest if (f.untested or "no cell beyond chance") == reason]
+        rows.append(f"{reason}: {', '.join(names)}")
     for ablation in found.ablations:
         line = f"without {ablation.layer}:{ablation.cell}: {ablation.bits:+.4f} bits per character"
         if ablation.probe is not None:

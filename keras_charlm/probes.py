@@ -16,8 +16,8 @@ How a cell is matched with a feature, without fooling oneself:
    character to the next. Were cell and feature unrelated, every shift would be as likely as any
    other to score highest. With S shifts the unshifted feature beats them all with a probability of
    1 / (S + 1), and S is chosen so that this is at most the level divided by the number of features
-   (Bonferroni). So with the level 0.05 a network in which there is nothing to find gives any finding
-   at most once in twenty texts.
+   (Bonferroni). With a level of 0.05, a network in which there is nothing to find gives any finding
+   in at most one text of twenty.
 4. A found cell must also score above `chance`: the highest score on the second half of any cell at
    all with a copy shifted by at least an eighth of it. Other cells are named after a feature only
    where one was found for it, and where they score above its chance and above 0.5 on the second
@@ -197,9 +197,8 @@ def _matches(pattern: str, text: str) -> list[tuple[int, int]]:
         done = subprocess.run([sys.executable, "-I", "-c", _FIND], timeout=SECONDS, check=True,
                               capture_output=True, text=True, input=json.dumps([pattern, text]))
     except subprocess.TimeoutExpired:
-        raise OptionError(f"The probe {pattern!r} took longer than {SECONDS:g} seconds on the text; "
-                          "write it without nested repetitions, or read fewer --characters."
-                          ) from None
+        raise OptionError(f"The probe {pattern!r} took longer than {SECONDS:g} seconds; write it "
+                          "without nested repetitions, or read fewer --characters.") from None
     except subprocess.CalledProcessError as error:
         raise OptionError(f"The probe {pattern!r} failed on the text "
                           f"({error.stderr.strip().splitlines()[-1]}); write a simpler one."

@@ -100,7 +100,11 @@ function layOut(width) {
     const most = Math.min(begin + width, codes.length);
     let end = begin;
     while (end < most && codes[end] !== 10) end++;
-    if (end < most) { begin = end + 1; continue; } // the newline ends the row
+    if (end < most) { // the newline ends the row, with those of the empty lines after it
+      while (codes[end] === 10 && end < most) end++;
+      begin = end;
+      continue;
+    }
     if (most < codes.length && codes[most] !== 10) { // break after a blank where there is one
       let blank = most - 1;
       while (blank > begin && codes[blank] !== 32) blank--;
