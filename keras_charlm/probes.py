@@ -46,18 +46,19 @@ _BLOCK = 128  # cells scored at a time
 
 # Features
 
-def _spans(text: str, spans: Iterator[tuple[int, int]]) -> np.ndarray:
-    """Yes from each first character on, until the last one, after which the text is outside."""
+def _spans(text: str, spans: Iterator[tuple[int, int]], closed: bool = True) -> np.ndarray:
+    """Yes along the spans; of those that are closed, but for the last character, after which the
+    text is outside."""
     inside = np.zeros(len(text), bool)
     for start, stop in spans:
-        inside[start : stop - 1] = True
+        inside[start : stop - closed] = True
     return inside
 
 
-def _within(pattern: str) -> Callable[[str], np.ndarray]:
+def _within(pattern: str, closed: bool = True) -> Callable[[str], np.ndarray]:
     """Inside what the expression's group matches; what it matches beside the group is passed by."""
     compiled = re.compile(pattern)
-    return lambda text: _spans(text, (m.span(1) for m in compiled.finditer(text) if m[1]))
+    return lambda text: _spans(text, (m.span(1) for m in compiled.finditer(text) if m[1]), closed)
 
 
 def _each(test: Callable[[str], bool]) -> Callable[[str], np.ndarray]:
@@ -130,12 +131,13 @@ PROBES: dict[str, Callable[[str], np.ndarray]] = {
     "position in the line": _position,
     "distance to the newline": _to_newline,
     "indentation": _indentation,
-    "inside a # comment": _within(r"(?:(?<=\s)|^)(#[^\n]*\n?)"),
-    "inside a // comment": _within(r"(?<!:)(//[^\n]*\n?)"),
+    "inside a # comment": _within(r"(?:(?<=\s)|^)(#[^\n]*)", closed=False),
+    "inside a // comment": _within(r"(?<!:)(//[^\n]*)", closed=False),
     "inside a /* */ comment": _within(r"(/\*[\s\S]*?\*/)"),
     "inside a <!-- --> comment": _within(r"(<!--[\s\S]*?-->)"),
-    "inside a URL": _within(r"((?:https?://|ftp://|www\.)[^\s<>\"'\])}|]+[\s\S]?)"),
-    "inside a speaker's name": _within(r"(?:(?<=\n\n)|\A)([A-Z][^\n:.,;!?]{0,40}:\n)"),
+    "inside a URL": _within(r"((?:https?://|ftp://|www\.)[^\s<>\"'\])}|]+)", closed=False),
+    "inside a speaker's name": _within(r"(?:(?<=\n\n)|\A)([A-Z][^\n:.,;!?]{0,40}:)(?=\n)",
+                                       closed=False),
     "at a word's start": _word_start,
     "at a letter": _each(str.isalpha),
     "at a digit": _each(str.isdigit),
