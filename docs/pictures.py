@@ -30,6 +30,7 @@ def main():
             viewport={"width": asked.width, "height": asked.height},
             color_scheme="dark" if asked.dark else "light")
         page.goto(asked.page.resolve().as_uri())
+        page.wait_for_selector("html:not([data-state=loading])", state="attached")
         for key in asked.keys:
             page.keyboard.press(key)
         asked.picture.parent.mkdir(parents=True, exist_ok=True)
