@@ -123,8 +123,9 @@ def test_search_extremes_and_cells_side_by_side(visit, file, found):
         page.keyboard.press(key)
         assert values[int(page.get_attribute(".c.at", "data-i"))] == extreme
     page.keyboard.press("p")
-    page.keyboard.press("j")
-    assert page.locator("#lanes > div").count() == 2
+    heads = page.locator("#lanes > div span").all_text_contents()
+    kept = [":".join(map(str, found.place(i))) for i in inspector.choose(found)]
+    assert [head.split()[0] for head in heads] == [kept[1], kept[0]]
     lanes = page.locator(".row").first.locator(".lane")
     assert lanes.nth(0).text_content() == lanes.nth(1).text_content()
     page.keyboard.press("g")

@@ -100,12 +100,12 @@ function layOut(width) {
     const most = Math.min(begin + width, codes.length);
     let end = begin;
     while (end < most && codes[end] !== 10) end++;
-    if (end < most) { // the newline ends the row, with those of the empty lines after it
-      while (codes[end] === 10 && end < most) end++;
+    if (codes[end] === 10) { // ends the row, with the newlines of the empty lines after it
+      while (codes[end] === 10 && end <= most) end++;
       begin = end;
       continue;
     }
-    if (most < codes.length && codes[most] !== 10) { // break after a blank where there is one
+    if (most < codes.length) { // break after a blank where there is one
       let blank = most - 1;
       while (blank > begin && codes[blank] !== 32) blank--;
       if (blank > begin + width / 2) { begin = blank + 1; continue; }
@@ -136,7 +136,7 @@ function measure() {
   const padding = matchMedia("(max-width: 40rem)").matches ? 14 : 24;
   const width = $("pane").clientWidth / lanes().length - padding;
   $("pane").style.setProperty("--col", `${column}px`);
-  columns = Math.max(4, Math.floor(width / column));
+  columns = Math.max(4, Math.floor(width / column) - 1); // one is for the newline
   height = LINE + ($("guesses").checked ? data.guesses * GUESS : 0) + GAP;
   const kept = rows.length > 1 ? rows[Math.min(rowOf(state.at), rows.length - 2)] : 0;
   rows = layOut(columns);
@@ -282,10 +282,10 @@ function fillCells(layer) {
     make("option", cell.follows ? `${cell.cell}  ${cell.probe}` : cell.cell, { value: i })));
 }
 
-function toggleBeside() {
-  const already = state.beside.indexOf(state.cell);
-  if (already >= 0) state.beside.splice(already, 1);
-  else if (state.beside.length < MOST_LANES - 1) state.beside.push(state.cell);
+function keepBeside() {
+  if (state.beside.length === MOST_LANES - 1) state.beside.shift();
+  state.beside.push(state.cell);
+  choose(state.cell + 1);
   relayout();
 }
 
@@ -564,7 +564,7 @@ function listen() {
   $("cell").onchange = () => choose(+$("cell").value);
   $("most-on").onclick = () => extreme(1);
   $("most-off").onclick = () => extreme(-1);
-  $("beside").onclick = toggleBeside;
+  $("beside").onclick = keepBeside;
   $("guesses").onchange = () => { $("guess-key").hidden = !$("guesses").checked; relayout(); };
   const recolour = () => { mixColours(); clear(); draw(); overview(); tiles(); read(state.at); };
   $("bits").onchange = recolour;
@@ -589,7 +589,7 @@ function listen() {
   const keys = {
     j: () => choose(state.cell + 1), ArrowRight: () => choose(state.cell + 1),
     k: () => choose(state.cell - 1), ArrowLeft: () => choose(state.cell - 1),
-    o: () => extreme(1), f: () => extreme(-1), p: toggleBeside,
+    o: () => extreme(1), f: () => extreme(-1), p: keepBeside,
     n: () => hit(1), N: () => hit(-1), "/": () => $("search").focus(),
     "[": () => go(state.at - 1), "]": () => go(state.at + 1),
     g: () => $("guesses").click(), s: () => $("bits").click(),
