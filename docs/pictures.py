@@ -2,6 +2,9 @@
 
     kcharlm report saved_models/shakespeare
     python docs/pictures.py saved_models/shakespeare/report.html docs/images/report.png
+
+    kcharlm inspect saved_models/python held-out.txt -o inside.html
+    python docs/pictures.py inside.html docs/images/inspect.png --width 1200 --height 700
 """
 
 import argparse

@@ -22,6 +22,8 @@ const MOST_LANES = 4;
 let data, codes, values, guesses, probabilities, surprise, saturation;
 let rows = new Int32Array(1); // where each row begins, and the text's end
 let columns = 80, height = LINE;
+let wide = false; // whether a character is as wide as two
+const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]|\p{Emoji_Presentation}/u;
 const state = { cell: 0, beside: [], at: 0, hits: [], hit: -1, length: 0 };
 const drawn = new Map(); // row -> its element
 let colours = [], ranked = {};
@@ -131,8 +133,7 @@ function measure() {
   $("pane").append(probe);
   let column = Math.ceil(probe.getBoundingClientRect().width / 50) + 1;
   probe.remove();
-  if (codes.some(code => code > 0x10ff && /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]|\p{Emoji_Presentation}/u
-    .test(String.fromCodePoint(code)))) column = Math.round(column * 1.9);
+  if (wide) column = Math.round(column * 1.9);
   const padding = matchMedia("(max-width: 40rem)").matches ? 14 : 24;
   const width = $("pane").clientWidth / lanes().length - padding;
   $("pane").style.setProperty("--col", `${column}px`);
@@ -612,6 +613,7 @@ async function start() {
     unpack(arrays.probabilities, Uint16Array), unpack(arrays.surprise, Uint16Array), unpack(arrays.saturation, Uint16Array)]);
   // For the browser's console: values are 127 times the activation, (cells, characters).
   window.inspection = { data, codes, values, guesses, probabilities, surprise, saturation };
+  wide = data.unit === "char" && [...new Set(codes)].some(code => WIDE.test(String.fromCodePoint(code)));
   facts();
   tables();
   plots();
