@@ -14,6 +14,8 @@ VERBS = {
     "fit": "Train a model on a text.",
     "generate": "Draw text from a model.",
     "evaluate": "Score how well a model predicts a text.",
+    "compress": "Make a file as small as a model predicts it.",
+    "decompress": "Give back what was compressed.",
     "export": "Write a model for another place.",
     "info": "Show what a model is.",
 }

@@ -63,9 +63,14 @@ class CharLM:
         return isinstance(self._bundle, bundle.DeviceFile)
 
     @functools.cached_property
+    def device_file(self) -> Path:
+        """The on-device file, its content checked."""
+        return self._bundle.file(bundle.DEVICE)
+
+    @functools.cached_property
     def runner(self) -> generation.Runner:
         """The on-device file, opened in LiteRT."""
-        return generation.Runner(self._bundle.file(bundle.DEVICE))
+        return generation.Runner(self.device_file)
 
     @functools.cached_property
     def model(self) -> keras.Sequential:
@@ -167,6 +172,26 @@ class CharLM:
         start = int(self.vocabulary.lookup(np.array([self.card.start]))[0])
         stream = TextStream(symbols, ids.astype(np.int32), 0, len(symbols))
         return Evaluator(self.model, start)(stream)
+
+    def compress(self, data: bytes) -> bytes:
+        """Code any bytes by the model's probabilities; `kcharlm compress` does so with files.
+
+        Example:
+            >>> model.decompress(model.compress(b"To be, or not to be"))
+        """
+        from keras_charlm.compression import compress
+
+        return compress(self, data)[0]
+
+    def decompress(self, content: bytes) -> bytes:
+        """Give back what `compress` was given.
+
+        Raises:
+            CompressionError: It is damaged, or another model or machine wrote it.
+        """
+        from keras_charlm.compression import decompress
+
+        return decompress(self, content)
 
     def export(self, output: str | Path | None = None, *, overwrite: bool = False,
                **settings: Any) -> dict[str, Any]:
