@@ -20,10 +20,12 @@ _HOMES = {
     "CharLM": "charlm",
     "Sample": "generation",
     "Scores": "scores",
+    "Evaluation": "scores",
     "CorpusConfig": "config",
     "ModelConfig": "config",
     "FitConfig": "config",
     "SampleConfig": "config",
+    "EvaluateConfig": "config",
     "CharLMError": "errors",
     "Interrupted": "errors",
 }

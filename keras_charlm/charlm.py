@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_charlm import bundle, generation
-from keras_charlm.config import CorpusConfig, SampleConfig
-from keras_charlm.errors import CorpusError, OptionError
-from keras_charlm.scores import Scores
-from keras_charlm.vocabulary import normalize
+from keras_charlm.config import EvaluateConfig, SampleConfig, Settings
+from keras_charlm.errors import OptionError
 
 if TYPE_CHECKING:
     import keras
+
+    from keras_charlm.examination import Watch
+    from keras_charlm.scores import Evaluation
 
 
 def load(path: str | Path | None = None) -> CharLM:
@@ -120,7 +121,7 @@ class CharLM:
         Raises:
             PromptError, OptionError: As for `generate`.
         """
-        config = _sample_config(settings)
+        config = _config(SampleConfig, "generate", settings)
         known = self.known if config.novel else None
         return generation.samples(self.runner, self.vocabulary, config, prompt, known=known,
                                   counts=counts, **self._reading())
@@ -130,48 +131,38 @@ class CharLM:
 
         Args, Raises: As for `samples`; `num` and `novel` do not matter.
         """
-        return generation.stream(self.runner, self.vocabulary, _sample_config(settings), prompt,
+        return generation.stream(self.runner, self.vocabulary,
+                                 _config(SampleConfig, "generate", settings), prompt,
                                  **self._reading())
 
-    def evaluate(self, text: str | bytes | Path) -> Scores:
+    def evaluate(self, text: str | bytes | Path | None = None, *,
+                 corpus: Sequence[str | Path] = (), watch: Watch | None = None,
+                 **settings: Any) -> Evaluation:
         """Score how well the model predicts a text, over all of it, the state carried.
 
         Args:
-            text: The text itself, or the Path of a file, which is read as the corpus was.
+            text: The text itself, or the Path of a file, which is read as the corpus was; by
+                default the validation part of the model's corpus.
+            corpus: The files that the model was trained on, where the training text is needed and
+                neither in the cache nor where it was.
+            watch: Is called now and then by what takes long: characters done, and of how many.
+            **settings: Fields of EvaluateConfig: baseline, dynamic, by, novelty, ...
 
         Returns:
-            Scores: characters, nats_per_character, bits_per_character, perplexity, accuracy.
+            Evaluation: characters, nats_per_character, bits_per_character, perplexity, accuracy,
+            and beside them what the settings ask for.
 
         Raises:
-            CorpusError: The file cannot be read.
+            CorpusError: A file cannot be read, or the training text is needed and not there.
+            OptionError: A setting is out of range.
 
         Example:
             >>> model.evaluate("To be, or not to be").bits_per_character
-            >>> model.evaluate(Path("other.txt")).perplexity
+            >>> model.evaluate(baseline="ngram").baseline["bits_per_character"]
         """
-        from keras_charlm.corpus import prepare
+        from keras_charlm.examination import examine
 
-        if isinstance(text, Path):
-            if text.is_dir():
-                raise CorpusError(f"{text} is a folder; name one file to evaluate.")
-            values = {**self.card.corpus_config.to_dict(), "lines": False}
-            corpus = prepare([text], CorpusConfig.from_dict(values))
-            symbols, ids = corpus.symbols, self.vocabulary.lookup(corpus.alphabet)
-        else:
-            if isinstance(text, str):
-                text = normalize(text, self.card.normalize)
-            symbols, ids = self.vocabulary.encode(text), np.arange(self.vocabulary.size)
-        if self.on_device:
-            codes = np.array((-1, *self.vocabulary.codes))[ids[symbols]]
-            codes = np.append(self.card.start, codes)  # read first, not scored
-            return Scores.of(*generation.score(self.runner, self.vocabulary, codes))
-
-        from keras_charlm.evaluation import Evaluator
-        from keras_charlm.streams import TextStream
-
-        start = int(self.vocabulary.lookup(np.array([self.card.start]))[0])
-        stream = TextStream(symbols, ids.astype(np.int32), 0, len(symbols))
-        return Evaluator(self.model, start)(stream)
+        return examine(self, text, corpus, _config(EvaluateConfig, "evaluate", settings), watch)
 
     def compress(self, data: bytes) -> bytes:
         """Code any bytes by the model's probabilities; `kcharlm compress` does so with files.
@@ -232,12 +223,12 @@ class CharLM:
                 "normalize": self.card.normalize}
 
 
-def _sample_config(settings: dict[str, Any]) -> SampleConfig:
+def _config(kind: type[Settings], verb: str, settings: dict[str, Any]) -> Any:
     try:
-        return SampleConfig(**settings)
+        return kind(**settings)
     except TypeError:
-        names = sorted(SampleConfig().to_dict())
+        names = sorted(kind().to_dict())
         unknown = sorted(set(settings) - set(names))[0]
         raise OptionError(
-            f"generate has no setting {unknown!r}; it has {', '.join(names)}."
+            f"{verb} has no setting {unknown!r}; it has {', '.join(names)}."
         ) from None

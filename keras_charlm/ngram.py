@@ -110,7 +110,7 @@ class NGram:
 
     def bits_per_character(self, stream: TextStream | LineStream) -> float:
         """Mean of -log2 p over the characters that `evaluation.Evaluator` scores; of none NaN."""
-        ids = _read(stream, self.start)
+        ids = read(stream, self.start)
         return float(self.bits(ids).mean()) if len(ids) > 1 else float("nan")
 
     def probabilities(self, context: np.ndarray) -> np.ndarray:
@@ -263,8 +263,8 @@ def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
     size = split.vocabulary.size
     start = int(split.vocabulary.lookup(np.array([split.start]))[0])
     boundary = start if isinstance(split.train, LineStream) else None
-    counts = _count(_read(split.train, None), size, most_order, boundary)
-    ids = _read(split.validation, start)
+    counts = _count(read(split.train, None), size, most_order, boundary)
+    ids = read(split.validation, start)
     if len(ids) > 1:
         costs = _costs(counts, ids, size, boundary)
         order = 1 + costs.index(min(costs))
@@ -273,7 +273,7 @@ def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
     return NGram(size, start, boundary, _smoothed(counts[:order], size))
 
 
-def _read(stream: TextStream | LineStream, start: int | None) -> np.ndarray:
+def read(stream: TextStream | LineStream, start: int | None) -> np.ndarray:
     """All ids of a stream, int32 (N,), with what is read first before its first scored one."""
     ids = stream.read(np.array([0]), stream.length)[0] if stream.length else np.zeros(0, np.int32)
     return ids if stream.lead or start is None else np.concatenate([np.int32([start]), ids])

@@ -138,7 +138,7 @@ def test_the_characters_are_those_that_the_network_is_scored_on(tmp_path):
         network = build(ModelConfig(layers=1, units=2, embedding=2, dropout=0.0), counted.size)
         network.get_layer("logits").kernel.assign(network.get_layer("logits").kernel * 0)
         scores = Evaluator(network, 1)(parts.validation)
-        assert scores.characters == len(counted.bits(ngram._read(parts.validation, 1)))
+        assert scores.characters == len(counted.bits(ngram.read(parts.validation, 1)))
         assert counted.bits_per_character(parts.validation) == pytest.approx(
             scores.bits_per_character, rel=1e-6)
 
