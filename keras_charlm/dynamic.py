@@ -45,13 +45,16 @@ def characters(model: keras.Model, start: int, stream: TextStream | LineStream, 
         if watch:
             watch(at, size)
         width = min(SEGMENT, size - at)
-        ids = stream.read(np.array([max(at + stream.lead - 1, 0)]), width + 1)  # (1, width + 1)
-        if not at:
-            ids = np.concatenate([[[start]], stream.read(np.array([stream.lead]), width)], axis=1)
-        loss, right, states = learn(tf.constant(ids[:, :-1], tf.int32),
-                                    tf.constant(ids[:, 1:], tf.int32), states)
-        bits[at : at + width] = loss.numpy()[0] / np.float32(math.log(2))
-        hits[at : at + width] = right.numpy()[0]
+        # The last piece is filled up: nothing behind it is scored, and nothing learnt there used.
+        ids = np.zeros((1, SEGMENT + 1), np.int32)
+        if at:
+            ids[:, : width + 1] = stream.read(np.array([at + stream.lead - 1]), width + 1)
+        else:
+            ids[0, 0] = start
+            ids[:, 1 : width + 1] = stream.read(np.array([stream.lead]), width)
+        loss, right, states = learn(tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]), states)
+        bits[at : at + width] = loss.numpy()[0, :width] / np.float32(math.log(2))
+        hits[at : at + width] = right.numpy()[0, :width]
     return bits, hits
 
 
@@ -62,7 +65,7 @@ def _learner(model: keras.Model, rate: float):
     squares = [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in weights]
     steps = tf.Variable(0.0, trainable=False)
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @tf.function(autograph=False)
     def learn(inputs, targets, states):
         with tf.GradientTape() as tape:
             logits, states = network.run(model, inputs, states)
