@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import keras
 
     from keras_charlm.examination import Watch
+    from keras_charlm.ngram import NGram
     from keras_charlm.scores import Evaluation
 
 
@@ -163,6 +164,28 @@ class CharLM:
         from keras_charlm.examination import examine
 
         return examine(self, text, corpus, _config(EvaluateConfig, "evaluate", settings), watch)
+
+    def ngram(self, order: int | None = None, corpus: Sequence[str | Path] = ()) -> NGram:
+        """Count the text that the model was trained on.
+
+        Args:
+            order: Length of the longest grams; by default what is best on the validation part.
+            corpus: As for `evaluate`.
+
+        Returns:
+            NGram: `bits` scores by smoothed counts, `generate` draws by bare ones.
+
+        Raises:
+            CorpusError: The training text is not there.
+
+        Example:
+            >>> model.vocabulary.decode(model.ngram(order=10).generate(500, seed=1))
+        """
+        from keras_charlm import ngram
+        from keras_charlm.examination import training
+
+        split = training(self, corpus).split
+        return ngram.baseline(split) if order is None else ngram.count(split, order)
 
     def compress(self, data: bytes) -> bytes:
         """Code any bytes by the model's probabilities; `kcharlm compress` does so with files.

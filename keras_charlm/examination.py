@@ -32,7 +32,7 @@ def examine(model: CharLM, text: str | bytes | Path | None, corpus: Sequence[str
                           "the folder that kcharlm fit wrote, or leave out --dynamic.")
     trained = None
     if text is None or config.baseline or config.novelty:
-        trained = _training(model, corpus)
+        trained = training(model, corpus)
     stream, name = _stream(model, text, trained)
     start = int(model.vocabulary.lookup(np.array([model.card.start]))[0])
     size = stream.length - stream.lead
@@ -64,7 +64,7 @@ def examine(model: CharLM, text: str | bytes | Path | None, corpus: Sequence[str
     return Evaluation.of(*static, **more)
 
 
-def _training(model: CharLM, files: Sequence[str | Path]) -> Training:
+def training(model: CharLM, files: Sequence[str | Path]) -> Training:
     """The text that a model was trained on, cut as it was."""
     card = model.card
     wanted, config = card.corpus["sha256"], card.corpus_config

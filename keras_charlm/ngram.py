@@ -248,6 +248,20 @@ def fit(ids: np.ndarray, size: int, order: int, start: int, boundary: int | None
     return NGram(size, start, boundary, _smoothed(counts, size))
 
 
+def count(split: Split, order: int) -> NGram:
+    """Count the training part of a corpus.
+
+    Args:
+        split: The parts, with the vocabulary of the network.
+        order: Length of the longest grams.
+
+    Raises:
+        OptionError: The order is below 1.
+    """
+    start, boundary = _edges(split)
+    return fit(read(split.train, None), split.vocabulary.size, order, start, boundary)
+
+
 def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
     """Count the training part of a corpus, and take the order that is best on its validation part.
 
@@ -258,11 +272,8 @@ def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
     Returns:
         The model; of ORDER, or of `most_order` where that is less, if there is no validation part.
     """
-    from keras_charlm.streams import LineStream
-
     size = split.vocabulary.size
-    start = int(split.vocabulary.lookup(np.array([split.start]))[0])
-    boundary = start if isinstance(split.train, LineStream) else None
+    start, boundary = _edges(split)
     counts = _count(read(split.train, None), size, most_order, boundary)
     ids = read(split.validation, start)
     if len(ids) > 1:
@@ -271,6 +282,12 @@ def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
     else:
         order = min(ORDER, len(counts))
     return NGram(size, start, boundary, _smoothed(counts[:order], size))
+
+
+def _edges(split: Split) -> tuple[int, int | None]:
+    """The id before a text's first character, and of lists the one that ends a line."""
+    start = int(split.vocabulary.lookup(np.array([split.start]))[0])
+    return start, None if split.train_lines is None else start
 
 
 def read(stream: TextStream | LineStream, start: int | None) -> np.ndarray:

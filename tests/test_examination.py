@@ -53,6 +53,19 @@ def test_without_a_file_the_validation_part_is_scored(request, judge, kind):
             pytest.approx(total, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["text_model", "list_model"])
+def test_bare_counts_write_what_they_have_read(request, kind):
+    model = keras_charlm.load(request.getfixturevalue(kind))
+    counted = model.ngram(order=5)
+    assert counted.order == 5
+    drawn = model.vocabulary.decode(counted.generate(300, seed=1))
+    split = parts(model.path)
+    text = model.vocabulary.decode(split.train.read(np.array([0]), split.train.length)[0])
+    for piece in drawn.split("\n"):
+        assert all(piece[i : i + 5] in text for i in range(max(len(piece) - 4, 0)))
+    assert model.ngram().order == ngram.baseline(split).order
+
+
 def test_a_file_is_compared_on_its_own_characters(judge, text_model, tmp_path):
     path = tmp_path / "other.txt"
     path.write_text(babble(600, seed=4) + "\u00e9\u00e9")

@@ -26,8 +26,8 @@ def loaded(args, heavy=("tensorflow", "keras", "rich")):
 
 @pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["generate", "--help"],
                                   ["evaluate", "--help"], ["compress", "--help"],
-                                  ["decompress", "--help"], ["export", "--help"], ["info", "--help"],
-                                  ["--version"]])
+                                  ["decompress", "--help"], ["export", "--help"],
+                                  ["info", "--help"], ["--version"]])
 def test_help_loads_neither_tensorflow_nor_numpy(args):
     assert loaded(args, ("tensorflow", "keras", "rich", "numpy")) == "[]"
 

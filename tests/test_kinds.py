@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from keras_charlm import kinds
 from keras_charlm.vocabulary import Vocabulary
 
-CHARS = "abcdefghilnorstvwABD0129 \t\n.,;!?-_()[]{}\"'`\u2019\u201c\u201d\u00ab\u00bb\u00e9\u0301$+="
+CHARS = ("abcdefghilnorstvwABD0129 \t\n.,;!?-_()[]{}\"'`"
+         "\u2019\u201c\u201d\u00ab\u00bb\u00e9\u0301$+=")
 
 
 def vocabulary(chars=CHARS, unit="char"):
