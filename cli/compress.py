@@ -34,5 +34,6 @@ def compress(model, file, output, overwrite, as_json):
     if report.stored:
         click.echo("The model does not know such content: it is stored as it is.")
     elif report.characters:
+        unknown = f"; it does not know {report.unknown:,} of them" if report.unknown else ""
         click.echo(f"{report.written_bits_per_character:.4f} bits per character written, "
-                   f"{report.bits_per_character:.4f} by the model")
+                   f"{report.bits_per_character:.4f} by the model{unknown}")

@@ -60,6 +60,7 @@ class Report:
 
     Attributes:
         characters: Characters (of a byte model: bytes) of the content.
+        unknown: Those that the model does not know, and that were spelled.
         bytes: Bytes of the content.
         compressed_bytes: Bytes of the compressed file, OVERHEAD included.
         written_bits_per_character: Bits of the coded content by its characters, without OVERHEAD.
@@ -69,6 +70,7 @@ class Report:
     """
 
     characters: int
+    unknown: int
     bytes: int
     compressed_bytes: int
     written_bits_per_character: float
@@ -112,9 +114,9 @@ def compress(model: CharLM, data: bytes, watch: Watch | None = None) -> tuple[by
     header = _HEADER.pack(MAGIC, FORMAT, flags, _model_digest(model), _digest(data), len(codes))
     content = header + payload
     content += _digest(content)
-    count = max(len(codes), 1)
-    return content, Report(len(codes), len(data), len(content), 8 * len(payload) / count,
-                           nats / np.log(2) / count, stored)
+    count = max(len(ids), 1)
+    return content, Report(len(ids), ids.count(UNKNOWN), len(data), len(content),
+                           8 * len(payload) / count, nats / np.log(2) / count, stored)
 
 
 def decompress(model: CharLM, content: bytes, watch: Watch | None = None) -> bytes:

@@ -110,7 +110,8 @@ def _stream(model: CharLM, text: str | bytes | Path | None, trained: Training | 
             raise CorpusError(f"{text} is a folder; name one file to evaluate.")
         values = {**model.card.corpus_config.to_dict(), "lines": False}
         prepared: Corpus = prepare([text], CorpusConfig.from_dict(values))
-        symbols, ids, name = prepared.symbols, model.vocabulary.lookup(prepared.alphabet), str(text)
+        symbols, ids = prepared.symbols, model.vocabulary.lookup(prepared.alphabet)
+        name = "stdin" if str(text) == "-" else str(text)
     else:
         if isinstance(text, str):
             text = normalize(text, model.card.normalize)

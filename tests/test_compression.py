@@ -109,6 +109,14 @@ def test_the_size_proves_the_bits_per_character(kcharlm, here, model):
     assert report["bits_per_character"] == pytest.approx(figure, rel=1e-4)
     assert report["compressed_bytes"] == Path("file.kclm").stat().st_size
     assert (report["characters"], report["bytes"], report["stored"]) == (20_000, 20_000, False)
+    assert report["unknown"] == 0
+
+
+def test_unknown_characters_are_counted(kcharlm, here, model):
+    Path("file").write_text(babble(500) + "\u00e9 \u00e9")
+    code, out, _ = kcharlm("compress", model.path, "file")
+    assert code == 0
+    assert "; it does not know 2 of them\n" in out
 
 
 def test_the_same_content_gives_the_same_file(model):
