@@ -17,6 +17,7 @@ VERBS = {
     "compress": "Make a file as small as a model predicts it.",
     "decompress": "Give back what was compressed.",
     "export": "Write a model for another place.",
+    "report": "Write the page about a model anew.",
     "info": "Show what a model is.",
 }
 

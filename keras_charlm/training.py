@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 HISTORY = ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
            "learning_rate", "characters_per_second")  # columns of history.csv
+_SOON_COUNTED = 3_000_000  # characters whose baseline is counted at a training's end, in seconds
 
 def fit(
     corpus: str | Path | Sequence[str | Path] = (),
@@ -415,6 +416,8 @@ class Run:
                 self.display.note(f"{part:<12}{scores['bits_per_character']:.4f} bits per "
                                   f"character ({scores['nats_per_character']:.4f} nats)")
         self.display.note(f"model       {self.folder}")
+        if (page := self.folder / bundle.REPORT).exists():
+            self.display.note(f"report      {page}")
         self.display.note(f"next        kcharlm generate {self.folder}")
 
     def publish_unfinished(self) -> None:
@@ -444,6 +447,8 @@ class Run:
             for part in ("validation", "test"):
                 if (stream := getattr(split, part)).length > stream.lead:
                     scores[part] = evaluator(stream).to_dict()
+            if (counted := self.baseline()) is not None:
+                scores["baseline"] = counted
         elif self.progress.best is not None:
             scores["validation"] = {"bits_per_character": self.progress.best,
                                     "nats_per_character": self.progress.best * math.log(2)}
@@ -475,7 +480,26 @@ class Run:
                 for path in self.work.iterdir():
                     os.link(path, folder / bundle.CHECKPOINT / path.name)
 
-        return bundle.publish(self.folder, card, fill)
+        return bundle.publish(self.folder, card, fill, self.report)
+
+    def baseline(self) -> list[dict[str, Any]] | None:
+        """What counting comes to on the same text, where that is soon known."""
+        held_out = sum(getattr(self.split, part).length for part in ("validation", "test"))
+        if held_out and self.split.train.length <= _SOON_COUNTED:
+            from keras_charlm import report
+
+            return report.baseline(self.split)
+        return None
+
+    def report(self, folder: Path) -> None:
+        """Write the page of a model that is about to be published; the model matters more."""
+        try:
+            from keras_charlm import report
+
+            report.write(folder, place=self.folder, count=False)
+        except Exception as error:
+            self.display.note(f"The report could not be written ({error}); try again with: "
+                              f"kcharlm report {self.folder}")
 
     def describe_split(self) -> dict[str, Any]:
         split: dict[str, Any] = {}

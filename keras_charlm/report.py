@@ -1,0 +1,358 @@
+"""The page that a training leaves: how good the model is, how it came to be, and what it writes.
+
+`report.html` stands in the model's folder and needs nothing beside it. It holds no program: what is
+drawn is drawn here, and every text in it is untrusted and escaped by the template.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from keras_charlm import bundle, charts, corpus, ngram, streams
+from keras_charlm.bundle import Card
+from keras_charlm.charlm import CharLM
+from keras_charlm.display import Display, duration, printable
+from keras_charlm.errors import BundleError, CorpusError
+
+TEMPERATURES = (0.2, 0.5, 0.8, 1.0, 1.3)
+SEED = 1  # of the samples drawn for the page; the same page is made twice
+LENGTH = 320  # characters of such a sample
+LINES = 200  # lines drawn at each temperature, to see how many are new
+SHOWN_LINES = 14
+MOMENTS = 8  # samples shown from the training
+MOST_COUNTED = 100_000_000  # characters; they take some minutes and 4 GB
+_ROWS = 60  # most rows of the history's table
+
+# The titles that training writes into samples.txt.
+_TITLE = re.compile(
+    r"^==== (?:epoch (?P<epoch>\d+), )?step (?P<step>\d+), "
+    r"(?:training loss|train) (?P<train>[\d.]+)(?:  val (?P<validation>[\d.]+))? "
+    r"bits per character ====\n", re.M)
+
+
+def write(path: str | Path, output: str | Path | None = None,
+          place: str | Path | None = None, *, count: bool = True, verbose: int = 0) -> Path:
+    """Write a model's report.
+
+    Args:
+        path: The model's folder, or its name under saved_models/.
+        output: The page; by default report.html in the folder.
+        place: Where the model will stand, for the commands on the page; by default where it is.
+        count: Count the text for the baseline where the model's scores do not hold one.
+        verbose: 1 says on stderr what takes long.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        BundleError: The model cannot be read, is an on-device file alone, or the page cannot be
+            written.
+    """
+    opened = bundle.open_bundle(path)
+    if isinstance(opened, bundle.DeviceFile):
+        raise BundleError(f"{opened.path} is an on-device file alone, without the history of its "
+                          "training; name the folder that kcharlm fit wrote.")
+    page = Path(output) if output else opened.path / bundle.REPORT
+    if "baseline" in opened.card.scores:
+        counted, without = opened.card.scores["baseline"], ""
+    elif count:
+        counted, without = _count_again(opened.card, Display(verbose))
+    else:
+        counted, without = [], "this command adds it: kcharlm report " + str(place or opened.path)
+    text = render(CharLM(opened), str(place or opened.path), counted, without)
+    try:
+        bundle.replace_file(page, lambda file: file.write_bytes(text.encode("utf-8", "replace")))
+    except OSError as error:
+        raise BundleError(f"{page} cannot be written ({error.strerror or error}); name another "
+                          "place with --output.") from error
+    return page
+
+
+def render(model: CharLM, place: str, counted: list[dict[str, Any]], without: str = "") -> str:
+    """The page of a model as HTML.
+
+    Args:
+        model: The model, with its folder.
+        place: How the commands on the page name it.
+        counted: What `baseline` gave, or nothing.
+        without: Why there is none.
+    """
+    card = model.card
+    history, moments = read_history(model.path), read_samples(model.path)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("keras_charlm"), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"duration": duration, "printable": printable, "number": _number}
+    part = next((part for part in ("test", "validation") if part in card.scores), None)
+    rungs = _rungs(model, part, _by_order(counted, part)) if part else []
+    counted = _by_order(counted, "validation")
+    return environment.get_template("report.html").render(
+        card=card, place=place, alphabet=model.vocabulary.size - 1, symbol=_symbol(model),
+        part=part, history=history, table=_thin(history.rows, _ROWS) if history else [],
+        curves=_curves(card, history, counted) if history else None, rungs=rungs,
+        ladder=_ladder(rungs) if part else None, counted=counted, without=without,
+        moments=choose(moments), moments_in_all=len(moments), drawn=draw(model), seed=SEED,
+        length=LENGTH, lines_drawn=LINES, facts=_facts(model, history))
+
+
+def baseline(split: streams.Split) -> list[dict[str, Any]]:
+    """What counting comes to on the held-out parts, for a card's scores.
+
+    Returns:
+        For single characters and for the best order: `order`, and bits per character of
+        `validation` and `test`, None where there is no such part.
+    """
+    best = ngram.baseline(split)
+    single = ngram.baseline(split, most_order=1)
+    return [{"order": counted.order, **{
+        part: None if math.isnan(bits := counted.bits_per_character(getattr(split, part))) else bits
+        for part in ("validation", "test")}} for counted in (single, best)]
+
+
+def _count_again(card: Card, display: Display) -> tuple[list[dict[str, Any]], str]:
+    """The baseline from the training text, where it still is what it was, or else why there is
+    none."""
+    size = card.split["train"]["characters"]
+    if not card.scores.keys() & {"validation", "test"}:
+        return [], "there is no held-out text"
+    if size > MOST_COUNTED:
+        return [], f"more than {MOST_COUNTED:,} characters are not counted"
+    try:
+        text = corpus.reopen(tuple(card.corpus["files"]), card.corpus_config,
+                             card.corpus["sha256"])
+        display.note(f"counting    {size:,} characters of the training text")
+        return baseline(streams.split(text, card.fit.seed)), ""
+    except CorpusError:
+        return [], "the training text is no longer where it was"
+
+
+@dataclass(frozen=True)
+class History:
+    """history.csv: one row an epoch."""
+
+    rows: list[dict[str, float | None]]
+
+    def column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values of the epochs that have one."""
+        pairs = [(row["step"], row[name]) for row in self.rows if row[name] is not None]
+        return tuple(np.array(pairs, float).reshape(-1, 2).T)
+
+    @property
+    def seconds(self) -> float:
+        return self.rows[-1]["seconds"]
+
+    @property
+    def speed(self) -> float:
+        """Median of the epochs, in characters a second; 0 where no epoch took long enough."""
+        return float(np.median(self.column("characters_per_second")[1]))
+
+
+def read_history(folder: Path) -> History | None:
+    """The history of a training, or None where the folder has none."""
+    path = folder / bundle.HISTORY
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: float(value) if value else None for name, value in row.items()}
+                    for row in csv.DictReader(file)]
+        for row in rows:
+            row["epoch"], row["step"] = int(row["epoch"]), int(row["step"])
+        history = History(rows)
+        return history if rows and history.seconds + history.speed >= 0 else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{path} cannot be read ({error}); copy the model again, or remove this "
+                          "file for a report without it.") from error
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A sample from the training, and how good the model was."""
+
+    step: int
+    epoch: int | None
+    train: float
+    validation: float | None
+    text: str
+
+
+def read_samples(folder: Path) -> list[Moment]:
+    """What samples.txt holds. A sample may look like a title itself: steps rise, or it is none."""
+    try:
+        text = (folder / bundle.SAMPLES).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    titles: list[re.Match] = []
+    for match in _TITLE.finditer(text):
+        before = titles[-1]["step"] if titles else 0
+        if int(match["step"]) >= int(before):
+            titles.append(match)
+    ends = [match.start() for match in titles[1:]] + [len(text)]
+    return [Moment(int(m["step"]), int(m["epoch"]) if m["epoch"] else None, float(m["train"]),
+                   float(m["validation"]) if m["validation"] else None,
+                   text[m.end() : end].removesuffix("\n\n"))
+            for m, end in zip(titles, ends, strict=True)]
+
+
+def choose(moments: list[Moment], number: int = MOMENTS) -> list[Moment]:
+    """The first sample, the last, and some between: close together where most is learnt."""
+    if len(moments) <= number:
+        return moments
+    steps = np.log([max(m.step, 1) for m in moments])
+    places = {int(np.abs(steps - at).argmin()) for at in np.linspace(steps[0], steps[-1], number)}
+    return [moments[i] for i in sorted(places)]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the model writes at a temperature.
+
+    Args:
+        temp: The temperature.
+        texts: The samples; for a list with whether each is new.
+        bits: Mean of -log2 p of a character, by the model itself.
+        novel, distinct: Of a list, shares of the lines that are not in the training text, and of
+            those that are unlike all others drawn.
+    """
+
+    temp: float
+    texts: list[tuple[str, bool]]
+    bits: float | None
+    novel: float | None = None
+    distinct: float | None = None
+
+
+def draw(model: CharLM) -> list[Drawn]:
+    """Samples at several temperatures, by the on-device file, with fixed seeds."""
+    found = []
+    for temp in TEMPERATURES:
+        if not model.card.lines:
+            sample = next(model.samples(temp=temp, length=LENGTH, seed=SEED))
+            found.append(Drawn(temp, [(_text(sample.text), True)], sample.bits_per_character))
+            continue
+        drawn = list(model.samples(temp=temp, num=LINES, seed=SEED))
+        new = [not model.known(sample.text) for sample in drawn]
+        texts = [_text(sample.text) for sample in drawn]
+        bits = [s.bits_per_character for s in drawn if s.bits_per_character is not None]
+        found.append(Drawn(
+            temp, list(zip(texts, new, strict=True))[:SHOWN_LINES],
+            float(np.mean(bits)) if bits else None,
+            sum(new) / max(len(new), 1), len(set(texts)) / max(len(texts), 1)))
+    return found
+
+
+def _text(text: str | bytes) -> str:
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+
+
+def _symbol(model: CharLM) -> str:
+    return "byte" if model.vocabulary.unit == "byte" else "character"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _thin(rows: list, most: int) -> list:
+    """At most so many rows, evenly chosen, the last among them."""
+    every = -(-len(rows) // most)
+    return rows[::-1][::every][::-1]
+
+
+def _by_order(counted: list[dict[str, Any]], part: str) -> dict[int, float]:
+    """Bits per character of counting on a part, by order, the shortest first."""
+    return {row["order"]: row[part] for row in counted if row[part] is not None}
+
+
+def _rungs(model: CharLM, part: str, counted: dict[int, float]) -> list[tuple[str, float, str]]:
+    """What a character costs by guessing, by counting, and by the network."""
+    card, symbol, size = model.card, _symbol(model), model.vocabulary.size - 1
+    rungs = [(f"an even guess among {size:,} {symbol}s", math.log2(size), "line")]
+    for order, bits in counted.items():
+        name = f"counting how often each {symbol} occurs" if order == 1 else \
+            f"counting {order} {symbol}s in a row"
+        rungs.append((name, bits, "baseline"))
+    shape = card.model
+    name = f"this network, {shape.layers} x {shape.units} {shape.cell}"
+    return [*rungs, (name, card.scores[part]["bits_per_character"], "validation")]
+
+
+def _ladder(rungs: list[tuple[str, float, str]]) -> Any:
+    return charts.ladder(
+        rungs, "Bits per character by guessing, counting and the network",
+        "; ".join(f"{name}: {bits:.3f}" for name, bits, _ in rungs))
+
+
+def _curves(card: Card, history: History, counted: dict[int, float]) -> Any:
+    steps, seconds = history.column("seconds")
+    validation = history.column("val_bits_per_character")
+    best = next((row["step"] for row in history.rows if row["epoch"] == card.scores.get("epoch")
+                 and row["val_bits_per_character"] is not None), None)
+    train = history.column("train_bits_per_character")
+    said = f"Training falls from {train[1][0]:.2f} to {train[1][-1]:.2f} bits per character"
+    if len(validation[1]):
+        said += (f", validation from {validation[1][0]:.2f} to {validation[1][-1]:.2f}, "
+                 f"at best {validation[1].min():.2f}")
+    data = charts.Curves(
+        train, validation, history.column("learning_rate"),
+        history.column("characters_per_second"), (steps, seconds), best,
+        tuple(bits for order, bits in counted.items() if order > 1))
+    return charts.curves(data, "The course of the training",
+                         f"{said}, over {steps[-1]:,.0f} batches.")
+
+
+def _facts(model: CharLM, history: History | None) -> dict[str, list[tuple[str, str]]]:
+    """Tables of labels and values."""
+    card, symbol = model.card, _symbol(model)
+    shape, fit, source, config = card.model, card.fit, card.corpus, card.corpus_config
+    form = "bytes" if symbol == "byte" else ", ".join(
+        [config.encoding, "not normalized" if config.normalize == "none"
+         else config.normalize.upper()])
+    files = source["files"] or ["the embedded list of first names"]
+    more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""
+    text = [
+        ("files", ", ".join(files[:5]) + more),
+        ("size", f"{source['characters']:,} {symbol}s, {source['bytes']:,} bytes"),
+        ("distinct", f"{model.vocabulary.size - 1:,} {symbol}s in the training part"),
+        ("read as", form + (", one document a line" if card.lines else "")),
+        ("SHA-256", source["sha256"]),
+    ]
+    for part, size in card.split.items():
+        lines = f" in {size['lines']:,} lines" if "lines" in size else ""
+        text.append((part, f"{size['characters']:,} {symbol}s{lines}" if size["characters"]
+                     else "no such part"))
+    network = [
+        ("layers", f"{shape.layers} x {shape.units} {shape.cell}"),
+        ("input", f"embedding of {shape.embedding}" if shape.embedding else "one-hot"),
+        ("dropout", f"{shape.dropout:g}"),
+        ("parameters", f"{card.parameters:,}"),
+        ("on-device file", f"{(model.path / bundle.DEVICE).stat().st_size:,} bytes"),
+    ]
+    training = [
+        ("optimizer", f"{fit.optimizer}, clipped to a norm of {fit.clip_norm:g}"),
+        ("learning rate", f"{fit.learning_rate:g} at the highest, {fit.schedule}"
+         + ("" if fit.schedule == "char-rnn" else f", warm-up {fit.warmup:.0%}")),
+        ("batch", f"{fit.batch_size} x {fit.seq_length} {symbol}s"),
+        ("limit", f"{duration(fit.max_time)}" if fit.max_time else f"{fit.epochs:,} epochs"),
+        ("precision", fit.precision), ("seed", str(fit.seed)),
+        ("trained", card.created.replace("T", " ").replace("+00:00", " UTC")),
+    ]
+    if history:
+        last = history.rows[-1]
+        training[4:4] = [
+            ("done", f"{last['epoch']:,} epochs, {last['step']:,} batches, "
+             f"{last['step'] * fit.batch_size * fit.seq_length:,} {symbol}s read"),
+            ("kept", f"epoch {card.scores['epoch']}"),
+            ("time", duration(history.seconds)),
+            ("speed", f"{history.speed:,.0f} {symbol}s a second (median of the epochs)"),
+        ]
+    return {"Text": text, "Network": network, "Training": training,
+            "Versions": list(card.versions.items())}
