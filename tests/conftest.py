@@ -5,10 +5,15 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import random
+import shutil
 import sys
 
 import pytest
 
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
 TINY = {"layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 8, "verbose": 0}
 
 
@@ -59,6 +64,19 @@ def list_model(tmp_path_factory):
         "".join(rng.choices("abc", k=rng.randint(2, 4))) + "\n" for _ in range(200)))
     fit(path, folder / "list", lines=True, epochs=2, **TINY)
     return folder / "list"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser of the system's."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if program is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -15,10 +15,6 @@ import keras_charlm
 from keras_charlm.errors import BundleError, ExportError
 from keras_charlm.export import icon, web
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 TYPES = {".js": "text/javascript", ".wasm": "application/wasm",
          ".webmanifest": "application/manifest+json"}  # fmt: skip
 
@@ -34,19 +30,6 @@ def package():
             return place
     return pytest.skip("the npm package @litertjs/core is not there: npm install @litertjs/core, "
                        "or name its folder in KCHARLM_LITERTJS")
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A headless browser of the system's."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if program is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

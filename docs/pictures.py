@@ -1,0 +1,41 @@
+"""Take a picture of a page that the program wrote, as the README shows it, with Chromium.
+
+    kcharlm report saved_models/shakespeare
+    python docs/pictures.py saved_models/shakespeare/report.html docs/images/report.png
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("page", type=Path, help="an HTML file")
+    parser.add_argument("picture", type=Path, help="the PNG to write")
+    parser.add_argument("--width", type=int, default=1080, help="of the window, in pixels")
+    parser.add_argument("--height", type=int, default=1240)
+    parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--keys", nargs="*", default=(), help="to press first, e.g. ArrowRight")
+    asked = parser.parse_args()
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        sys.exit("Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport={"width": asked.width, "height": asked.height},
+            color_scheme="dark" if asked.dark else "light")
+        page.goto(asked.page.resolve().as_uri())
+        for key in asked.keys:
+            page.keyboard.press(key)
+        asked.picture.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=asked.picture)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
