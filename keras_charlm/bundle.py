@@ -5,7 +5,7 @@
     model.weights.h5    Keras weights, loaded at any batch size
     model.tflite        the on-device file that `generate` runs; it holds the card as well
     training_lines.u64  fingerprints of the training lines (lists only), for novelty
-    history.csv, samples.txt
+    history.csv, curve.csv, samples.txt
     report.html         what all this comes to, for the browser
     checkpoint/         only while a training can be resumed
 
@@ -37,7 +37,7 @@ FORMAT = 1
 MODELS = Path("saved_models")
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.weights.h5"
 DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
-CHECKPOINT, REPORT = "checkpoint", "report.html"
+CHECKPOINT, CURVE, REPORT = "checkpoint", "curve.csv", "report.html"
 _CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes stand in config.json
 
 

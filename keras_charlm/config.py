@@ -204,7 +204,10 @@ class FitConfig(Settings):
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     sample_every: int | None = setting(
-        None, "Also write a sample to samples.txt every so many batches.", low=1
+        None,
+        "Also write a sample to samples.txt every so many batches; by default after 100, 200, 400, "
+        "and so on.",
+        low=1,
     )
     checkpoint_every: float = setting(
         120.0, "Longest time between checkpoints, e.g. 2m.", low=0, open_low=True, duration=True

@@ -22,7 +22,7 @@ from keras_charlm.charlm import CharLM
 from keras_charlm.display import Display, duration, printable
 from keras_charlm.errors import BundleError, CorpusError
 
-TEMPERATURES = (0.2, 0.5, 0.8, 1.0, 1.3)
+TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
 SEED = 1  # of the samples drawn for the page; the same page is made twice
 LENGTH = 320  # characters of such a sample
 LINES = 200  # lines drawn at each temperature, to see how many are new
@@ -97,7 +97,7 @@ def render(model: CharLM, place: str, counted: list[dict[str, Any]], without: st
     return environment.get_template("report.html").render(
         card=card, place=place, alphabet=model.vocabulary.size - 1, symbol=_symbol(model),
         part=part, history=history, table=_thin(history.rows, _ROWS) if history else [],
-        curves=_curves(card, history, counted) if history else None, rungs=rungs,
+        curves=_curves(model, history, counted) if history else None, rungs=rungs,
         ladder=_ladder(rungs) if part else None, counted=counted, without=without,
         moments=choose(moments), moments_in_all=len(moments), drawn=draw(model), seed=SEED,
         length=LENGTH, lines_drawn=LINES, facts=_facts(model, history))
@@ -136,12 +136,12 @@ def _count_again(card: Card, display: Display) -> tuple[list[dict[str, Any]], st
 
 @dataclass(frozen=True)
 class History:
-    """history.csv: one row an epoch."""
+    """The rows of history.csv or curve.csv."""
 
     rows: list[dict[str, float | None]]
 
     def column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values of the epochs that have one."""
+        """Steps and values of the rows that have one."""
         pairs = [(row["step"], row[name]) for row in self.rows if row[name] is not None]
         return tuple(np.array(pairs, float).reshape(-1, 2).T)
 
@@ -155,17 +155,17 @@ class History:
         return float(np.median(self.column("characters_per_second")[1]))
 
 
-def read_history(folder: Path) -> History | None:
+def read_history(folder: Path, name: str = bundle.HISTORY) -> History | None:
     """The history of a training, or None where the folder has none."""
-    path = folder / bundle.HISTORY
+    path = folder / name
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [{name: float(value) if value else None for name, value in row.items()}
                     for row in csv.DictReader(file)]
         for row in rows:
-            row["epoch"], row["step"] = int(row["epoch"]), int(row["step"])
-        history = History(rows)
-        return history if rows and history.seconds + history.speed >= 0 else None
+            row |= {name: int(row[name]) for name in ("epoch", "step") if name in row}
+            float(row["seconds"]), float(row["train_bits_per_character"])
+        return History(rows) if rows else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -204,8 +204,9 @@ def read_samples(folder: Path) -> list[Moment]:
 
 def choose(moments: list[Moment], number: int = MOMENTS) -> list[Moment]:
     """The first sample, the last, and some between: close together where most is learnt."""
-    if len(moments) <= number:
-        return moments
+    if not moments:
+        return []
+    moments = list({moment.step: moment for moment in moments}.values())
     steps = np.log([max(m.step, 1) for m in moments])
     places = {int(np.abs(steps - at).argmin()) for at in np.linspace(steps[0], steps[-1], number)}
     return [moments[i] for i in sorted(places)]
@@ -291,22 +292,24 @@ def _ladder(rungs: list[tuple[str, float, str]]) -> Any:
         "; ".join(f"{name}: {bits:.3f}" for name, bits, _ in rungs))
 
 
-def _curves(card: Card, history: History, counted: dict[int, float]) -> Any:
-    steps, seconds = history.column("seconds")
+def _curves(model: CharLM, history: History, counted: dict[int, float]) -> Any:
+    card = model.card
     validation = history.column("val_bits_per_character")
     best = next((row["step"] for row in history.rows if row["epoch"] == card.scores.get("epoch")
                  and row["val_bits_per_character"] is not None), None)
     train = history.column("train_bits_per_character")
+    traced = read_history(model.path, bundle.CURVE) or history  # older models have no curve.csv
     said = f"Training falls from {train[1][0]:.2f} to {train[1][-1]:.2f} bits per character"
     if len(validation[1]):
         said += (f", validation from {validation[1][0]:.2f} to {validation[1][-1]:.2f}, "
                  f"at best {validation[1].min():.2f}")
     data = charts.Curves(
-        train, validation, history.column("learning_rate"),
-        history.column("characters_per_second"), (steps, seconds), best,
+        traced.column("train_bits_per_character"), validation, history.column("learning_rate"),
+        history.column("characters_per_second"), traced.column("seconds"), best,
+        max(train[1][0], *validation[1][:1]) if len(train[1]) > 1 else math.inf,
         tuple(bits for order, bits in counted.items() if order > 1))
     return charts.curves(data, "The course of the training",
-                         f"{said}, over {steps[-1]:,.0f} batches.")
+                         f"{said}, over {train[0][-1]:,.0f} batches.")
 
 
 def _facts(model: CharLM, history: History | None) -> dict[str, list[tuple[str, str]]]:

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from keras_charlm.charlm import CharLM
 
 HISTORY = ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
-           "learning_rate", "characters_per_second")  # columns of history.csv
+           "learning_rate", "characters_per_second")  # columns of history.csv, a row an epoch
+CURVE = ("step", "seconds", "train_bits_per_character")  # columns of curve.csv, within epochs too
 _SOON_COUNTED = 3_000_000  # characters whose baseline is counted at a training's end, in seconds
 
 def fit(
@@ -341,7 +342,7 @@ class Run:
             return
         if self.base:
             _start_from(network, self.base, self.split.vocabulary)
-        for old in (STATE, BEST, bundle.HISTORY):
+        for old in (STATE, BEST, bundle.HISTORY, bundle.CURVE):
             (self.work / old).unlink(missing_ok=True)
         (self.work / bundle.SAMPLES).write_bytes(b"")
         self.save(network)
@@ -400,9 +401,11 @@ class Run:
             checkpoint.write_weights(self.work / BEST, self.best)
             self.best = None
         checkpoint.save(self.work / STATE, network, self.progress, self.plan.to_dict())
-        table = io.StringIO(newline="")
-        csv.writer(table, lineterminator="\n").writerows([HISTORY, *self.progress.history])
-        (self.work / bundle.HISTORY).write_text(table.getvalue(), encoding="utf-8")
+        for name, rows in ((bundle.HISTORY, [HISTORY, *self.progress.history]),
+                           (bundle.CURVE, [CURVE, *self.progress.curve(self.windows.steps)])):
+            table = io.StringIO(newline="")
+            csv.writer(table, lineterminator="\n").writerows(rows)
+            (self.work / name).write_text(table.getvalue(), encoding="utf-8")
 
     # What the model becomes.
 
@@ -472,7 +475,7 @@ class Run:
             (folder / bundle.DEVICE).write_bytes(content)
             if split.train_lines is not None:
                 np.sort(split.train_lines.fingerprints).astype("<u8").tofile(folder / bundle.LINES)
-            for name in (bundle.HISTORY, bundle.SAMPLES):
+            for name in (bundle.HISTORY, bundle.CURVE, bundle.SAMPLES):
                 if (self.work / name).exists():
                     shutil.copy(self.work / name, folder / name)
             if not finished:  # what resuming needs moves along
