@@ -6,7 +6,7 @@
     model.tflite        the on-device file that `generate` runs; it holds the card as well
     training_lines.u64  fingerprints of the training lines (lists only), for novelty
     history.csv, curve.csv, samples.txt
-    report.html         what all this comes to, for the browser
+    report.html         what all of it comes to, for the browser
     checkpoint/         only while a training can be resumed
 
 A .tflite file of ours opens like such a folder, with less in it. Reading needs no TensorFlow and

@@ -17,7 +17,7 @@ print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
 """
 
 
-def loaded(args, heavy=("tensorflow", "keras", "rich")):
+def loaded(args, heavy=("tensorflow", "keras", "rich", "matplotlib", "jinja2")):
     done = subprocess.run([sys.executable, "-c", PROBE.format(args=args, heavy=heavy)],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -27,7 +27,7 @@ def loaded(args, heavy=("tensorflow", "keras", "rich")):
 @pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["generate", "--help"],
                                   ["evaluate", "--help"], ["compress", "--help"],
                                   ["decompress", "--help"], ["export", "--help"],
-                                  ["info", "--help"], ["--version"]])
+                                  ["report", "--help"], ["info", "--help"], ["--version"]])
 def test_help_loads_neither_tensorflow_nor_numpy(args):
     assert loaded(args, ("tensorflow", "keras", "rich", "numpy")) == "[]"
 
@@ -49,6 +49,10 @@ def test_compress_and_decompress_never_load_tensorflow(text_model, tmp_path):
 def test_an_on_device_file_is_compared_without_tensorflow(text_model):
     assert loaded(["evaluate", f"{text_model}/model.tflite", "--baseline", "ngram", "--by", "kind",
                    "--novelty"], ("tensorflow", "keras")) == "[]"
+
+
+def test_report_never_loads_tensorflow(text_model):
+    assert loaded(["report", str(text_model)], ("tensorflow", "keras", "rich")) == "[]"
 
 
 def test_the_package_and_load_are_light():

@@ -51,7 +51,7 @@ class Stop(keras.callbacks.Callback):
 def test_training_learns_and_leaves_a_whole_model(text_model):
     assert {p.name for p in text_model.iterdir()} == {
         "config.json", "vocabulary.json", "model.weights.h5", "model.tflite", "history.csv",
-        "samples.txt"}
+        "curve.csv", "samples.txt", "report.html"}
     history = rows(text_model)
     assert [row["epoch"] for row in history] == ["1", "2"]
     assert float(history[1]["train_bits_per_character"]) < float(
