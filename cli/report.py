@@ -17,6 +17,9 @@ def report(model, output):
     kcharlm report saved_models/shakespeare
     kcharlm report names -o names.html
     """
-    from keras_charlm import report
+    from keras_charlm.display import quiet
+
+    with quiet():  # Matplotlib talks where it finds its folders new or closed
+        from keras_charlm import report
 
     click.echo(report.write(model, output, verbose=1))

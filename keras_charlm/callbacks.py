@@ -70,7 +70,7 @@ class Pace(keras.callbacks.Callback):
                 f"where there is one: try a lower --learning-rate than {fit.learning_rate:g}, a "
                 "lower --clip-norm or --precision float32."
             )
-        progress.note(loss * _BITS)
+        progress.note(loss * _BITS, self.rate)
         if self.compiled:  # by the first batch, which would spoil the speed
             self.busy += took
             self.characters += fit.batch_size * fit.seq_length

@@ -35,31 +35,31 @@ class Progress:
     stale: int = 0  # epochs since the best
     samples_size: int = 0  # bytes of samples.txt that belong to this state
     history: list[list] = field(default_factory=list)  # rows of history.csv
-    # Every so many batches: step, seconds, and the epoch's mean training loss so far in bits.
+    # Every so many batches: step, seconds, the epoch's mean loss so far in bits, learning rate.
     trace: list[list] = field(default_factory=list)
     trace_every: int = 1
 
-    def note(self, bits: float) -> None:
+    def note(self, bits: float, rate: float) -> None:
         """Trace the epoch's mean loss after this batch; a long trace loses every second point."""
         if self.step % self.trace_every:
             return
-        self.trace.append([self.step, round(self.seconds, 2), bits])
+        self.trace.append([self.step, round(self.seconds, 2), bits, float(f"{rate:.4g}")])
         if len(self.trace) > MOST_TRACED:
             self.trace = self.trace[1::2]
             self.trace_every *= 2
 
     def curve(self, steps: int) -> list[list]:
-        """Rows of curve.csv: step, seconds, and the mean loss since the row before, in bits.
+        """Rows of curve.csv: step, seconds, mean loss since the row before in bits, learning rate.
 
         Args:
             steps: Batches of an epoch; the first row of one is the mean since its beginning.
         """
         rows, before = [], (-1, 0, 0.0)
-        for step, seconds, mean in self.trace:
+        for step, seconds, mean, rate in self.trace:
             epoch, last = divmod(step - 1, steps)
             done, total = (before[1], before[2]) if before[0] == epoch else (0, 0.0)
             before = epoch, last + 1, mean * (last + 1)
-            rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5)])
+            rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5), rate])
         return rows
 
 

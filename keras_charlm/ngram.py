@@ -284,6 +284,22 @@ def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
     return NGram(size, start, boundary, _smoothed(counts[:order], size))
 
 
+def scores(split: Split) -> list[dict[str, int | float | None]]:
+    """What counting comes to on the held-out parts, for a model's card.
+
+    Returns:
+        For single characters and for the best order: `order`, and bits per character of
+        `validation` and `test`, None where there is no such part.
+    """
+    found = []
+    for counted in (baseline(split, most_order=1), baseline(split)):
+        bits = {part: counted.bits_per_character(getattr(split, part))
+                for part in ("validation", "test")}
+        found.append({"order": counted.order,
+                      **{part: value if value == value else None for part, value in bits.items()}})
+    return found
+
+
 def _edges(split: Split) -> tuple[int, int | None]:
     """The id before a text's first character, and of lists the one that ends a line."""
     start = int(split.vocabulary.lookup(np.array([split.start]))[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from keras_charlm.errors import BundleError, CorpusError
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
 SEED = 1  # of the samples drawn for the page; the same page is made twice
 LENGTH = 320  # characters of such a sample
-LINES = 200  # lines drawn at each temperature, to see how many are new
-SHOWN_LINES = 14
+LINES = 200  # most lines drawn at each temperature, to see how many are new,
+LINES_LENGTH = 8000  # and about how many characters they may have together
 MOMENTS = 8  # samples shown from the training
 MOST_COUNTED = 100_000_000  # characters; they take some minutes and 4 GB
 _ROWS = 60  # most rows of the history's table
@@ -61,13 +62,14 @@ def write(path: str | Path, output: str | Path | None = None,
         raise BundleError(f"{opened.path} is an on-device file alone, without the history of its "
                           "training; name the folder that kcharlm fit wrote.")
     page = Path(output) if output else opened.path / bundle.REPORT
+    place = shlex.quote(str(place or opened.path))
     if "baseline" in opened.card.scores:
         counted, without = opened.card.scores["baseline"], ""
     elif count:
         counted, without = _count_again(opened.card, Display(verbose))
     else:
-        counted, without = [], "this command adds it: kcharlm report " + str(place or opened.path)
-    text = render(CharLM(opened), str(place or opened.path), counted, without)
+        counted, without = [], f"this command adds it: kcharlm report {place}"
+    text = render(CharLM(opened), place, counted, without)
     try:
         bundle.replace_file(page, lambda file: file.write_bytes(text.encode("utf-8", "replace")))
     except OSError as error:
@@ -82,7 +84,7 @@ def render(model: CharLM, place: str, counted: list[dict[str, Any]], without: st
     Args:
         model: The model, with its folder.
         place: How the commands on the page name it.
-        counted: What `baseline` gave, or nothing.
+        counted: What `ngram.scores` gave, or nothing.
         without: Why there is none.
     """
     card = model.card
@@ -100,21 +102,7 @@ def render(model: CharLM, place: str, counted: list[dict[str, Any]], without: st
         curves=_curves(model, history, counted) if history else None, rungs=rungs,
         ladder=_ladder(rungs) if part else None, counted=counted, without=without,
         moments=choose(moments), moments_in_all=len(moments), drawn=draw(model), seed=SEED,
-        length=LENGTH, lines_drawn=LINES, facts=_facts(model, history))
-
-
-def baseline(split: streams.Split) -> list[dict[str, Any]]:
-    """What counting comes to on the held-out parts, for a card's scores.
-
-    Returns:
-        For single characters and for the best order: `order`, and bits per character of
-        `validation` and `test`, None where there is no such part.
-    """
-    best = ngram.baseline(split)
-    single = ngram.baseline(split, most_order=1)
-    return [{"order": counted.order, **{
-        part: None if math.isnan(bits := counted.bits_per_character(getattr(split, part))) else bits
-        for part in ("validation", "test")}} for counted in (single, best)]
+        length=LENGTH, facts=_facts(model, history))
 
 
 def _count_again(card: Card, display: Display) -> tuple[list[dict[str, Any]], str]:
@@ -129,7 +117,7 @@ def _count_again(card: Card, display: Display) -> tuple[list[dict[str, Any]], st
         text = corpus.reopen(tuple(card.corpus["files"]), card.corpus_config,
                              card.corpus["sha256"])
         display.note(f"counting    {size:,} characters of the training text")
-        return baseline(streams.split(text, card.fit.seed)), ""
+        return ngram.scores(streams.split(text, card.fit.seed)), ""
     except CorpusError:
         return [], "the training text is no longer where it was"
 
@@ -207,9 +195,13 @@ def choose(moments: list[Moment], number: int = MOMENTS) -> list[Moment]:
     if not moments:
         return []
     moments = list({moment.step: moment for moment in moments}.values())
-    steps = np.log([max(m.step, 1) for m in moments])
-    places = {int(np.abs(steps - at).argmin()) for at in np.linspace(steps[0], steps[-1], number)}
-    return [moments[i] for i in sorted(places)]
+    number = min(number, len(moments))
+    steps = np.log([max(moment.step, 1) for moment in moments])
+    chosen = [-1]
+    for i, wanted in enumerate(np.linspace(steps[0], steps[-1], number)):
+        begin, end = chosen[-1] + 1, len(moments) - number + i + 1  # leaves enough for the others
+        chosen.append(begin + int(np.abs(steps[begin:end] - wanted).argmin()))
+    return [moments[i] for i in chosen[1:]]
 
 
 @dataclass(frozen=True)
@@ -218,36 +210,43 @@ class Drawn:
 
     Args:
         temp: The temperature.
-        texts: The samples; for a list with whether each is new.
-        bits: Mean of -log2 p of a character, by the model itself.
-        novel, distinct: Of a list, shares of the lines that are not in the training text, and of
-            those that are unlike all others drawn.
+        texts: Samples, and whether each is new, which only a list tells.
+        bits: Mean of -log2 p of a sample's characters, by the model itself.
+        number: Of a list, lines drawn in all,
+        novel: share of them that is not in the training text,
+        distinct: and number of different ones divided by all.
     """
 
     temp: float
     texts: list[tuple[str, bool]]
     bits: float | None
+    number: int = 1
     novel: float | None = None
     distinct: float | None = None
 
 
 def draw(model: CharLM) -> list[Drawn]:
     """Samples at several temperatures, by the on-device file, with fixed seeds."""
-    found = []
-    for temp in TEMPERATURES:
-        if not model.card.lines:
-            sample = next(model.samples(temp=temp, length=LENGTH, seed=SEED))
-            found.append(Drawn(temp, [(_text(sample.text), True)], sample.bits_per_character))
-            continue
-        drawn = list(model.samples(temp=temp, num=LINES, seed=SEED))
-        new = [not model.known(sample.text) for sample in drawn]
-        texts = [_text(sample.text) for sample in drawn]
-        bits = [s.bits_per_character for s in drawn if s.bits_per_character is not None]
-        found.append(Drawn(
-            temp, list(zip(texts, new, strict=True))[:SHOWN_LINES],
-            float(np.mean(bits)) if bits else None,
-            sum(new) / max(len(new), 1), len(set(texts)) / max(len(texts), 1)))
-    return found
+    draw_one = _draw_lines if model.card.lines else _draw_text
+    return [draw_one(model, temp) for temp in TEMPERATURES]
+
+
+def _draw_text(model: CharLM, temp: float) -> Drawn:
+    sample = next(model.samples(temp=temp, length=LENGTH, seed=SEED))
+    return Drawn(temp, [(_text(sample.text), True)], sample.bits_per_character)
+
+
+def _draw_lines(model: CharLM, temp: float) -> Drawn:
+    part = model.card.split["train"]
+    number = min(LINES, max(4, LINES_LENGTH * part["lines"] // part["characters"]))
+    drawn = list(model.samples(temp=temp, num=number, seed=SEED))
+    lines = [(_text(sample.text), not model.known(sample.text)) for sample in drawn]
+    ends = np.cumsum([len(line) for line, _ in lines])
+    shown = max(1, int(np.searchsorted(ends, LENGTH // 3)))
+    return Drawn(
+        temp, lines[:shown],
+        float(np.mean([sample.bits_per_character for sample in drawn])) if drawn else None, number,
+        sum(new for _, new in lines) / max(len(lines), 1), len(set(lines)) / max(len(lines), 1))
 
 
 def _text(text: str | bytes) -> str:
@@ -304,9 +303,9 @@ def _curves(model: CharLM, history: History, counted: dict[int, float]) -> Any:
         said += (f", validation from {validation[1][0]:.2f} to {validation[1][-1]:.2f}, "
                  f"at best {validation[1].min():.2f}")
     data = charts.Curves(
-        traced.column("train_bits_per_character"), validation, history.column("learning_rate"),
+        traced.column("train_bits_per_character"), validation, traced.column("learning_rate"),
         history.column("characters_per_second"), traced.column("seconds"), best,
-        max(train[1][0], *validation[1][:1]) if len(train[1]) > 1 else math.inf,
+        max([train[1][0], *validation[1][:1]]) if len(train[1]) > 1 else math.inf,
         tuple(bits for order, bits in counted.items() if order > 1))
     return charts.curves(data, "The course of the training",
                          f"{said}, over {train[0][-1]:,.0f} batches.")
@@ -349,13 +348,14 @@ def _facts(model: CharLM, history: History | None) -> dict[str, list[tuple[str, 
         ("trained", card.created.replace("T", " ").replace("+00:00", " UTC")),
     ]
     if history:
-        last = history.rows[-1]
+        last, speed = history.rows[-1], history.speed
         training[4:4] = [
             ("done", f"{last['epoch']:,} epochs, {last['step']:,} batches, "
              f"{last['step'] * fit.batch_size * fit.seq_length:,} {symbol}s read"),
             ("kept", f"epoch {card.scores['epoch']}"),
             ("time", duration(history.seconds)),
-            ("speed", f"{history.speed:,.0f} {symbol}s a second (median of the epochs)"),
+            ("speed", f"{speed:,.0f} {symbol}s a second (median of the epochs)" if speed
+             else "too short to tell"),
         ]
     return {"Text": text, "Network": network, "Training": training,
             "Versions": list(card.versions.items())}

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import bundle, callbacks, checkpoint, device, generation, model, streams
+from keras_charlm import bundle, callbacks, checkpoint, device, generation, model, ngram, streams
 from keras_charlm.checkpoint import BEST, STATE, Progress
 from keras_charlm.config import (
     CorpusConfig,
@@ -34,7 +34,7 @@ from keras_charlm.config import (
     resolve,
 )
 from keras_charlm.corpus import Corpus, prepare, reopen
-from keras_charlm.display import Display, duration
+from keras_charlm.display import Display, duration, quiet
 from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
 from keras_charlm.evaluation import Evaluator
 from keras_charlm.export import tflite
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 HISTORY = ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
            "learning_rate", "characters_per_second")  # columns of history.csv, a row an epoch
-CURVE = ("step", "seconds", "train_bits_per_character")  # columns of curve.csv, within epochs too
+CURVE = ("step", "seconds", "train_bits_per_character", "learning_rate")  # columns of curve.csv
 _SOON_COUNTED = 3_000_000  # characters whose baseline is counted at a training's end, in seconds
 
 def fit(
@@ -489,15 +489,14 @@ class Run:
         """What counting comes to on the same text, where that is soon known."""
         held_out = sum(getattr(self.split, part).length for part in ("validation", "test"))
         if held_out and self.split.train.length <= _SOON_COUNTED:
-            from keras_charlm import report
-
-            return report.baseline(self.split)
+            return ngram.scores(self.split)
         return None
 
     def report(self, folder: Path) -> None:
         """Write the page of a model that is about to be published; the model matters more."""
         try:
-            from keras_charlm import report
+            with quiet():  # Matplotlib talks where it finds its folders new or closed
+                from keras_charlm import report
 
             report.write(folder, place=self.folder, count=False)
         except Exception as error:

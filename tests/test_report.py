@@ -89,7 +89,7 @@ def test_the_baseline_is_that_of_counting_and_is_counted_again_alike(text_model)
     assert (single["order"], counted["order"]) == (1, best.order)
     for part in ("validation", "test"):
         assert counted[part] == pytest.approx(best.bits_per_character(getattr(split, part)))
-    assert report.baseline(split) == card.scores["baseline"]
+    assert ngram.scores(split) == card.scores["baseline"]
     html = (text_model / "report.html").read_text()
     for row in (single, counted):
         assert f">{row['test']:.2f}<" in html
@@ -190,7 +190,7 @@ def test_novelty_of_a_list_is_that_of_its_lines(list_model):
     known = set((list_model.parent / "names.txt").read_text().split())
     for drawn in report.draw(model):
         lines = [sample.text for sample in
-                 model.samples(temp=drawn.temp, num=report.LINES, seed=report.SEED)]
+                 model.samples(temp=drawn.temp, num=drawn.number, seed=report.SEED)]
         # Held-out lines stand in the file, but not in the training part: they count as new.
         least = sum(line not in known for line in lines) / len(lines)
         assert least <= drawn.novel <= 1
@@ -227,7 +227,7 @@ def test_a_sample_may_look_like_a_title(tmp_path):
 def test_chosen_samples_rise_and_have_both_ends(steps):
     chosen = report.choose([Moment(step, None, 1.0, None, "") for step in sorted(steps)])
     found = [moment.step for moment in chosen]
-    assert found == sorted(set(found)) and len(found) <= report.MOMENTS
+    assert found == sorted(set(found)) and len(found) == min(report.MOMENTS, len(set(steps)))
     assert (found[0], found[-1]) == (min(steps), max(steps))
 
 
@@ -278,9 +278,9 @@ def test_a_stopped_training_leaves_one_too(text_file, tmp_path):
 def test_a_failing_report_fails_no_fit(text_file, tmp_path, monkeypatch, capfd):
     # A module that cannot be imported: the way a broken installation of a library shows.
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    for name in ("keras_charlm.charts", "keras_charlm.report"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delattr(keras_charlm, "report", raising=False)
+    for name in ("charts", "report"):
+        monkeypatch.delitem(sys.modules, f"keras_charlm.{name}", raising=False)
+        monkeypatch.delattr(keras_charlm, name, raising=False)
     keras_charlm.fit(text_file, tmp_path / "m", epochs=1, **TINY | {"verbose": 1})
     assert "The report could not be written" in capfd.readouterr().err
     assert not (tmp_path / "m" / "report.html").exists()
@@ -304,11 +304,12 @@ def test_a_trace_is_thinned_and_its_means_are_of_the_batches_between():
     for step in range(1, len(losses) + 1):
         progress.step = step
         within = losses[(step - 1) // steps * steps : step]  # what Keras's mean is of
-        progress.note(float(within.mean()))
+        progress.note(float(within.mean()), rate=step / 1000)
     curve = progress.curve(steps)
     assert MOST_TRACED / 2 <= len(curve) <= MOST_TRACED
     before = 0
-    for step, _, bits in curve:
+    for step, _, bits, rate in curve:
+        assert rate == step / 1000
         begin = max(before, (step - 1) // steps * steps)
         assert bits == pytest.approx(losses[begin:step].mean(), abs=1e-4)
         before = step
