@@ -7,7 +7,9 @@ import click
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(), metavar="FILE",
               help="Where the page goes.  [default: report.html in the model's folder]")
-def report(model, output):
+@click.option("--corpus", multiple=True, type=click.Path(), metavar="FILE",
+              help="Training text, where it is not where fit read it; once for each file.")
+def report(model, output, corpus):
     """Write the report of MODEL anew: a page for the browser that needs nothing beside it.
 
     It shows how good the model is beside counting, the course of its training, samples from it,
@@ -22,4 +24,4 @@ def report(model, output):
     with quiet():  # Matplotlib talks where it finds its folders new or closed
         from keras_charlm import report
 
-    click.echo(report.write(model, output, verbose=1))
+    click.echo(report.write(model, output, corpus=corpus, verbose=1))

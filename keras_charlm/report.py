@@ -10,6 +10,7 @@ import csv
 import math
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from keras_charlm import bundle, charts, corpus, ngram, streams
-from keras_charlm.bundle import Card
+from keras_charlm import bundle, charts, examination, ngram
 from keras_charlm.charlm import CharLM
 from keras_charlm.display import Display, duration, printable
 from keras_charlm.errors import BundleError, CorpusError
@@ -40,13 +40,15 @@ _TITLE = re.compile(
 
 
 def write(path: str | Path, output: str | Path | None = None,
-          place: str | Path | None = None, *, count: bool = True, verbose: int = 0) -> Path:
+          place: str | Path | None = None, *, corpus: Sequence[str | Path] = (),
+          count: bool = True, verbose: int = 0) -> Path:
     """Write a model's report.
 
     Args:
         path: The model's folder, or its name under saved_models/.
         output: The page; by default report.html in the folder.
         place: Where the model will stand, for the commands on the page; by default where it is.
+        corpus: The files that the model was trained on, where they are not where they were.
         count: Count the text for the baseline where the model's scores do not hold one.
         verbose: 1 says on stderr what takes long.
 
@@ -56,6 +58,7 @@ def write(path: str | Path, output: str | Path | None = None,
     Raises:
         BundleError: The model cannot be read, is an on-device file alone, or the page cannot be
             written.
+        CorpusError: `corpus` is not the text that the model was trained on.
     """
     opened = bundle.open_bundle(path)
     if isinstance(opened, bundle.DeviceFile):
@@ -63,13 +66,14 @@ def write(path: str | Path, output: str | Path | None = None,
                           "training; name the folder that kcharlm fit wrote.")
     page = Path(output) if output else opened.path / bundle.REPORT
     place = shlex.quote(str(place or opened.path))
+    model = CharLM(opened)
     if "baseline" in opened.card.scores:
         counted, without = opened.card.scores["baseline"], ""
     elif count:
-        counted, without = _count_again(opened.card, Display(verbose))
+        counted, without = _count(model, corpus, Display(verbose))
     else:
         counted, without = [], f"this command adds it: kcharlm report {place}"
-    text = render(CharLM(opened), place, counted, without)
+    text = render(model, place, counted, without)
     try:
         bundle.replace_file(page, lambda file: file.write_bytes(text.encode("utf-8", "replace")))
     except OSError as error:
@@ -105,21 +109,22 @@ def render(model: CharLM, place: str, counted: list[dict[str, Any]], without: st
         length=LENGTH, facts=_facts(model, history))
 
 
-def _count_again(card: Card, display: Display) -> tuple[list[dict[str, Any]], str]:
-    """The baseline from the training text, where it still is what it was, or else why there is
-    none."""
-    size = card.split["train"]["characters"]
-    if not card.scores.keys() & {"validation", "test"}:
+def _count(model: CharLM, files: Sequence[str | Path],
+           display: Display) -> tuple[list[dict[str, Any]], str]:
+    """The baseline by the training text, or why there is none."""
+    size = model.card.split["train"]["characters"]
+    if not model.card.scores.keys() & {"validation", "test"}:
         return [], "there is no held-out text"
     if size > MOST_COUNTED:
         return [], f"more than {MOST_COUNTED:,} characters are not counted"
     try:
-        text = corpus.reopen(tuple(card.corpus["files"]), card.corpus_config,
-                             card.corpus["sha256"])
-        display.note(f"counting    {size:,} characters of the training text")
-        return ngram.scores(streams.split(text, card.fit.seed)), ""
+        split = examination.training(model, files).split
     except CorpusError:
-        return [], "the training text is no longer where it was"
+        if files:
+            raise
+        return [], "the training text is no longer where it was; --corpus names its files"
+    display.note(f"counting    {size:,} characters of the training text")
+    return ngram.scores(split), ""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def test_it_is_rebuilt_byte_for_byte_and_the_model_stays_whole(text_model, tmp_p
 
 
 def test_a_model_without_a_baseline_is_counted_where_its_text_is_still_there(
-        text_model, tmp_path, kcharlm, monkeypatch):
+        text_model, text_file, tmp_path, kcharlm, monkeypatch):
     folder = tmp_path / "m"
     shutil.copytree(text_model, folder)
     values = json.loads((folder / "config.json").read_text())
@@ -126,6 +126,11 @@ def test_a_model_without_a_baseline_is_counted_where_its_text_is_still_there(
     html = (folder / "report.html").read_text()
     assert f">{counted['test']:.2f}<" not in html
     assert "the training text is no longer where it was" in " ".join(html.split())
+    assert kcharlm("report", folder, "--corpus", text_file)[0] == 0
+    assert f">{counted['test']:.2f}<" in (folder / "report.html").read_text()
+    (tmp_path / "other.txt").write_text("other")
+    code, _, err = kcharlm("report", folder, "--corpus", tmp_path / "other.txt")
+    assert code == 2 and "is not the text" in err
 
 
 def test_nothing_is_fetched_and_ids_are_unique(text_model, list_model, hostile):
