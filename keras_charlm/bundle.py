@@ -38,6 +38,11 @@ MODELS = Path("saved_models")
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.weights.h5"
 DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
 CHECKPOINT, CURVE, REPORT = "checkpoint", "curve.csv", "report.html"
+COLUMNS = {
+    HISTORY: ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
+              "learning_rate", "characters_per_second"),  # a row an epoch
+    CURVE: ("step", "seconds", "train_bits_per_character", "learning_rate"),  # within epochs too
+}
 _CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes stand in config.json
 
 

@@ -153,17 +153,25 @@ def read_history(folder: Path, name: str = bundle.HISTORY) -> History | None:
     path = folder / name
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [{name: float(value) if value else None for name, value in row.items()}
+            rows = [{column: _value(column, row.get(column)) for column in bundle.COLUMNS[name]}
                     for row in csv.DictReader(file)]
-        for row in rows:
-            row |= {name: int(row[name]) for name in ("epoch", "step") if name in row}
-            float(row["seconds"]), float(row["train_bits_per_character"])
         return History(rows) if rows else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"{path} cannot be read ({error}); copy the model again, or remove this "
                           "file for a report without it.") from error
+
+
+def _value(column: str, text: str | None) -> float | None:
+    if column in ("epoch", "step"):
+        return int(text)
+    value = float(text or "nan")
+    if math.isfinite(value):
+        return value
+    if column == "val_bits_per_character":  # there is no such part, or the network overflowed
+        return None
+    raise ValueError(f"its {column} is {text!r}")
 
 
 @dataclass(frozen=True)

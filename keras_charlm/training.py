@@ -43,9 +43,6 @@ from keras_charlm.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from keras_charlm.charlm import CharLM
 
-HISTORY = ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
-           "learning_rate", "characters_per_second")  # columns of history.csv, a row an epoch
-CURVE = ("step", "seconds", "train_bits_per_character", "learning_rate")  # columns of curve.csv
 _SOON_COUNTED = 3_000_000  # characters whose baseline is counted at a training's end, in seconds
 
 def fit(
@@ -401,10 +398,10 @@ class Run:
             checkpoint.write_weights(self.work / BEST, self.best)
             self.best = None
         checkpoint.save(self.work / STATE, network, self.progress, self.plan.to_dict())
-        for name, rows in ((bundle.HISTORY, [HISTORY, *self.progress.history]),
-                           (bundle.CURVE, [CURVE, *self.progress.curve(self.windows.steps)])):
+        for name, rows in ((bundle.HISTORY, self.progress.history),
+                           (bundle.CURVE, self.progress.curve(self.windows.steps))):
             table = io.StringIO(newline="")
-            csv.writer(table, lineterminator="\n").writerows(rows)
+            csv.writer(table, lineterminator="\n").writerows([bundle.COLUMNS[name], *rows])
             (self.work / name).write_text(table.getvalue(), encoding="utf-8")
 
     # What the model becomes.

@@ -244,9 +244,12 @@ def test_a_folder_without_history_still_has_a_page(text_model, tmp_path):
     html = report.write(folder).read_text()
     assert "The course of the training" not in html and "Watch it learn" not in html
     assert 'data-figure="test"' in html
-    (folder / "history.csv").write_text("epoch,step\n1,x\n")
-    with pytest.raises(BundleError, match=r"history\.csv cannot be read"):
-        report.write(folder)
+    good = (text_model / "history.csv").read_text()
+    for bad in ("epoch,step\n1,x\n", "epoch,step\n1,2\n", good.replace("2,", "2,nan,"),
+                good + ","):
+        (folder / "history.csv").write_text(bad)
+        with pytest.raises(BundleError, match=r"history\.csv cannot be read"):
+            report.write(folder)
 
 
 def test_a_model_without_held_out_text_says_so(text_model, tmp_path):
