@@ -226,6 +226,24 @@ class CharLM:
 
         return export(self, output, overwrite=overwrite, **settings)
 
+    def report(self, output: str | Path | None = None, *,
+               corpus: Sequence[str | Path] = ()) -> Path:
+        """Write the page that says how good the model is and how it came to be.
+
+        Args:
+            output: The page; by default report.html in the model's folder.
+            corpus: The files that the model was trained on, where they are not where they were.
+
+        Returns:
+            The page's path.
+
+        Raises:
+            BundleError, CorpusError: See `keras_charlm.report.write`.
+        """
+        from keras_charlm import report
+
+        return report.write(self.path, output, corpus=corpus)
+
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
         """Tells whether a line stands in the training text (models of lines only)."""

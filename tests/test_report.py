@@ -104,6 +104,8 @@ def test_it_is_rebuilt_byte_for_byte_and_the_model_stays_whole(text_model, tmp_p
     assert (code, out, err) == (0, f"{folder}/report.html\n", "")
     again = (folder / "report.html").read_bytes()
     assert again.replace(str(folder).encode(), str(text_model).encode()) == first
+    again = keras_charlm.load(text_model).report(tmp_path / "page.html")
+    assert again.read_bytes() == first
     opened = bundle.open_bundle(folder)
     for name in opened.card.files:
         opened.file(name)
