@@ -5,34 +5,98 @@ from pathlib import Path
 
 import click
 
-from .options import load_tensorflow
+from keras_charlm.config import EvaluateConfig
+
+from .options import given, load_tensorflow, settings, watching
 
 
 @click.command()
 @click.argument("model")
-@click.argument("file")
+@click.argument("file", required=False)
+@settings(EvaluateConfig)
+@click.option("--corpus", multiple=True, type=click.Path(), metavar="PATH",
+              help="A file that the model was trained on, where the training text is needed and no "
+                   "longer in the cache; give it once for each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(model, file, as_json):
+def evaluate(model, file, corpus, as_json, **options):
     """Score how well MODEL predicts FILE (- for stdin), over the whole text, the state carried.
+
+    Without FILE: the validation part of the text that MODEL was trained on.
 
     \b
     kcharlm evaluate saved_models/shakespeare other.txt
+    kcharlm evaluate saved_models/shakespeare --baseline ngram --dynamic --by kind
     kcharlm evaluate shakespeare.tflite other.txt --json
     """
     from keras_charlm.charlm import load
 
+    options = given(options)
+    EvaluateConfig(**options)  # a mistake is told before TensorFlow has loaded
     opened = load(model)
     if not opened.on_device:
         load_tensorflow()
-    scores = opened.evaluate(Path(file)).to_dict()
+    with watching("evaluate") as watch:
+        found = opened.evaluate(Path(file) if file else None, corpus=corpus, watch=watch, **options)
     if as_json:
-        click.echo(json.dumps(scores))
+        click.echo(json.dumps(found.to_dict()))
         return
-    unit = opened.vocabulary.unit_name
-    click.echo(f"{unit + 's':<20}{scores['characters']:,}")
-    if unknown := scores["unknown"]:
-        click.echo(f"{'unknown':<20}{unknown:,} (training never had them)")
+    for line in _lines(found, opened.vocabulary.unit_name):
+        click.echo(line)
+
+
+def _lines(found, unit):
+    from keras_charlm.display import printable
+
+    yield f"text                {printable(found.text)}"
+    yield f"{unit + 's':<20}{found.characters:,}"
+    if found.unknown:
+        yield f"unknown             {found.unknown:,} (training never had them)"
     for name, digits in (("nats_per_character", 4), ("bits_per_character", 4), ("perplexity", 3)):
         label = name.replace("_per_character", f" per {unit}")
-        click.echo(f"{label:<20}{scores[name]:.{digits}f}")
-    click.echo(f"{'accuracy':<20}{scores['accuracy']:.2%}")
+        yield f"{label:<20}{getattr(found, name):.{digits}f}"
+    yield f"accuracy            {found.accuracy:.2%}"
+    if found.dynamic:
+        yield (f"dynamic             {found.dynamic.bits_per_character:.4f} bits per character, "
+               f"accuracy {found.dynamic.accuracy:.2%}, learning on while it reads")
+    if found.baseline:
+        yield (f"{str(found.baseline['order']) + '-grams':<20}"
+               f"{found.baseline['bits_per_character']:.4f} bits per character, by "
+               f"{found.baseline['grams']:,} grams counted in the training text")
+    if found.kinds:
+        yield ""
+        yield from _kinds(found.kinds)
+    if found.novelty:
+        yield ""
+        yield from _novelty(found.novelty, printable)
+
+
+def _kinds(rows):
+    others = [name for name in ("dynamic", "baseline") if f"{name}_bits_per_character" in rows[0]]
+    shown = {"dynamic": "dynamic", "baseline": "n-grams"}
+    yield (f"{'kind':<42}{'characters':>12}{'share':>8}{'bits':>8}"
+           + "".join(f"{shown[name]:>9}" for name in others) + f"{'of loss':>9}")
+    for row in rows:
+        yield (f"{row['kind']:<42}{row['characters']:>12,}{row['share']:>8.1%}"
+               f"{row['bits_per_character']:>8.3f}"
+               + "".join(f"{row[f'{name}_bits_per_character']:>9.3f}" for name in others)
+               + f"{row['share_of_loss']:>9.1%}")
+
+
+def _novelty(found, printable):
+    both = found["drawn"], found["real"]
+    yield f"{'in the training text':<32}{'drawn':>12}{'real':>12}"
+    yield f"{'characters':<32}" + "".join(f"{side['characters']:>12,}" for side in both)
+    shares = [(f"windows of {length}", [side["windows"][length] for side in both])
+              for length in both[0]["windows"]]
+    if "lines" in both[0]:
+        shares.insert(0, ("whole lines", [side["lines"] for side in both]))
+    for label, values in shares:
+        yield f"{label:<32}" + "".join(
+            f"{'-' if value is None else f'{value:.2%}':>12}" for value in values)
+    yield f"{'longest passage':<32}" + "".join(
+        f"{side['longest']['characters'] if side['longest'] else 0:>12,}" for side in both)
+    for label, side in zip(("drawn", "real"), both, strict=True):
+        if longest := side["longest"]:
+            text = printable(longest["text"]).replace("\n", "\u2424").replace("\t", "\u2409")
+            yield (f"{label}: line {longest['line']:,}, offset {longest['offset']:,}: "
+                   f"{text[:200]}{'...' if len(text) > 200 else ''}")

@@ -15,7 +15,10 @@ VERBS = {
     "generate": "Draw text from a model.",
     "evaluate": "Score how well a model predicts a text.",
     "inspect": "Look inside a model as it reads a text.",
+    "compress": "Make a file as small as a model predicts it.",
+    "decompress": "Give back what was compressed.",
     "export": "Write a model for another place.",
+    "report": "Write the page about a model anew.",
     "info": "Show what a model is.",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -98,3 +99,20 @@ def load_tensorflow() -> None:
 
         tf.config.list_logical_devices()
     tf.get_logger().setLevel("ERROR")  # its advice is for programmers
+
+
+@contextlib.contextmanager
+def watching(label: str):
+    """A function (done, total) that shows the progress of long work on stderr."""
+    from keras_charlm.display import Display
+
+    display = Display()
+    display.start()
+
+    def watch(done: int, total: int) -> None:
+        display.update(label, done / total, f"{done:,} of {total:,} characters")
+
+    try:
+        yield watch
+    finally:
+        display.stop()

@@ -22,11 +22,13 @@ _HOMES = {
     "Activations": "inspection",
     "Sample": "generation",
     "Scores": "scores",
+    "Evaluation": "scores",
     "CorpusConfig": "config",
     "ModelConfig": "config",
     "FitConfig": "config",
     "SampleConfig": "config",
     "InspectConfig": "config",
+    "EvaluateConfig": "config",
     "CharLMError": "errors",
     "Interrupted": "errors",
 }

@@ -5,7 +5,8 @@
     model.tflite        the on-device file that `generate` runs; Keras reads its weights from there,
                         and it holds the card as well
     training_lines.u64  fingerprints of the training lines (lists only), for novelty
-    history.csv, samples.txt
+    history.csv, curve.csv, samples.txt
+    report.html         what all of it comes to, for the browser
     checkpoint/         only while a training can be resumed
 
 A .tflite file of ours opens like such a folder, with less in it. Reading needs no TensorFlow and
@@ -36,7 +37,12 @@ FORMAT = 2
 MODELS = Path("saved_models")
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
-CHECKPOINT = "checkpoint"
+CHECKPOINT, CURVE, REPORT = "checkpoint", "curve.csv", "report.html"
+COLUMNS = {
+    HISTORY: ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
+              "learning_rate", "characters_per_second"),  # a row an epoch
+    CURVE: ("step", "seconds", "train_bits_per_character", "learning_rate"),  # within epochs too
+}
 _CHECKED = (VOCABULARY, DEVICE, LINES)  # files whose hashes stand in config.json
 
 
@@ -55,7 +61,8 @@ class Card:
         split: Characters (and for lists lines) of each part.
         start: Code of the character that is read first where there is no prompt.
         finished: False where the training was stopped and can go on.
-        scores: `epoch`, and the Scores of `validation` and `test` where there are such parts.
+        scores: `epoch`, the Scores of `validation` and `test` where there are such parts, and
+            `baseline`, what counting comes to on them (see `ngram.scores`).
         files: SHA-256 of the model's files.
     """
 
@@ -270,13 +277,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def publish(folder: Path, card: Card, write: Callable[[Path], None]) -> Card:
+def publish(folder: Path, card: Card, write: Callable[[Path], None],
+            finish: Callable[[Path], None] = lambda folder: None) -> Card:
     """Write a model folder under another name and put it in place as a whole.
 
     Args:
         folder: Where the model goes; what is there is replaced at the very end.
         card: What config.json says; the files' hashes are filled in.
         write: Fills an empty folder with the model's other files.
+        finish: Adds what is made from the whole model, once it can be opened there.
 
     Returns:
         The card with the hashes.
@@ -291,6 +300,7 @@ def publish(folder: Path, card: Card, write: Callable[[Path], None]) -> Card:
                   if (temporary / name).exists()}
         card = Card(**{**card.__dict__, "files": hashes})
         write_json(temporary / CONFIG, card.to_dict())
+        finish(temporary)
         for path in temporary.rglob("*"):
             if path.is_file():
                 with path.open("rb") as file:

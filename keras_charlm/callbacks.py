@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from keras_charlm.training import Run
 
 _BITS = 1 / math.log(2)  # bits in a nat
+# Most is learnt early: samples at these batches show it, unless told when to draw them.
+_EARLY = frozenset(100 * 2**i for i in range(20))
 _SHORT = 1.0  # seconds: epochs shorter than this are not all shown and saved
 
 
@@ -68,6 +70,7 @@ class Pace(keras.callbacks.Callback):
                 f"where there is one: try a lower --learning-rate than {fit.learning_rate:g}, a "
                 "lower --clip-norm or --precision float32."
             )
+        progress.note(loss * _BITS, self.rate)
         if self.compiled:  # by the first batch, which would spoil the speed
             self.busy += took
             self.characters += fit.batch_size * fit.seq_length
@@ -150,7 +153,7 @@ class Report(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         every, progress = self.run.plan.fit.sample_every, self.run.progress
-        if every and progress.step % every == 0:
+        if progress.step % every == 0 if every else progress.step in _EARLY:
             self.write_sample(f"step {progress.step}, training loss "
                               f"{float(logs['loss']) * _BITS:.4f} bits per "
                               f"{self.run.split.vocabulary.unit_name}")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_charlm import bundle, generation
-from keras_charlm.config import CorpusConfig, SampleConfig, expect
-from keras_charlm.errors import CorpusError, OptionError
-from keras_charlm.scores import Scores
-from keras_charlm.vocabulary import normalize
+from keras_charlm.config import EvaluateConfig, SampleConfig, Settings, expect
+from keras_charlm.errors import OptionError
 
 if TYPE_CHECKING:
     import keras
+
+    from keras_charlm.examination import Watch
+    from keras_charlm.ngram import NGram
+    from keras_charlm.scores import Evaluation
 
 
 def load(path: str | Path | None = None) -> CharLM:
@@ -63,9 +65,14 @@ class CharLM:
         return isinstance(self._bundle, bundle.DeviceFile)
 
     @functools.cached_property
+    def device_file(self) -> Path:
+        """The on-device file, its content checked."""
+        return self._bundle.file(bundle.DEVICE)
+
+    @functools.cached_property
     def runner(self) -> generation.Runner:
         """The on-device file, opened in LiteRT."""
-        return generation.Runner(self._bundle.file(bundle.DEVICE))
+        return generation.Runner(self.device_file)
 
     @functools.cached_property
     def model(self) -> keras.Sequential:
@@ -122,7 +129,7 @@ class CharLM:
         Raises:
             PromptError, OptionError: As for `generate`.
         """
-        config = _sample_config(settings)
+        config = _config(SampleConfig, "generate", settings)
         known = self.known if config.novel else None
         return generation.samples(self.runner, self.vocabulary, config, prompt, known=known,
                                   counts=counts, **self._reading())
@@ -132,51 +139,82 @@ class CharLM:
 
         Args, Raises: As for `samples`; `num` and `novel` do not matter.
         """
-        return generation.stream(self.runner, self.vocabulary, _sample_config(settings), prompt,
+        return generation.stream(self.runner, self.vocabulary,
+                                 _config(SampleConfig, "generate", settings), prompt,
                                  **self._reading())
 
-    def evaluate(self, text: str | bytes | Path) -> Scores:
+    def evaluate(self, text: str | bytes | Path | None = None, *,
+                 corpus: Sequence[str | Path] = (), watch: Watch | None = None,
+                 **settings: Any) -> Evaluation:
         """Score how well the model predicts a text, over all of it, the state carried.
 
         Args:
-            text: The text itself, or the Path of a file, which is read as the corpus was.
+            text: The text itself, or the Path of a file, which is read as the corpus was; by
+                default the validation part of the model's corpus.
+            corpus: The files that the model was trained on, where the training text is needed and
+                neither in the cache nor where it was.
+            watch: Is called now and then by what takes long: characters done, and of how many.
+            **settings: Fields of EvaluateConfig: baseline, dynamic, by, novelty, ...
 
         Returns:
-            Scores: characters, nats_per_character, bits_per_character, perplexity, accuracy, and
-            how many characters are unknown to the model.
+            Evaluation: characters, nats_per_character, bits_per_character, perplexity, accuracy,
+            and beside them what the settings ask for.
 
         Raises:
-            CorpusError: The file cannot be read.
+            CorpusError: A file cannot be read, or the training text is needed and not there.
+            OptionError: A setting is out of range.
 
         Example:
             >>> model.evaluate("To be, or not to be").bits_per_character
-            >>> model.evaluate(Path("other.txt")).perplexity
+            >>> model.evaluate(baseline="ngram").baseline["bits_per_character"]
         """
-        from keras_charlm.corpus import prepare
+        from keras_charlm.examination import examine
 
-        expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
-        if isinstance(text, Path):
-            if text.is_dir():
-                raise CorpusError(f"{text} is a folder; name one file to evaluate.")
-            values = {**self.card.corpus_config.to_dict(), "lines": False}
-            corpus = prepare([text], CorpusConfig.from_dict(values))
-            symbols, ids = corpus.symbols, self.vocabulary.lookup(corpus.alphabet)
-        else:
-            if isinstance(text, str):
-                text = normalize(text, self.card.normalize)
-            symbols, ids = self.vocabulary.encode(text), np.arange(self.vocabulary.size)
-        if self.on_device:
-            codes = np.array((-1, *self.vocabulary.codes))[ids[symbols]]
-            unknown = int((codes < 0).sum())
-            codes = np.append(self.card.start, codes)  # read first, not scored
-            return Scores.of(*generation.score(self.runner, self.vocabulary, codes), unknown)
+        if text is not None:
+            expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
+        return examine(self, text, corpus, _config(EvaluateConfig, "evaluate", settings), watch)
 
-        from keras_charlm.evaluation import Evaluator
-        from keras_charlm.streams import TextStream
+    def ngram(self, order: int | None = None, corpus: Sequence[str | Path] = ()) -> NGram:
+        """Count the text that the model was trained on.
 
-        start = int(self.vocabulary.lookup(np.array([self.card.start]))[0])
-        stream = TextStream(symbols, ids.astype(np.int32), 0, len(symbols))
-        return Evaluator(self.model, start)(stream)
+        Args:
+            order: Length of the longest grams; by default what is best on the validation part.
+            corpus: As for `evaluate`.
+
+        Returns:
+            NGram: `bits` scores by smoothed counts, `generate` draws by bare ones.
+
+        Raises:
+            CorpusError: The training text is not there.
+
+        Example:
+            >>> model.vocabulary.decode(model.ngram(order=10).generate(500, seed=1))
+        """
+        from keras_charlm import ngram
+        from keras_charlm.examination import training
+
+        split = training(self, corpus).split
+        return ngram.baseline(split) if order is None else ngram.count(split, order)
+
+    def compress(self, data: bytes) -> bytes:
+        """Code any bytes by the model's probabilities; `kcharlm compress` does so with files.
+
+        Example:
+            >>> model.decompress(model.compress(b"To be, or not to be"))
+        """
+        from keras_charlm.compression import compress
+
+        return compress(self, data)[0]
+
+    def decompress(self, content: bytes) -> bytes:
+        """Give back what `compress` was given.
+
+        Raises:
+            CompressionError: It is damaged, or another model or machine wrote it.
+        """
+        from keras_charlm.compression import decompress
+
+        return decompress(self, content)
 
     def export(self, output: str | Path | None = None, *, overwrite: bool = False,
                **settings: Any) -> dict[str, Any]:
@@ -196,6 +234,24 @@ class CharLM:
         from keras_charlm.export import export
 
         return export(self, output, overwrite=overwrite, **settings)
+
+    def report(self, output: str | Path | None = None, *,
+               corpus: Sequence[str | Path] = ()) -> Path:
+        """Write the page that says how good the model is and how it came to be.
+
+        Args:
+            output: The page; by default report.html in the model's folder.
+            corpus: The files that the model was trained on, where they are not where they were.
+
+        Returns:
+            The page's path.
+
+        Raises:
+            BundleError, CorpusError: See `keras_charlm.report.write`.
+        """
+        from keras_charlm import report
+
+        return report.write(self.path, output, corpus=corpus)
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
@@ -217,12 +273,12 @@ class CharLM:
                 "normalize": self.card.normalize}
 
 
-def _sample_config(settings: dict[str, Any]) -> SampleConfig:
+def _config(kind: type[Settings], verb: str, settings: dict[str, Any]) -> Any:
     try:
-        return SampleConfig(**settings)
+        return kind(**settings)
     except TypeError:
-        names = sorted(SampleConfig().to_dict())
+        names = sorted(kind().to_dict())
         unknown = sorted(set(settings) - set(names))[0]
         raise OptionError(
-            f"generate has no setting {unknown!r}; it has {', '.join(names)}."
+            f"{verb} has no setting {unknown!r}; it has {', '.join(names)}."
         ) from None

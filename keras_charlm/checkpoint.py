@@ -21,6 +21,7 @@ from keras_charlm.errors import BundleError, TrainingError
 from keras_charlm.model import recurrent_layers
 
 STATE, BEST = "state.npz", "best.npz"
+MOST_TRACED = 400  # points of a training's curve; half of them at least
 
 
 @dataclass
@@ -34,6 +35,32 @@ class Progress:
     stale: int = 0  # epochs since the best
     samples_size: int = 0  # bytes of samples.txt that belong to this state
     history: list[list] = field(default_factory=list)  # rows of history.csv
+    # Every so many batches: step, seconds, the epoch's mean loss so far in bits, learning rate.
+    trace: list[list] = field(default_factory=list)
+    trace_every: int = 1
+
+    def note(self, bits: float, rate: float) -> None:
+        """Trace the epoch's mean loss after this batch; a long trace loses every second point."""
+        if self.step % self.trace_every:
+            return
+        self.trace.append([self.step, round(self.seconds, 2), bits, float(f"{rate:.4g}")])
+        if len(self.trace) > MOST_TRACED:
+            self.trace = self.trace[1::2]
+            self.trace_every *= 2
+
+    def curve(self, steps: int) -> list[list]:
+        """Rows of curve.csv: step, seconds, mean loss since the row before in bits, learning rate.
+
+        Args:
+            steps: Batches of an epoch; the first row of one is the mean since its beginning.
+        """
+        rows, before = [], (-1, 0, 0.0)
+        for step, seconds, mean, rate in self.trace:
+            epoch, last = divmod(step - 1, steps)
+            done, total = (before[1], before[2]) if before[0] == epoch else (0, 0.0)
+            before = epoch, last + 1, mean * (last + 1)
+            rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5), rate])
+        return rows
 
 
 def save(path: Path, model: keras.Model, progress: Progress, settings: dict[str, Any]) -> None:

@@ -216,7 +216,10 @@ class FitConfig(Settings):
         choices=("none", "float16"),
     )
     sample_every: int | None = setting(
-        None, "Also write a sample to samples.txt every so many batches.", low=1
+        None,
+        "Also write a sample to samples.txt every so many batches; by default after 100, 200, 400, "
+        "and so on.",
+        low=1,
     )
     checkpoint_every: float = setting(
         120.0, "Longest time between checkpoints, e.g. 2m.", low=0, open_low=True, duration=True
@@ -266,6 +269,33 @@ class SampleConfig(Settings):
     unknown_ok: bool = setting(
         False, "Accept characters in the prompt that the model has never seen."
     )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Settings):
+    """What is measured beside the loss over a text."""
+
+    baseline: str | None = setting(
+        None,
+        "Also score a model that counts: n-grams of the training text with Kneser-Ney smoothing, "
+        "of the order that is best on the validation part.",
+        choices=("ngram",),
+    )
+    dynamic: bool = setting(
+        False, "Also score the network as it learns on from the text that it has read."
+    )
+    dynamic_rate: float = setting(
+        0.001, "Learning rate of --dynamic.", low=0, open_low=True, high=1
+    )
+    by: str | None = setting(None, "Also break the loss down, by kinds of characters.",
+                             choices=("kind",))
+    novelty: bool = setting(
+        False,
+        "Also draw text and tell how much of it stands in the training text word for word, beside "
+        "as much of FILE.",
+    )
+    temp: float = setting(0.8, "Temperature of the text drawn for --novelty.", low=0, high=100)
+    seed: int = setting(0, "Seed of the text drawn for --novelty.", low=0, high=2**31 - 1)
 
 
 @dataclass(frozen=True)

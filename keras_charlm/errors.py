@@ -7,6 +7,7 @@ CharLMError
 ├── BundleError        a model folder that is missing, half-written, newer or damaged
 ├── TrainingError      a run that cannot start or go on
 ├── ExportError        a model that could not be written for another place
+├── CompressionError   a compressed file that is damaged, or of another model
 └── Interrupted        a run stopped by a signal, its work saved
 
 Each message is one sentence that tells what came, what was needed and what to do.
@@ -43,6 +44,10 @@ class ExportError(CharLMError):
     """A model could not be written for another place, or does not give the same there."""
 
     exit_code = 1
+
+
+class CompressionError(CharLMError):
+    """A file cannot be compressed, or what was compressed cannot be had back here."""
 
 
 class Interrupted(CharLMError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -45,9 +46,38 @@ class Evaluator:
         Returns:
             The scores; of an empty text NaN.
         """
+        return Scores.of(*self.total(stream, rows))
+
+    def total(self, stream: TextStream | LineStream, rows: int | None = None
+              ) -> tuple[int, float, int, int]:
+        """The same as a number of characters, the sum of -log2 p over them, how many of them were
+        the likeliest, and how many are unknown."""
+        nats, hits, unknown = 0.0, 0, 0
+        for _, loss, right, strange in self._windows(stream, rows):
+            nats += float(loss.sum(dtype=np.float64))
+            hits += int(right.sum())
+            unknown += int(strange.sum())
+        return max(stream.length - stream.lead, 0), nats / math.log(2), hits, unknown
+
+    def characters(self, stream: TextStream | LineStream,
+                   rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The same, character by character.
+
+        Returns:
+            -log2 p of each, float32 (N,), and whether it was the likeliest, bool (N,).
+        """
+        size = max(stream.length - stream.lead, 0)
+        bits, hits = np.zeros(size, np.float32), np.zeros(size, bool)
+        for position, loss, right, _ in self._windows(stream, rows):
+            bits[position], hits[position] = loss / np.float32(math.log(2)), right
+        return bits, hits
+
+    def _windows(self, stream: TextStream | LineStream, rows: int | None
+                 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """Positions, nats, hits and unknowns of what is scored, (n,) each, window by window."""
         size = stream.length - stream.lead
         if size <= 0:
-            return Scores.of(0, 0.0, 0)
+            return
         if rows is None:
             rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
         warm_up = WARM_UP if rows > 1 else 0
@@ -57,30 +87,25 @@ class Evaluator:
         begins = np.arange(rows) * share
         window = min(_WINDOW, warm_up + share)
         states = self._zero_states(rows)
-        nats, hits, unknown = 0.0, 0, 0
         for at in range(0, warm_up + share, window):
             position = (begins + at)[:, None] + np.arange(window)  # (rows, window)
             scored = (position < size) & (np.arange(at, at + window) < warm_up + share)
             scored[1:, : max(0, warm_up - at)] = False
             ids = _ids(stream, position, self.start)  # (rows, window + 1)
             loss, right, states = self._read(
-                tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]),
-                tf.constant(scored, tf.float32), states)
-            nats += float(loss)
-            hits += int(right)
-            unknown += int((scored & (ids[:, 1:] == UNKNOWN)).sum())
-        return Scores.of(size, nats / math.log(2), hits, unknown)
+                tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]), states)
+            yield (position[scored], loss.numpy()[scored], right.numpy()[scored],
+                   ids[:, 1:][scored] == UNKNOWN)
 
 
 def _reader(model: keras.Model):
-    """A compiled window: (inputs, targets, weights (B, T), states) to (nats, hits, states)."""
+    """A compiled window: (inputs, targets (B, T), states) to (nats, hits (B, T), states)."""
 
     @tf.function(autograph=False)
-    def read(inputs, targets, weights, states):
+    def read(inputs, targets, states):
         logits, states = network.run(model, inputs, states)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # (B, T)
-        right = tf.cast(tf.argmax(logits, -1, tf.int32) == targets, tf.float32)
-        return tf.reduce_sum(loss * weights), tf.reduce_sum(right * weights), states
+        return loss, tf.argmax(logits, -1, tf.int32) == targets, states
 
     return read
 

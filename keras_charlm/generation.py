@@ -443,3 +443,27 @@ def score(runner: Runner, vocabulary: Vocabulary,
         bits, correct = bits + float(out["bits"][0]), correct + int(out["correct"][0])
         state = out["state"]
     return max(len(codes) - 1, 0), bits, correct
+
+
+def characters(runner: Runner, codes: np.ndarray, ids: np.ndarray
+               ) -> tuple[np.ndarray, np.ndarray]:
+    """What `score` sums up, character by character.
+
+    Args:
+        runner: An open file.
+        codes: Codes of a text (N,).
+        ids: Their ids in the model's vocabulary (N,).
+
+    Returns:
+        -log2 p of every character but the first, float32 (N - 1,), and whether it was the
+        likeliest, bool (N - 1,).
+    """
+    state = np.zeros((1, runner.state_size), np.float32)
+    bits, hits = np.zeros(len(codes) - 1, np.float32), np.zeros(len(codes) - 1, bool)
+    for at, target in enumerate(ids[1:].tolist()):
+        out = runner("step", text=np.int32(codes[at : at + 1]), state=state)
+        logits, state = out["logits"][0], out["state"]
+        top = logits.max()
+        bits[at] = (np.log(np.exp(logits - top).sum()) + top - logits[target]) / np.log(2)
+        hits[at] = int(np.argmax(logits)) == target
+    return bits, hits

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import bundle, callbacks, checkpoint, generation, model, streams
+from keras_charlm import bundle, callbacks, checkpoint, generation, model, ngram, streams
 from keras_charlm.checkpoint import BEST, STATE, Progress
 from keras_charlm.config import (
     CorpusConfig,
@@ -35,7 +35,7 @@ from keras_charlm.config import (
     resolve,
 )
 from keras_charlm.corpus import Corpus, prepare, reopen
-from keras_charlm.display import Display, counted, duration
+from keras_charlm.display import Display, counted, duration, quiet
 from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
 from keras_charlm.evaluation import Evaluator
 from keras_charlm.export import packing, tflite
@@ -44,8 +44,7 @@ from keras_charlm.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from keras_charlm.charlm import CharLM
 
-HISTORY = ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
-           "learning_rate", "characters_per_second")  # columns of history.csv
+_SOON_COUNTED = 3_000_000  # characters whose baseline is counted at a training's end, in seconds
 
 def fit(
     corpus: str | Path | Sequence[str | Path] = (),
@@ -349,7 +348,7 @@ class Run:
             known = _start_from(network, self.base, self.split.vocabulary)
             self.display.note(f"init from   {self.base.path}: it knows {known} of the "
                               f"{self.split.vocabulary.size - 1} characters")
-        for old in (STATE, BEST, bundle.HISTORY):
+        for old in (STATE, BEST, bundle.HISTORY, bundle.CURVE):
             (self.work / old).unlink(missing_ok=True)
         (self.work / bundle.SAMPLES).write_bytes(b"")
         self.save(network)
@@ -408,9 +407,11 @@ class Run:
             checkpoint.write_weights(self.work / BEST, self.best)
             self.best = None
         checkpoint.save(self.work / STATE, network, self.progress, self.plan.to_dict())
-        table = io.StringIO(newline="")
-        csv.writer(table, lineterminator="\n").writerows([HISTORY, *self.progress.history])
-        (self.work / bundle.HISTORY).write_text(table.getvalue(), encoding="utf-8")
+        for name, rows in ((bundle.HISTORY, self.progress.history),
+                           (bundle.CURVE, self.progress.curve(self.windows.steps))):
+            table = io.StringIO(newline="")
+            csv.writer(table, lineterminator="\n").writerows([bundle.COLUMNS[name], *rows])
+            (self.work / name).write_text(table.getvalue(), encoding="utf-8")
 
     # What the model becomes.
 
@@ -425,6 +426,8 @@ class Run:
                                   f"{self.split.vocabulary.unit_name} "
                                   f"({scores['nats_per_character']:.4f} nats)")
         self.display.note(f"model       {self.folder}")
+        if (page := self.folder / bundle.REPORT).exists():
+            self.display.note(f"report      {page}")
         self.display.note(f"next        kcharlm generate {self.folder}")
 
     def publish_unfinished(self) -> None:
@@ -456,6 +459,8 @@ class Run:
             for part in ("validation", "test"):
                 if (stream := getattr(split, part)).length > stream.lead:
                     scores[part] = evaluator(stream).to_dict()
+            if (counted := self.baseline()) is not None:
+                scores["baseline"] = counted
         elif self.progress.best is not None:
             scores["validation"] = {"bits_per_character": self.progress.best,
                                     "nats_per_character": self.progress.best * math.log(2)}
@@ -479,7 +484,7 @@ class Run:
             (folder / bundle.DEVICE).write_bytes(content)
             if split.train_lines is not None:
                 np.sort(split.train_lines.fingerprints).astype("<u8").tofile(folder / bundle.LINES)
-            for name in (bundle.HISTORY, bundle.SAMPLES):
+            for name in (bundle.HISTORY, bundle.CURVE, bundle.SAMPLES):
                 if (self.work / name).exists():
                     shutil.copy(self.work / name, folder / name)
             if not finished:  # what resuming needs moves along
@@ -487,7 +492,25 @@ class Run:
                 for path in self.work.iterdir():
                     os.link(path, folder / bundle.CHECKPOINT / path.name)
 
-        return bundle.publish(self.folder, card, fill)
+        return bundle.publish(self.folder, card, fill, self.report)
+
+    def baseline(self) -> list[dict[str, Any]] | None:
+        """What counting comes to on the same text, where that is soon known."""
+        held_out = sum(getattr(self.split, part).length for part in ("validation", "test"))
+        if held_out and self.split.train.length <= _SOON_COUNTED:
+            return ngram.scores(self.split)
+        return None
+
+    def report(self, folder: Path) -> None:
+        """Write the page of a model that is about to be published; the model matters more."""
+        try:
+            with quiet():  # Matplotlib talks where it finds its folders new or closed
+                from keras_charlm import report
+
+            report.write(folder, place=self.folder, count=False)
+        except Exception as error:
+            self.display.note(f"The report could not be written ({error}); try again with: "
+                              f"kcharlm report {self.folder}")
 
     def describe_split(self) -> dict[str, Any]:
         split: dict[str, Any] = {}

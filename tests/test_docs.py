@@ -15,7 +15,8 @@ from conftest import babble
 from keras_charlm.config import AUTO_SIZE, SIZES
 
 README = Path(__file__).parent.parent / "README.md"
-VERBS = ("fit", "generate", "evaluate", "inspect", "export", "info")
+VERBS = ("fit", "generate", "evaluate", "inspect", "compress", "decompress", "export", "report",
+         "info")
 # What makes each of the README's commands small enough for a test.
 TOY = {"--layers": "1", "--units": "8", "--epochs": "1", "--batch-size": "2", "--seq-length": "8"}
 

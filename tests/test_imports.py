@@ -17,7 +17,7 @@ print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
 """
 
 
-def loaded(args, heavy=("tensorflow", "keras", "rich")):
+def loaded(args, heavy=("tensorflow", "keras", "rich", "matplotlib", "jinja2")):
     done = subprocess.run([sys.executable, "-c", PROBE.format(args=args, heavy=heavy)],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -26,7 +26,8 @@ def loaded(args, heavy=("tensorflow", "keras", "rich")):
 
 @pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["generate", "--help"],
                                   ["evaluate", "--help"], ["inspect", "--help"],
-                                  ["export", "--help"], ["info", "--help"],
+                                  ["compress", "--help"], ["decompress", "--help"],
+                                  ["export", "--help"], ["report", "--help"], ["info", "--help"],
                                   ["--version"]])
 def test_help_loads_neither_tensorflow_nor_numpy(args):
     assert loaded(args, ("tensorflow", "keras", "rich", "numpy")) == "[]"
@@ -37,6 +38,22 @@ def test_generate_and_info_never_load_tensorflow(text_model):
     assert loaded(["info", model]) == "[]"
     assert loaded(["generate", model, "--length", "5"]) == "[]"
     assert loaded(["generate", model, "--length", "5", "--num", "3", "--json"]) == "[]"
+
+
+def test_compress_and_decompress_never_load_tensorflow(text_model, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("the cat")
+    assert loaded(["compress", str(text_model), str(path)]) == "[]"
+    assert loaded(["decompress", str(text_model), f"{path}.kclm", "--overwrite"]) == "[]"
+
+
+def test_an_on_device_file_is_compared_without_tensorflow(text_model):
+    assert loaded(["evaluate", f"{text_model}/model.tflite", "--baseline", "ngram", "--by", "kind",
+                   "--novelty"], ("tensorflow", "keras")) == "[]"
+
+
+def test_report_never_loads_tensorflow(text_model):
+    assert loaded(["report", str(text_model)], ("tensorflow", "keras", "rich")) == "[]"
 
 
 def test_the_package_and_load_are_light():

@@ -50,8 +50,8 @@ class Stop(keras.callbacks.Callback):
 
 def test_training_learns_and_leaves_a_whole_model(text_model):
     assert {p.name for p in text_model.iterdir()} == {
-        "config.json", "vocabulary.json", "model.tflite", "history.csv",
-        "samples.txt"}
+        "config.json", "vocabulary.json", "model.tflite", "history.csv", "curve.csv",
+        "samples.txt", "report.html"}
     history = rows(text_model)
     assert [row["epoch"] for row in history] == ["1", "2"]
     assert float(history[1]["train_bits_per_character"]) < float(
@@ -74,6 +74,9 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(text_file, tmp_path, after
     compared = [{k: v for k, v in row.items() if k not in ("seconds", "characters_per_second")}
                 for folder in ("whole", "cut") for row in rows(tmp_path / folder)]
     assert compared[:3] == compared[3:]
+    curves = [np.loadtxt(tmp_path / folder / "curve.csv", delimiter=",", skiprows=1,
+                         usecols=(0, 2, 3)) for folder in ("whole", "cut")]
+    np.testing.assert_array_equal(*curves)
     assert not (tmp_path / "cut" / "checkpoint").exists()
 
 

@@ -1,0 +1,325 @@
+"""The report: a page whose figures are the model's own, and whose texts do nothing."""
+
+import csv
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import keras_charlm
+from keras_charlm import bundle, ngram, report, streams
+from keras_charlm.checkpoint import MOST_TRACED, Progress
+from keras_charlm.corpus import prepare
+from keras_charlm.errors import BundleError
+from keras_charlm.report import Moment
+
+HOSTILE = '<script>window.hurt = 1</script><img src=x onerror="window.hurt = 2">&amp;"\'\n'
+
+
+class Page(HTMLParser):
+    """A page's tags, addresses, ids and text by element id."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.addresses, self.ids, self.text = [], [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "action", "srcset"):
+                self.addresses.append(value)
+            elif name == "id":
+                self.ids.append(value)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def cells(html):
+    """The history's table, without its head."""
+    table = re.search(r'<table id="history">.*?</table>', html, re.S)[0]
+    found = [re.findall(r"<td>(.*?)</td>", row) for row in table.split("<tr")]
+    return [row for row in found if row]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A model of a text that would run as a program if a page let it, with a bell in it."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "<b>x.txt").write_text((HOSTILE + "\a") * 30)
+    keras_charlm.fit(folder / "<b>x.txt", folder / "m", epochs=1, **TINY)
+    return folder / "m"
+
+
+def test_every_fit_leaves_one_and_its_figures_are_the_model_s(text_model):
+    html = (text_model / "report.html").read_text()
+    card = keras_charlm.load(text_model).card
+    for part in ("validation", "test"):
+        shown = re.search(rf'data-figure="{part}">([\d.]+)<', html)[1]
+        assert shown == f"{card.scores[part]['bits_per_character']:.3f}"
+    history = rows(text_model / "history.csv")
+    assert len(cells(html)) == len(history) == 2
+    for shown, row in zip(cells(html), history, strict=True):
+        assert shown[0] == row["epoch"]
+        assert int(shown[1].replace(",", "")) == int(row["step"])
+        assert shown[3] == f"{float(row['train_bits_per_character']):.4f}"
+        assert shown[4] == f"{float(row['val_bits_per_character']):.4f}"
+    assert f"{card.corpus['characters']:,} characters" in html
+    for name, version in card.versions.items():
+        assert name in html and version in html
+
+
+def test_the_baseline_is_that_of_counting_and_is_counted_again_alike(text_model):
+    card = keras_charlm.load(text_model).card
+    text = prepare(card.corpus["files"], card.corpus_config)
+    split = streams.split(text, card.fit.seed)
+    best = ngram.baseline(split)
+    single, counted = card.scores["baseline"]
+    assert (single["order"], counted["order"]) == (1, best.order)
+    for part in ("validation", "test"):
+        assert counted[part] == pytest.approx(best.bits_per_character(getattr(split, part)))
+    assert ngram.scores(split) == card.scores["baseline"]
+    html = (text_model / "report.html").read_text()
+    for row in (single, counted):
+        assert f">{row['test']:.2f}<" in html
+
+
+def test_it_is_rebuilt_byte_for_byte_and_the_model_stays_whole(text_model, tmp_path, kcharlm):
+    folder = tmp_path / "m"
+    shutil.copytree(text_model, folder)
+    first = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    code, out, err = kcharlm("report", folder)
+    assert (code, out, err) == (0, f"{folder}/report.html\n", "")
+    again = (folder / "report.html").read_bytes()
+    assert again.replace(str(folder).encode(), str(text_model).encode()) == first
+    again = keras_charlm.load(text_model).report(tmp_path / "page.html")
+    assert again.read_bytes() == first
+    opened = bundle.open_bundle(folder)
+    for name in opened.card.files:
+        opened.file(name)
+
+
+def test_a_model_without_a_baseline_is_counted_where_its_text_is_still_there(
+        text_model, text_file, tmp_path, kcharlm, monkeypatch):
+    folder = tmp_path / "m"
+    shutil.copytree(text_model, folder)
+    values = json.loads((folder / "config.json").read_text())
+    counted = values["scores"].pop("baseline")[1]
+    (folder / "config.json").write_text(json.dumps(values))
+    assert "counting" in kcharlm("report", folder)[2]
+    assert f">{counted['test']:.2f}<" in (folder / "report.html").read_text()
+
+    monkeypatch.setenv("KERAS_CHARLM_CACHE", str(tmp_path / "empty"))
+    values["corpus"]["files"] = [str(tmp_path / "gone.txt")]
+    (folder / "config.json").write_text(json.dumps(values))
+    assert kcharlm("report", folder)[0] == 0
+    html = (folder / "report.html").read_text()
+    assert f">{counted['test']:.2f}<" not in html
+    assert "the training text is no longer where it was" in " ".join(html.split())
+    assert kcharlm("report", folder, "--corpus", text_file)[0] == 0
+    assert f">{counted['test']:.2f}<" in (folder / "report.html").read_text()
+    (tmp_path / "other.txt").write_text("other")
+    code, _, err = kcharlm("report", folder, "--corpus", tmp_path / "other.txt")
+    assert code == 2 and "is not the text" in err
+
+
+def test_nothing_is_fetched_and_ids_are_unique(text_model, list_model, hostile):
+    for folder in (text_model, list_model, hostile):
+        html = (folder / "report.html").read_text()
+        page = Page(html)
+        assert all(address.startswith("#") for address in page.addresses)
+        assert {a[1:] for a in page.addresses} <= set(page.ids)
+        assert len(set(page.ids)) == len(page.ids)
+        assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
+        assert set(re.findall(r"https?://[^\"' <)]+", html)) <= {
+            "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+        assert "@import" not in html and not re.search(r"url\((?!#)", html)
+        assert page.tags.count("svg") == page.tags.count("desc") == 4  # two charts, two widths
+
+
+def test_texts_are_shown_as_they_are(hostile):
+    samples = hostile / "samples.txt"
+    first = samples.read_text().splitlines()[0]
+    samples.write_text(f"{first}\n{HOSTILE}\a\n\n")
+    html = report.write(hostile).read_text()
+    page = Page(html)
+    assert not {"script", "img"} & set(page.tags)
+    assert HOSTILE + "\u2407" in page.text
+    assert "<b>x.txt" in page.text
+    assert "<b>x" not in html
+
+
+@pytest.mark.parametrize("model", ["hostile", "list_model"])
+@pytest.mark.parametrize("width", [1100, 360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_opens_from_disk_in_a_browser(model, width, scheme, chromium, request):
+    folder, problems = request.getfixturevalue(model), []
+    context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda asked: asked.url.startswith("file:") or problems.append(asked.url))
+    page.goto((folder / "report.html").resolve().as_uri())
+    assert page.evaluate("window.hurt") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for chart in page.locator("figure.chart").all():
+        shown = [svg for svg in chart.locator("svg").all() if svg.is_visible()]
+        assert [svg.get_attribute("class") for svg in shown] == [
+            "wide" if width > 640 else "narrow"]
+    ink = page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
+    assert (sum(map(int, re.findall(r"\d+", ink)[:3])) > 380) == (scheme == "dark")
+    context.close()
+    assert not problems
+
+
+def test_samples_at_temperatures_are_those_of_generate(text_model, kcharlm):
+    page = Page((text_model / "report.html").read_text())
+    model = keras_charlm.load(text_model)
+    for temp in report.TEMPERATURES:
+        text = model.generate(temp=temp, seed=report.SEED, length=report.LENGTH)
+        assert text in page.text
+
+
+def test_novelty_of_a_list_is_that_of_its_lines(list_model):
+    model = keras_charlm.load(list_model)
+    known = set((list_model.parent / "names.txt").read_text().split())
+    for drawn in report.draw(model):
+        lines = [sample.text for sample in
+                 model.samples(temp=drawn.temp, num=drawn.number, seed=report.SEED)]
+        # Held-out lines stand in the file, but not in the training part: they count as new.
+        least = sum(line not in known for line in lines) / len(lines)
+        assert least <= drawn.novel <= 1
+        assert drawn.distinct == len(set(lines)) / len(lines)
+        for text, new in drawn.texts:
+            assert new != model.known(text)
+    html = (list_model / "report.html").read_text()
+    assert f"{drawn.novel:.0%} new" in html
+
+
+def test_samples_txt_is_read_back(text_model):
+    moments = report.read_samples(text_model)
+    history = {int(row["step"]): row for row in rows(text_model / "history.csv")}
+    assert moments and moments[-1].step in history
+    for moment in moments:
+        row = history[moment.step]
+        assert moment.epoch == int(row["epoch"])
+        assert moment.train == pytest.approx(float(row["train_bits_per_character"]), abs=1e-4)
+        assert moment.validation == pytest.approx(float(row["val_bits_per_character"]), abs=1e-4)
+    text = (text_model / "samples.txt").read_text()
+    assert all(moment.text in text for moment in moments)
+
+
+def test_a_sample_may_look_like_a_title(tmp_path):
+    text = "==== step 3, training loss 1.0000 bits per character ====\nmine"
+    (tmp_path / "samples.txt").write_text(
+        f"==== epoch 1, step 9, train 2.5000 bits per character ====\n{text}\n\n"
+        f"==== step 20, training loss 2.0000 bits per character ====\n\n\n")
+    assert report.read_samples(tmp_path) == [
+        Moment(9, 1, 2.5, None, text), Moment(20, None, 2.0, None, "")]
+
+
+@pytest.mark.parametrize("steps", [[1], [1, 2], range(1, 2000), [100, 200, 400, 800, 1600] * 2])
+def test_chosen_samples_rise_and_have_both_ends(steps):
+    chosen = report.choose([Moment(step, None, 1.0, None, "") for step in sorted(steps)])
+    found = [moment.step for moment in chosen]
+    assert found == sorted(set(found)) and len(found) == min(report.MOMENTS, len(set(steps)))
+    assert (found[0], found[-1]) == (min(steps), max(steps))
+
+
+def test_a_folder_without_history_still_has_a_page(text_model, tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(text_model, folder)
+    for name in ("history.csv", "curve.csv", "samples.txt", "report.html"):
+        (folder / name).unlink()
+    html = report.write(folder).read_text()
+    assert "The course of the training" not in html and "Watch it learn" not in html
+    assert 'data-figure="test"' in html
+    good = (text_model / "history.csv").read_text()
+    for bad in ("epoch,step\n1,x\n", "epoch,step\n1,2\n", good.replace("2,", "2,nan,"),
+                good + ","):
+        (folder / "history.csv").write_text(bad)
+        with pytest.raises(BundleError, match=r"history\.csv cannot be read"):
+            report.write(folder)
+
+
+def test_a_model_without_held_out_text_says_so(text_model, tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(text_model, folder)
+    values = json.loads((folder / "config.json").read_text())
+    values["scores"] = {"epoch": 2}
+    values["split"] |= {"validation": {"characters": 0}, "test": {"characters": 0}}
+    (folder / "config.json").write_text(json.dumps(values))
+    history = [row | {"val_bits_per_character": ""} for row in rows(folder / "history.csv")]
+    with (folder / "history.csv").open("w") as file:
+        table = csv.DictWriter(file, history[0])
+        table.writeheader()
+        table.writerows(history)
+    html = report.write(folder).read_text()
+    page = Page(html)
+    assert "no held-out text" in page.text and page.tags.count("svg") == 2
+    assert "data-figure" not in html and 'class="key validation"' not in html
+
+
+def test_a_stopped_training_leaves_one_too(text_file, tmp_path):
+    class Stop(keras_charlm.training.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise keras_charlm.Interrupted("Stopped.", 2)
+
+    with pytest.raises(keras_charlm.Interrupted):
+        keras_charlm.fit(text_file, tmp_path / "m", epochs=5, callbacks=[Stop()], **TINY)
+    text = Page((tmp_path / "m" / "report.html").read_text()).text
+    assert "was stopped before its end" in text
+    assert f"kcharlm fit --resume {tmp_path / 'm'}" in text
+
+
+def test_a_failing_report_fails_no_fit(text_file, tmp_path, monkeypatch, capfd):
+    # A module that cannot be imported: the way a broken installation of a library shows.
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("charts", "report"):
+        monkeypatch.delitem(sys.modules, f"keras_charlm.{name}", raising=False)
+        monkeypatch.delattr(keras_charlm, name, raising=False)
+    keras_charlm.fit(text_file, tmp_path / "m", epochs=1, **TINY | {"verbose": 1})
+    assert "The report could not be written" in capfd.readouterr().err
+    assert not (tmp_path / "m" / "report.html").exists()
+    assert keras_charlm.load(tmp_path / "m").generate(length=5, seed=1)
+
+
+def test_wrong_arguments_are_told(text_model, tmp_path, kcharlm):
+    for args, words in (([], "Missing argument"), ([tmp_path / "no"], "There is no model"),
+                        ([tmp_path], "is no model"),
+                        ([text_model / "model.tflite"], "is an on-device file alone"),
+                        ([text_model, "-o", tmp_path / "no" / "x.html"], "cannot be written")):
+        code, out, err = kcharlm("report", *args)
+        assert (code, out) == (2, "") and words in err and "Traceback" not in err
+    assert kcharlm("report", text_model, "-o", tmp_path / "x.html")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["x.html"]
+
+
+def test_a_trace_is_thinned_and_its_means_are_of_the_batches_between():
+    losses = np.random.default_rng(0).uniform(1, 5, 3000)
+    steps, progress = 700, Progress()
+    for step in range(1, len(losses) + 1):
+        progress.step = step
+        within = losses[(step - 1) // steps * steps : step]  # what Keras's mean is of
+        progress.note(float(within.mean()), rate=step / 1000)
+    curve = progress.curve(steps)
+    assert MOST_TRACED / 2 <= len(curve) <= MOST_TRACED
+    before = 0
+    for step, _, bits, rate in curve:
+        assert rate == step / 1000
+        begin = max(before, (step - 1) // steps * steps)
+        assert bits == pytest.approx(losses[begin:step].mean(), abs=1e-4)
+        before = step
