@@ -50,17 +50,17 @@ def _lines(found, unit):
     yield f"text                {printable(found.text)}"
     yield f"{unit + 's':<20}{found.characters:,}"
     if found.unknown:
-        yield f"unknown             {found.unknown:,} (training never had them)"
+        yield f"{'unknown':<20}{found.unknown:,} (training never had them)"
     for name, digits in (("nats_per_character", 4), ("bits_per_character", 4), ("perplexity", 3)):
         label = name.replace("_per_character", f" per {unit}")
         yield f"{label:<20}{getattr(found, name):.{digits}f}"
     yield f"accuracy            {found.accuracy:.2%}"
     if found.dynamic:
-        yield (f"dynamic             {found.dynamic.bits_per_character:.4f} bits per character, "
+        yield (f"dynamic             {found.dynamic.bits_per_character:.4f} bits per {unit}, "
                f"accuracy {found.dynamic.accuracy:.2%}, learning on while it reads")
     if found.baseline:
         yield (f"{str(found.baseline['order']) + '-grams':<20}"
-               f"{found.baseline['bits_per_character']:.4f} bits per character, by "
+               f"{found.baseline['bits_per_character']:.4f} bits per {unit}, by "
                f"{found.baseline['grams']:,} grams counted in the training text")
     if found.kinds:
         yield ""

@@ -50,8 +50,8 @@ class Evaluator:
 
     def total(self, stream: TextStream | LineStream, rows: int | None = None
               ) -> tuple[int, float, int, int]:
-        """The same as a number of characters, the sum of -log2 p over them, how many of them were
-        the likeliest, and how many are unknown."""
+        """The same as a number of characters, the sum of -log2 p over them, and how many of them
+        were the likeliest and how many are unknown."""
         nats, hits, unknown = 0.0, 0, 0
         for _, loss, right, strange in self._windows(stream, rows):
             nats += float(loss.sum(dtype=np.float64))
@@ -74,7 +74,7 @@ class Evaluator:
 
     def _windows(self, stream: TextStream | LineStream, rows: int | None
                  ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Positions, nats, hits and unknowns of what is scored, (n,) each, window by window."""
+        """Positions, nats, hits and unknowns of the characters scored, (n,) each, by windows."""
         size = stream.length - stream.lead
         if size <= 0:
             return

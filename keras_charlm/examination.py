@@ -51,7 +51,7 @@ def examine(model: CharLM, text: str | bytes | Path | None, corpus: Sequence[str
         by["dynamic"], right = dynamic.characters(model.build(batch_size=1), start, stream,
                                                   config.dynamic_rate, watch)
         more["dynamic"] = Scores.of(size, float(by["dynamic"].sum(dtype=np.float64)),
-                                    int(right.sum()))
+                                    int(right.sum()), static[-1])
     if config.baseline:
         counted = ngram.baseline(trained.split)
         by["baseline"] = counted.bits(ngram.read(stream, start))
@@ -123,11 +123,11 @@ def _stream(model: CharLM, text: str | bytes | Path | None, trained: Training | 
 
 def _score(model: CharLM, stream: TextStream | LineStream, start: int
            ) -> tuple[int, float, int, int]:
-    """Characters, the sum of -log2 p over them, how many were the likeliest, how many unknown."""
+    """Characters, the sum of -log2 p over them, how many were the likeliest, and unknown."""
     if model.on_device:
         codes, ids = _codes(model, stream, start)
-        unknown = int((ids[1:] == UNKNOWN).sum())
-        return *generation.score(model.runner, model.vocabulary, codes), unknown
+        found = generation.score(model.runner, model.vocabulary, codes)
+        return *found, int((ids[1:] == UNKNOWN).sum())
     from keras_charlm.evaluation import Evaluator
 
     return Evaluator(model.model, start).total(stream)

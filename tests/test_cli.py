@@ -167,7 +167,7 @@ def test_evaluate_scores_a_file(kcharlm, text_model, text_file, here):
     scores = json.loads(out)
     assert code == 0
     assert list(scores) == ["characters", "nats_per_character", "bits_per_character", "perplexity",
-                            "accuracy", "unknown"]
+                            "accuracy", "unknown", "text"]
     assert scores["characters"] == 1500
     assert scores["nats_per_character"] / scores["bits_per_character"] == pytest.approx(0.693147)
     assert "bits per character" in kcharlm("evaluate", text_model, text_file)[1]
