@@ -3,6 +3,7 @@ from __future__ import annotations
 import click
 
 from keras_charlm.config import ExportConfig
+from keras_charlm.display import printable
 
 from .options import given, load_tensorflow, settings
 
@@ -28,4 +29,4 @@ def export(model, output, overwrite, **options):
     from keras_charlm import export
 
     report = export.export(model, output, overwrite=overwrite, **options)
-    click.echo(export.summary(report), err=True)
+    click.echo(printable(export.summary(report)), err=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import click
 
 from keras_charlm.config import SampleConfig
+from keras_charlm.display import printable
 from keras_charlm.errors import OptionError, PromptError
 
 from .options import given, settings
@@ -42,7 +44,7 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
         prompt = _read(prompt_file)
     opened = load(model)
     if model is None:
-        click.echo(f"model: {opened.path}", err=True)
+        click.echo(f"model: {printable(str(opened.path))}", err=True)
     options, counts = given(options), Counts()
     show = _printer(opened.vocabulary.unit == "byte", raw)
     config = SampleConfig(**options)
@@ -84,9 +86,9 @@ def _read(path: str) -> str:
 
 def _printer(is_bytes: bool, raw: bool):
     """A function that writes a piece of text to stdout at once."""
-    from keras_charlm.display import printable
-
     out = sys.stdout
+    if out is None:
+        raise OSError(errno.EBADF, "it is closed")
     escape = out.isatty() and not raw
 
     def show(piece: str | bytes) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
+
+from keras_charlm.display import printable
 
 
 @click.command()
@@ -23,10 +26,11 @@ def info(model, as_json):
         values = card.to_dict()
         if opened.path.is_file():
             values |= {"quantize": opened.quantize, "license": opened.license}
-        click.echo(json.dumps(values, indent=1, ensure_ascii=False))
+        text = json.dumps(values, indent=1, ensure_ascii=False)
+        click.echo(printable(text) if sys.stdout and sys.stdout.isatty() else text)
         return
     for label, value in _rows(opened, card):
-        click.echo(f"{label:<12}{value}")
+        click.echo(printable(f"{label:<12}{value}"))
 
 
 def _rows(opened, card):

@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from keras_charlm import __version__
+from keras_charlm.display import printable
 from keras_charlm.errors import CharLMError
 
 VERBS = {
@@ -56,6 +57,7 @@ def main():
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
+        error.message = printable(error.message)
         error.show()
         sys.exit(error.exit_code)
     except CharLMError as error:
@@ -64,8 +66,11 @@ def main():
         fail("Stopped.", 130)
     except MemoryError:
         fail("There is not enough memory; lower --batch-size, --seq-length or --units.", 1)
+    except OSError as error:
+        fail(f"{error.filename or 'The output'} cannot be read or written "
+             f"({error.strerror or error}); make room, or mend its path or permissions.", 1)
 
 
 def fail(message, code):
-    click.echo(f"kcharlm: {message}", err=True)
+    click.echo(f"kcharlm: {printable(str(message))}", err=True)
     sys.exit(code)

@@ -30,14 +30,15 @@ import numpy as np
 
 from keras_charlm import device
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, expect
-from keras_charlm.errors import BundleError, CharLMError
+from keras_charlm.errors import BundleError, CharLMError, TrainingError
+from keras_charlm.files import LARGEST_JSON, locked, regular
 from keras_charlm.vocabulary import Vocabulary
 
 FORMAT = 2
 MODELS = Path("saved_models")
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
-CHECKPOINT, CURVE, REPORT = "checkpoint", "curve.csv", "report.html"
+CHECKPOINT, LOCK, CURVE, REPORT = "checkpoint", "lock", "curve.csv", "report.html"
 COLUMNS = {
     HISTORY: ("epoch", "step", "seconds", "train_bits_per_character", "val_bits_per_character",
               "learning_rate", "characters_per_second"),  # a row an epoch
@@ -126,14 +127,54 @@ class Card:
             values["model"] = ModelConfig.from_dict(values["model"])
             values["fit"] = FitConfig.from_dict(values["fit"])
             card = cls(**values)
-            if not (isinstance(card.start, int) and isinstance(card.scores, dict)
-                    and isinstance(card.files, dict) and card.corpus_config):
-                raise TypeError("a value has the wrong type")
+            if wrong := _wrong(card):
+                raise TypeError(f"{wrong} is not what it should be")
             return card
         except (CharLMError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(
                 f"{where} is damaged ({error}); copy the model again, or train it anew."
             ) from error
+
+
+def _wrong(card: Card) -> str | None:
+    """The first value of a card that is not of its kind; a file can say anything."""
+    def text(value):
+        return isinstance(value, str)
+
+    def count(value):
+        return type(value) is int and 0 <= value < 1 << 63
+
+    def number(value):
+        return isinstance(value, float) or count(value)
+
+    def digest(value):
+        return text(value) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+    def all_of(kind, value, needed=()):
+        return isinstance(value, dict) and set(needed) <= set(value) \
+            and all(text(key) and kind(v) for key, v in value.items())
+
+    corpus, scores = card.corpus, card.scores
+    right = {
+        "name": text(card.name), "run": text(card.run), "created": text(card.created),
+        "versions": all_of(text, card.versions),
+        "model": None not in (card.model.layers, card.model.units, card.model.embedding,
+                              card.model.dropout),
+        "fit": None not in (card.fit.epochs, card.fit.learning_rate),
+        "corpus": isinstance(corpus, dict) and text(corpus["name"]) and digest(corpus["sha256"])
+        and isinstance(corpus["files"], list) and all(map(text, corpus["files"]))
+        and count(corpus["bytes"]) and count(corpus["characters"]) and bool(card.corpus_config),
+        "split": all_of(lambda part: all_of(count, part, ["characters"]), card.split,
+                        ["train", "validation", "test"]),
+        "start": count(card.start), "finished": type(card.finished) is bool,
+        "parameters": count(card.parameters),
+        "scores": all_of(lambda v: number(v) or all_of(
+            number, v, ["bits_per_character", "nats_per_character"]), scores)
+        and count(scores.get("epoch", 0))
+        and all(isinstance(scores.get(part, {}), dict) for part in ("validation", "test")),
+        "files": all_of(digest, card.files),
+    }
+    return next((name for name, fine in right.items() if not fine), None)
 
 
 @dataclass(frozen=True)
@@ -146,7 +187,7 @@ class Bundle:
 
     def file(self, name: str) -> Path:
         """The path of one of the model's files, its content checked against its hash."""
-        path = self.path / name
+        path = regular(self.path / name)
         try:
             if _sha256(path) == self.card.files.get(name):
                 return path
@@ -224,14 +265,44 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
     card = Card.from_dict(_json(folder / CONFIG), folder / CONFIG)
     bundle = Bundle(folder, card, Vocabulary("char", (0, 1)))
     values = _json(bundle.file(VOCABULARY))
-    return Bundle(folder, card, Vocabulary.from_dict(values))
+    bundle = Bundle(folder, card, Vocabulary.from_dict(values))
+    _check_sizes(bundle, regular(folder / DEVICE))
+    return bundle
 
 
 def _open_file(path: Path) -> DeviceFile:
     values = device.read(path)
     card = Card.from_dict(values.get("card"), path)
     vocabulary = Vocabulary.from_dict(values.get("vocabulary"))
-    return DeviceFile(path, card, vocabulary, str(values.get("quantize")), values.get("license"))
+    license = values.get("license")
+    bundle = DeviceFile(path, card, vocabulary, str(values.get("quantize")),
+                        None if license is None else str(license))
+    _check_sizes(bundle, path)
+    return bundle
+
+
+def _check_sizes(bundle: Bundle, file: Path) -> None:
+    """Refuse a card that names a larger network than its file can hold, before any is built."""
+    card, vocabulary = bundle.card, bundle.vocabulary
+    weights, size = parameters(card.model, vocabulary.size), file.stat().st_size
+    if weights > size:
+        raise BundleError(
+            f"{bundle.path} is damaged: its network would have {weights:,} weights, and its file "
+            f"has {size:,} bytes; copy the model again, or train it anew.")
+    if card.start not in vocabulary.codes:
+        raise BundleError(f"{bundle.path} is damaged: its start symbol {card.start} is not in its "
+                          "vocabulary; copy the model again, or train it anew.")
+
+
+def parameters(model: ModelConfig, symbols: int) -> int:
+    """Weights of a network with nothing left open and so many symbols."""
+    gates, biases = {"lstm": (4, 1), "gru": (3, 2), "rnn": (1, 1)}[model.cell]
+    below = model.embedding or symbols
+    total = symbols * model.embedding
+    for _ in range(model.layers):
+        total += gates * model.units * (below + model.units + biases)
+        below = model.units
+    return total + (below + 1) * symbols
 
 
 def find(path: str | Path) -> Path:
@@ -246,6 +317,9 @@ def find(path: str | Path) -> Path:
     if str(path) == "names" and not folder.exists() and (home := shipped()):
         return home
     if not folder.exists():
+        if _leftovers(folder)[0].exists():
+            raise BundleError(f"{path} was being replaced when its training was killed; put it "
+                              f"back with: kcharlm fit --resume {path}")
         raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
     return folder
 
@@ -290,8 +364,8 @@ def publish(folder: Path, card: Card, write: Callable[[Path], None],
     Returns:
         The card with the hashes.
     """
-    temporary, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
-    for leftover in (temporary, old):
+    old, temporary = _leftovers(folder)
+    for leftover in (old, temporary):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -318,12 +392,24 @@ def publish(folder: Path, card: Card, write: Callable[[Path], None],
 
 
 def recover(folder: Path) -> None:
-    """Finish or undo a `publish` that a crash cut short."""
-    old = folder.with_name(f".{folder.name}.old")
+    """Finish or undo a `publish` that a crash cut short.
+
+    Raises:
+        TrainingError: Another process trains there, and may be publishing at this moment.
+    """
+    old, temporary = _leftovers(folder)
+    if any(locked(home / CHECKPOINT / LOCK) for home in (folder, old)):
+        raise TrainingError(
+            f"Another training runs in {folder}; wait for it, or name another --output.")
     if old.exists() and not folder.exists():
         old.rename(folder)
-    for leftover in (old, folder.with_name(f".{folder.name}.new")):
+    for leftover in (old, temporary):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _leftovers(folder: Path) -> tuple[Path, Path]:
+    """Where `publish` keeps the model before and the one to come."""
+    return folder.with_name(f".{folder.name}.old"), folder.with_name(f".{folder.name}.new")
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -346,7 +432,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(regular(path, LARGEST_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
             f"{path} cannot be read ({error}); copy the model again, or train it anew."

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_charlm import bundle, checkpoint
 from keras_charlm.config import FitConfig
-from keras_charlm.display import duration, printable
+from keras_charlm.display import duration
 from keras_charlm.errors import Interrupted, TrainingError
 from keras_charlm.evaluation import Evaluator
 from keras_charlm.export import tflite
@@ -175,7 +175,7 @@ class Report(keras.callbacks.Callback):
         best = " *" if val is not None and progress.best_epoch == epoch + 1 else "  "
         lines = run.text.config.lines
         run.display.note(f"epoch {epoch + 1:>3}   {figures} bits/{run.unit}{best}"
-                         + (f"  {printable(sample)}" if lines else f"\n{printable(sample)}\n"))
+                         + (f"  {sample}" if lines else f"\n{sample}\n"))
         self.shown = time.monotonic()
 
     def write_sample(self, title: str) -> str:

@@ -6,7 +6,6 @@ and the progress. It is replaced atomically: a crash leaves the one before.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -16,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_charlm.bundle import replace_file
+from keras_charlm.bundle import LOCK, replace_file
 from keras_charlm.errors import BundleError, TrainingError
+from keras_charlm.files import lock, regular
 from keras_charlm.model import recurrent_layers
 
 STATE, BEST = "state.npz", "best.npz"
@@ -62,6 +62,16 @@ class Progress:
             rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5), rate])
         return rows
 
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold."""
+        counts = (self.step, self.best_epoch, self.stale, self.samples_size)
+        figures = (self.seconds, 0.0 if self.best is None else self.best)
+        if not (all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
+                and all(isinstance(n, (int, float)) for n in figures)
+                and isinstance(self.history, list)
+                and all(isinstance(row, list) for row in self.history)):
+            raise ValueError("its progress has values of the wrong kind")
+
 
 def save(path: Path, model: keras.Model, progress: Progress, settings: dict[str, Any]) -> None:
     """Write the state. Where that fails (OSError), the state before it is untouched."""
@@ -89,7 +99,7 @@ def restore(path: Path, model: keras.Model, metrics: bool = True) -> None:
                 for copy, value in zip(copies, arrays[f"m{i}"], strict=True):
                     copy.assign(value)
         set_states(model, [arrays[f"s{i}"] for i in range(len(_state_variables(model)))])
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BundleError(f"{path} does not fit its own settings ({error}); "
                           "train the model anew.") from error
 
@@ -100,7 +110,7 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(read_arrays(path)["json"].tobytes())
         values["progress"] = Progress(**values["progress"])
         return values
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} is damaged ({error}); train the model anew.") from error
 
 
@@ -112,7 +122,10 @@ def write_weights(path: Path, weights: list[np.ndarray]) -> None:
 def read_weights(path: Path) -> list[np.ndarray]:
     """Read what `write_weights` wrote."""
     arrays = read_arrays(path)
-    return [arrays[f"v{i}"] for i in range(len(arrays))]
+    try:
+        return [arrays[f"v{i}"] for i in range(len(arrays))]
+    except KeyError as error:
+        raise BundleError(f"{path} is damaged (no {error}); train the model anew.") from error
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -126,11 +139,17 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read what `write_arrays` wrote; raises BundleError where it is damaged."""
+    regular(path, largest=1 << 62)
     try:
+        with zipfile.ZipFile(path) as file:
+            # `write_arrays` packs nothing, so no member is larger than the file.
+            if any(m.compress_type != zipfile.ZIP_STORED for m in file.infolist()):
+                raise ValueError("it is compressed")
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path} cannot be read ({error}); train the model anew.") from error
+    except Exception as error:  # whatever a damaged file makes its readers do
+        raise BundleError(f"{path} cannot be read ({error or type(error).__name__}); "
+                          "train the model anew.") from error
 
 
 def states(model: keras.Model) -> list[np.ndarray]:
@@ -177,20 +196,17 @@ def _copies(variable) -> np.ndarray:
 
 
 def claim(folder: Path):
-    """Take a training folder for this process until the returned file is closed.
+    """Take a training folder for this process until the returned file is closed, and remove what
+    a dead one left half-written there.
 
     Raises:
         TrainingError: Another process trains there.
     """
-    file = (folder / "lock").open("w")
-    with contextlib.suppress(ImportError):
-        import fcntl  # the system frees the lock of a process that died
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise TrainingError(
-                f"Another training runs in {folder.parent}; wait for it, or name another --output."
-            ) from None
+    file = (folder / LOCK).open("wb")
+    if not lock(file):
+        file.close()
+        raise TrainingError(
+            f"Another training runs in {folder.parent}; wait for it, or name another --output.")
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink()
     return file

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -26,12 +27,16 @@ import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
+from keras_charlm.files import lock
 from keras_charlm.vocabulary import Vocabulary, normalize
 
 BLOCK = 1 << 22  # bytes read at a time
 NEWLINE = 10  # symbol of "\n": ASCII symbols are their own codes
 NAMES = Path(__file__).parent / "data" / "names.txt"
 _CACHE_DAYS = 30
+_TYPES = ("uint8", "uint16", "uint32")  # of symbols, and the suffixes of their files
+_KEY = re.compile("[0-9a-f]{64}")  # of a text in the cache
+_TEMPORARY = re.compile(r"\d+-\d+\.tmp")
 _JAMO = (("\u1100", "\u11ff"), ("\ua960", "\ua97f"), ("\ud7b0", "\ud7ff"))  # compose to Hangul
 
 
@@ -166,18 +171,13 @@ def prepare(paths: Iterable[str | Path], config: CorpusConfig | None = None,
     """
     config = config or CorpusConfig()
     paths = [str(path) for path in paths] or [str(NAMES)]
-    try:
-        codecs.lookup(config.encoding)
-    except LookupError:
-        raise CorpusError(
-            f"There is no encoding {config.encoding!r}; name one that Python knows, e.g. latin-1."
-        ) from None
+    _check_encoding(config.encoding)
     sources = _sources(paths, config)
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _tidy(folder)
-        return _prepare(paths, sources, config, folder, stdin or sys.stdin.buffer)
+        return _prepare(paths, sources, config, folder, stdin)
     except OSError as error:
         raise CorpusError(
             f"The prepared text cannot be kept in {folder} ({error.strerror or error}); make room "
@@ -208,6 +208,15 @@ def reopen(files: tuple[str, ...], config: CorpusConfig, sha256: str,
     return text
 
 
+def _check_encoding(name: str) -> None:
+    """Refuse what is no encoding of text: Python's list has hex and zip too."""
+    with contextlib.suppress(LookupError, ValueError):
+        if codecs.lookup(name)._is_text_encoding and codecs.getincrementaldecoder(name):
+            return
+    raise CorpusError(
+        f"There is no encoding {name!r}; name one that Python knows, e.g. latin-1.")
+
+
 def cache_folder() -> Path:
     """Where prepared texts are kept: $KERAS_CHARLM_CACHE, or the user's cache folder."""
     if named := os.environ.get("KERAS_CHARLM_CACHE"):
@@ -220,7 +229,7 @@ def _sources(paths: list[str], config: CorpusConfig) -> list[str]:
     """The files behind the paths, folders opened in sorted order."""
     found = []
     for path in paths:
-        if path != "-" and Path(path).is_dir():
+        if path != "-" and _is(path, Path.is_dir):
             if config.glob is None:
                 raise CorpusError(
                     f"{path} is a folder; say which of its files to read, e.g. --glob '*.txt'."
@@ -237,10 +246,18 @@ def _sources(paths: list[str], config: CorpusConfig) -> list[str]:
     return found
 
 
+def _is(path: str, kind: Callable[[Path], bool]) -> bool:
+    """What a path is; a path that no file can have is nothing."""
+    try:
+        return kind(Path(path))
+    except (OSError, ValueError):
+        return False
+
+
 def _prepare(paths, sources, config, folder, stdin) -> Corpus:
     notices: list[str] = []
-    key = None
-    if "-" not in sources:  # files can be read twice: their content may be known already
+    # Files can be read twice, so their content may be known already; stdin and pipes cannot.
+    if not any(s == "-" or (_is(s, Path.exists) and not _is(s, Path.is_file)) for s in sources):
         digest = hashlib.sha256(_recipe(config))
         readable = []
         for source in sources:
@@ -251,8 +268,8 @@ def _prepare(paths, sources, config, folder, stdin) -> Corpus:
                 readable.append(source)
             except CorpusError as error:
                 _skip(error, config, notices)
-        sources, key = readable, digest.hexdigest()
-        if cached := _cached(folder, key):
+        sources = readable
+        if cached := _cached(folder, digest.hexdigest()):
             return _corpus(paths, cached, config)
     digest, size = hashlib.sha256(_recipe(config)), 0
     with _Writer(folder) as writer:
@@ -298,6 +315,10 @@ def _open(source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
     """The blocks of a file, unpacked."""
     try:
         if source == "-":
+            stdin = stdin or getattr(sys.stdin, "buffer", None)
+            if stdin is None:
+                raise CorpusError("There is no standard input to read; pipe a text in, or name a "
+                                  "file.")
             yield from iter(lambda: stdin.read(BLOCK), b"")
             return
         opener = gzip.open if source.endswith(".gz") else open
@@ -308,9 +329,10 @@ def _open(source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{source} is no whole gzip file ({error}); unpack or fetch it again.") \
             from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise CorpusError(
-            f"{source} cannot be read ({error.strerror or error}); check its permissions."
+            f"{source} cannot be read ({getattr(error, 'strerror', None) or error}); check its "
+            "path and permissions."
         ) from error
 
 
@@ -431,7 +453,7 @@ class _Writer:
     """Symbols on their way to the cache: assigns them, and widens their type when it must."""
 
     def __init__(self, folder: Path):
-        self.path = folder / f"{os.getpid()}-{time.monotonic_ns()}.tmp"
+        self.folder = folder
         self.alphabet = list(range(128))
         self.dtype = np.dtype(np.uint8)
         self.length = 0
@@ -440,7 +462,7 @@ class _Writer:
         self._symbol: np.ndarray | None = None
 
     def __enter__(self) -> _Writer:
-        self._file = self.path.open("w+b")
+        self.path, self._file = _temporary(self.folder)
         return self
 
     def __exit__(self, *_) -> None:
@@ -468,7 +490,8 @@ class _Writer:
     def finish(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
+        if sys.platform == "win32":  # which renames no open file, and removes none either
+            self._file.close()
 
     def _assign(self, codes: np.ndarray) -> np.ndarray:
         if self._symbol is None:
@@ -477,6 +500,10 @@ class _Writer:
         symbols = self._symbol[codes]
         if symbols.min() < 0:
             fresh = codes[symbols < 0]
+            if ((fresh >= 0xD800) & (fresh < 0xE000)).any():
+                raise CorpusError(
+                    "The text has lone surrogates, halves of characters that no file may hold "
+                    "alone; mend it, name its right --encoding, or train with --unit byte.")
             _, at = np.unique(fresh, return_index=True)
             fresh = fresh[np.sort(at)]
             self._symbol[fresh] = np.arange(len(self.alphabet), len(self.alphabet) + len(fresh))
@@ -488,15 +515,27 @@ class _Writer:
         wide = np.min_scalar_type(len(self.alphabet) - 1)
         if wide == self.dtype:
             return
-        with self.path.with_suffix(".wide.tmp").open("w+b") as file:
-            self._file.seek(0)
-            while block := self._file.read(BLOCK):
-                file.write(np.frombuffer(block, self.dtype).astype(wide).data)
-        self._file.close()
-        self.path.with_suffix(".wide.tmp").replace(self.path)
-        self._file = self.path.open("r+b")
-        self._file.seek(0, os.SEEK_END)
+        narrow_path, narrow = self.path, self._file
+        self.path, self._file = _temporary(self.folder)
+        try:
+            narrow.seek(0)
+            while block := narrow.read(BLOCK):
+                self._file.write(np.frombuffer(block, self.dtype).astype(wide).data)
+        finally:
+            narrow.close()
+            narrow_path.unlink()
         self.dtype = wide
+
+
+def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new file that `_tidy` leaves alone while it is open."""
+    while True:
+        path = folder / f"{os.getpid()}-{time.monotonic_ns()}.tmp"
+        file = path.open("w+b")
+        # Another process may have taken it for a dead one's before it was locked.
+        if lock(file) and path.exists():
+            return path, file
+        file.close()
 
 
 def _save(folder: Path, key: str, writer: _Writer, size: int, notices: list[str]) -> None:
@@ -505,58 +544,64 @@ def _save(folder: Path, key: str, writer: _Writer, size: int, notices: list[str]
     writer.path.replace(folder / f"{key}.{writer.dtype.name}")
     header = {"dtype": writer.dtype.name, "length": writer.length, "size": size, "sha256": key,
               "alphabet": writer.alphabet, "notices": notices}
-    temporary = folder / f"{os.getpid()}-{key}.tmp"
-    temporary.write_text(json.dumps(header))
-    temporary.replace(folder / f"{key}.json")
+    path, file = _temporary(folder)
+    try:
+        with file:
+            file.write(json.dumps(header).encode())
+        path.replace(folder / f"{key}.json")
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _cached(folder: Path, key: str) -> dict | None:
     """The header of a cached text with its symbols mapped, or None."""
+    if not _KEY.fullmatch(key):  # a model's folder can say anything
+        return None
     try:
         header = json.loads((folder / f"{key}.json").read_text())
-        path = folder / f"{key}.{header['dtype']}"
-        dtype = np.dtype(header["dtype"])
+        if header["dtype"] not in _TYPES:
+            return None
+        path, dtype = folder / f"{key}.{header['dtype']}", np.dtype(header["dtype"])
         if path.stat().st_size != header["length"] * dtype.itemsize:
             return None
         header["symbols"] = np.memmap(path, dtype, "r")
+        header["alphabet"] = np.array(header["alphabet"], np.int64)
+        header["notices"] = tuple(map(str, header["notices"]))
         os.utime(folder / f"{key}.json")  # used today: `_tidy` spares it
         return header
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
 def _corpus(paths: list[str], header: dict, config: CorpusConfig) -> Corpus:
-    path = Path("stdin" if paths[0] == "-" else paths[0]).resolve()
+    first = "pipe" if _is(paths[0], Path.is_fifo) else paths[0]
+    path = Path("stdin" if first == "-" else first).resolve()
     stem = path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
     return Corpus(
         name=stem or "corpus", files=() if paths == [str(NAMES)] else tuple(paths),
-        symbols=header["symbols"], alphabet=np.array(header["alphabet"], np.int64),
-        size=header["size"],
-        sha256=header["sha256"], notices=tuple(header["notices"]), config=config)
+        symbols=header["symbols"], alphabet=header["alphabet"], size=header["size"],
+        sha256=header["sha256"], notices=header["notices"], config=config)
 
 
 def _tidy(folder: Path) -> None:
     """Drop texts unused for a month, and what a killed process left behind."""
-    old = time.time() - _CACHE_DAYS * 86_400
+    now = time.time()
     for path in folder.iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            if path.suffix == ".tmp" and not _alive(int(path.name.split("-")[0])):
-                path.unlink()
-            elif path.suffix == ".json" and path.stat().st_mtime < old:
-                for part in folder.glob(f"{path.stem}.*"):
-                    part.unlink()
-
-
-def _alive(pid: int) -> bool:
-    if sys.platform == "win32":  # os.kill would end the process there
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        with contextlib.suppress(OSError):
+            if _TEMPORARY.fullmatch(path.name):
+                with path.open("r+b") as file:
+                    if not lock(file):
+                        continue
+                    if sys.platform == "win32":
+                        file.close()
+                    path.unlink()
+            elif _KEY.fullmatch(path.stem):  # the folder may hold other people's files
+                header = path.with_suffix(".json")
+                # Symbols without their header are a moment old, or a killed process's.
+                days = _CACHE_DAYS if header.exists() else 1
+                if (header if header.exists() else path).stat().st_mtime < now - days * 86_400:
+                    for part in folder.glob(f"{path.stem}.*"):
+                        part.unlink()
 
 
 def _to_bytes(codes: np.ndarray, unit: str) -> bytes:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_charlm.errors import BundleError
+from keras_charlm.files import LARGEST
 
 METADATA = "keras_charlm"
 NO_DIGEST = "0" * 64
@@ -45,7 +46,7 @@ def read(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     """The content of a file, and its card."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if path.stat().st_size <= LARGEST else b""
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror or error}); check the path."
                           ) from error

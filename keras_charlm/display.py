@@ -12,6 +12,8 @@ from typing import TextIO
 # A terminal would obey control characters in a text; they are shown by their Unicode pictures.
 _PICTURES = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t"} | {127: 0x2421}
 _PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+# So would it obey those that turn the direction of what follows, and show another text.
+_PICTURES |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 _EVERY = 30.0  # seconds between plain progress lines
 
 
@@ -28,13 +30,19 @@ def quiet() -> Iterator[None]:
 
     `sys.stderr` stays the object it is: a log handler made meanwhile keeps it.
     """
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, AttributeError):  # there is no stderr: it was closed
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
         yield
     finally:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
@@ -67,19 +75,21 @@ class Display:
 
     def __init__(self, verbose: int = 1, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
-        self.verbose = verbose
+        self.verbose = verbose if self.stream else 0
         self._bar = None
         self._shown = 0.0
-        self._terminal = bool(verbose) and self.stream.isatty()
+        self._terminal = bool(self.verbose) and self.stream.isatty()
 
     def note(self, text: str = "") -> None:
         """Show a line, above the bar where there is one."""
         if not self.verbose:
             return
+        text = printable(text)
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=self.stream, flush=True)
+            with contextlib.suppress(OSError):  # a log that is full must not cost the training
+                print(text, file=self.stream, flush=True)
 
     def start(self) -> None:
         """Show a bar from now on, where there is a terminal."""

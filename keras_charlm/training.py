@@ -131,9 +131,11 @@ def resume(
     expect("path", path, (str, Path), "a folder's path or name")
     _check_callbacks(callbacks)
     folder = Path(path)
-    if not folder.is_dir() and (bundle.MODELS / folder).is_dir():
-        folder = bundle.MODELS / folder
     bundle.recover(folder)
+    if not folder.is_dir() and len(folder.parts) == 1:
+        bundle.recover(bundle.MODELS / folder)
+        if (bundle.MODELS / folder).is_dir():
+            folder = bundle.MODELS / folder
     state = folder / bundle.CHECKPOINT / STATE
     if not state.is_file():
         if (folder / bundle.CONFIG).is_file():
@@ -183,17 +185,14 @@ def _folder(output: str | Path | None, name: str, overwrite: bool) -> Path:
     """Where the model goes: as named, or new and named for the corpus."""
     if output is None:
         folder, number = bundle.MODELS / name, 2
-        while not overwrite and (folder.exists() or folder.is_symlink()):
+        while not (overwrite or _free(folder)):
             folder, number = bundle.MODELS / f"{name}-{number}", number + 1
         return folder
     folder = Path(output)
     bundle.recover(folder)
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file; name a folder for the model with --output.")
-    if (folder / bundle.CHECKPOINT).is_dir():
-        with contextlib.suppress(OSError):  # what cannot be written is told later
-            checkpoint.claim(folder / bundle.CHECKPOINT).close()
-    if (folder / bundle.CHECKPOINT).exists() and not overwrite:
+    if (folder / bundle.CHECKPOINT / STATE).exists() and not overwrite:
         raise BundleError(
             f"{folder} holds a training that has not ended; go on with kcharlm fit --resume "
             f"{folder}, or start over it with --overwrite."
@@ -206,6 +205,19 @@ def _folder(output: str | Path | None, name: str, overwrite: bool) -> Path:
             and not (folder / bundle.CHECKPOINT).exists():
         raise BundleError(f"{folder} holds something that is no model; name another --output.")
     return folder
+
+
+def _free(folder: Path) -> bool:
+    """Whether a new training may take a folder: none is there, or one that was killed before its
+    first checkpoint."""
+    try:
+        bundle.recover(folder)
+    except TrainingError:
+        return False
+    if not folder.exists():
+        return not folder.is_symlink()
+    return folder.is_dir() and {p.name for p in folder.iterdir()} <= {bundle.CHECKPOINT} \
+        and not (folder / bundle.CHECKPOINT / STATE).exists()
 
 
 @dataclass(frozen=True)
@@ -229,8 +241,14 @@ class Plan:
         kinds = {"corpus": CorpusConfig, "model": ModelConfig, "fit": FitConfig}
         try:
             values = {**values, "files": tuple(values["files"])}
-            return cls(**{**values, **{k: c.from_dict(values[k]) for k, c in kinds.items()}})
-        except (KeyError, TypeError, OptionError) as error:
+            plan = cls(**{**values, **{k: c.from_dict(values[k]) for k, c in kinds.items()}})
+            texts = (plan.run, plan.name, plan.sha256, plan.policy, *plan.files)
+            if not all(isinstance(text, str) for text in texts) or None in (
+                    plan.model.layers, plan.model.units, plan.model.embedding, plan.model.dropout,
+                    plan.fit.epochs, plan.fit.learning_rate):
+                raise TypeError("a value has the wrong type")
+            return plan
+        except (KeyError, TypeError, AttributeError, OptionError) as error:
             raise BundleError(f"The checkpoint's settings are damaged ({error}); "
                               "train the model anew.") from error
 
@@ -286,6 +304,10 @@ class Run:
                 "cannot share evenly; show it a number of devices that divides the batch.")
         text = reopen(plan.files, plan.corpus, plan.sha256, stdin)
         split = streams.split(text, plan.fit.seed)
+        state = folder / bundle.CHECKPOINT / STATE
+        if bundle.parameters(plan.model, split.vocabulary.size) > state.stat().st_size:
+            raise BundleError(f"{state} is smaller than the network that it names; train the "
+                              "model anew.")
         return cls(folder, text, split, plan, display, progress=saved["progress"])
 
     def train(self, users: Sequence[keras.callbacks.Callback]) -> CharLM:
@@ -306,7 +328,11 @@ class Run:
                 if self.progress.step == 0:  # nothing was trained: leave no trace
                     _remove(self.work, made)
                 elif isinstance(error, (Interrupted, TrainingError)):
-                    self.publish_unfinished()
+                    try:
+                        self.publish_unfinished()
+                    except OSError as full:  # the checkpoint has it all the same
+                        self.display.note(f"The model so far was not put into {self.folder} "
+                                          f"({full.strerror or full}).")
                 raise self.explained(error) from error
             finally:
                 self.display.stop()
@@ -331,7 +357,7 @@ class Run:
         missing = [p for p in (self.work, *self.work.parents) if not p.exists()]
         try:
             self.work.mkdir(parents=True, exist_ok=True)
-            (self.work / "lock").touch()
+            (self.work / bundle.LOCK).touch()
         except OSError as error:
             _remove(None, missing)
             raise BundleError(
@@ -342,6 +368,8 @@ class Run:
     def begin(self, network: keras.Model) -> None:
         """Bring the network to where the training starts or goes on."""
         if self.resumes:
+            # Read again: the training that ran here until a moment ago may have gone on.
+            self.progress = checkpoint.read_json(self.work / STATE)["progress"]
             checkpoint.restore(self.work / STATE, network, metrics=False)
             return
         if self.base:
@@ -407,11 +435,16 @@ class Run:
             checkpoint.write_weights(self.work / BEST, self.best)
             self.best = None
         checkpoint.save(self.work / STATE, network, self.progress, self.plan.to_dict())
+        self.write_tables(self.work)
+
+    def write_tables(self, folder: Path) -> None:
         for name, rows in ((bundle.HISTORY, self.progress.history),
                            (bundle.CURVE, self.progress.curve(self.windows.steps))):
             table = io.StringIO(newline="")
             csv.writer(table, lineterminator="\n").writerows([bundle.COLUMNS[name], *rows])
-            (self.work / name).write_text(table.getvalue(), encoding="utf-8")
+            text = table.getvalue()
+            bundle.replace_file(folder / name,
+                                lambda p, text=text: p.write_text(text, encoding="utf-8"))
 
     # What the model becomes.
 
@@ -484,13 +517,13 @@ class Run:
             (folder / bundle.DEVICE).write_bytes(content)
             if split.train_lines is not None:
                 np.sort(split.train_lines.fingerprints).astype("<u8").tofile(folder / bundle.LINES)
-            for name in (bundle.HISTORY, bundle.CURVE, bundle.SAMPLES):
-                if (self.work / name).exists():
-                    shutil.copy(self.work / name, folder / name)
+            # Not copied: a kill may have parted the tables from the state it belongs to.
+            self.write_tables(folder)
+            shutil.copy(self.work / bundle.SAMPLES, folder / bundle.SAMPLES)
             if not finished:  # what resuming needs moves along
                 (folder / bundle.CHECKPOINT).mkdir()
                 for path in self.work.iterdir():
-                    os.link(path, folder / bundle.CHECKPOINT / path.name)
+                    _link(path, folder / bundle.CHECKPOINT / path.name)
 
         return bundle.publish(self.folder, card, fill, self.report)
 
@@ -572,6 +605,13 @@ def _remove(work: Path | None, made: list[Path]) -> None:
     for folder in made:
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def _link(path: Path, copy: Path) -> None:
+    try:
+        os.link(path, copy)
+    except OSError:  # a file system without links
+        shutil.copy(path, copy)
 
 
 def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:

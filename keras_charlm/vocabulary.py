@@ -41,10 +41,11 @@ class Vocabulary:
             raise BundleError(f"The vocabulary's unit is {self.unit!r}; it must be char or byte.")
         numbers = all(type(c) is int for c in self.codes)
         if not (numbers and self.codes and self.codes[0] >= 0 and self.codes[-1] <= top
-                and all(a < b for a, b in zip(self.codes, self.codes[1:], strict=False))):
+                and all(a < b for a, b in zip(self.codes, self.codes[1:], strict=False))
+                and not any(0xD800 <= c < 0xE000 for c in self.codes)):
             raise BundleError(
-                f"The vocabulary's codes must be rising whole numbers from 0 to {top}; "
-                "the file is damaged, so train or copy the model again."
+                f"The vocabulary's codes must be rising whole numbers from 0 to {top} without "
+                "surrogates; the file is damaged, so train or copy the model again."
             )
 
     @property

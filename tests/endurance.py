@@ -1,4 +1,4 @@
-"""The long run: an hour of training and ten million characters, with memory, threads and files flat.
+"""The long run: an hour of training and ten million characters; memory, threads, files stay flat.
 
     python tests/endurance.py CORPUS --fit-minutes 60 --characters 10000000
 

@@ -69,13 +69,15 @@ def export(
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
     report_path = path.with_name(path.name + REPORT)
     temporary = path.with_name(f".{path.name}.new")
+    _recover(path)
     _check_place(path, report_path, temporary, overwrite, opened.path)
     try:
         report = _write(opened, config, temporary)
         report = {"file": path.name, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                   "model": opened.card.name, "run": opened.card.run, **report}
-        _put(temporary, path)
+        # The report goes first: by it the next export knows a folder for one of its own.
         bundle.write_json(report_path, report)
+        _put(temporary, path)
     except OSError as error:
         raise OptionError(f"{path} cannot be written ({error.strerror or error}); make room, or "
                           "name another with --output.") from error
@@ -104,7 +106,8 @@ def _write(opened: CharLM, config: ExportConfig, path: Path) -> dict[str, Any]:
 
 def _check_place(path: Path, report: Path, temporary: Path, overwrite: bool, model: Path) -> None:
     """Find out before any work whether the export can be put there."""
-    for taken in (path, report):
+    cut_short = temporary.exists()  # by a crash, perhaps between the report and its export
+    for taken in (path,) if cut_short else (path, report):
         if (taken.exists() or taken.is_symlink()) and not overwrite:
             raise OptionError(f"{taken} exists; name another --output, or replace it with "
                               "--overwrite.")
@@ -121,13 +124,23 @@ def _check_place(path: Path, report: Path, temporary: Path, overwrite: bool, mod
                           "with --output.") from error
 
 
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _recover(path: Path) -> None:
+    """Bring back the export that a killed `_put` had moved aside."""
+    if _old(path).exists() and not path.exists():
+        _old(path).rename(path)
+    _remove(_old(path))
+
+
 def _put(new: Path, path: Path) -> None:
     """Move an export to its place; what was there stays until the new one can take it."""
     if not path.is_dir():
         new.replace(path)
         return
-    old = path.with_name(f".{path.name}.old")
-    _remove(old)
+    old = _old(path)
     path.rename(old)
     try:
         new.rename(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -47,7 +48,9 @@ def held_out(opened: CharLM, runner: Any) -> Text:
     card, known = opened.card, np.array((-1, *opened.vocabulary.codes))
     part = None
     try:
-        text = reopen(tuple(card.corpus["files"]), card.corpus_config, card.corpus["sha256"])
+        # A model that came from elsewhere may name pipes, devices or whole disks.
+        files = [f for f in card.corpus["files"] if Path(f).is_file()]
+        text = reopen(tuple(files), card.corpus_config, card.corpus["sha256"])
         split = streams.split(text, card.fit.seed)
         # The same text gives the same vocabulary; ids of any other would mean nothing here.
         part = split.validation if split.vocabulary == opened.vocabulary else None
