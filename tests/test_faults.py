@@ -149,7 +149,7 @@ def test_an_export_that_does_not_fit_leaves_the_old_one(small_disk, text_model):
 
 @pytest.mark.parametrize("size", [1_000, 20_000])
 def test_a_write_that_fails_is_told_and_made_good(text_file, whole, tmp_path, size):
-    """A limit on the size of files fails the first checkpoint, or the model's own file."""
+    """A limit on the size of files fails the first checkpoint, or what the model is made from."""
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 

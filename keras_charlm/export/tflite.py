@@ -7,6 +7,7 @@ file runs wherever LiteRT does, browsers included. The signatures are described 
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any
@@ -300,12 +301,16 @@ def convert(network: Network, quantize: str = "none") -> bytes:
 
     Raises:
         ExportError: The converter failed, or used an operator that not every LiteRT has.
+        OSError: The folder for temporary files cannot be written.
     """
     functions = {name: f.get_concrete_function() for name, f in network.functions.items()}
     bare = tf.Module()  # the network itself would have every function saved twice
     bare.weights = network.weights
     with tempfile.TemporaryDirectory() as folder, quiet():
-        tf.saved_model.save(bare, folder, signatures=functions)
+        try:
+            tf.saved_model.save(bare, folder, signatures=functions)
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message.rpartition("; ")[2], folder) from error
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         converter.exclude_conversion_metadata = True  # saves taking the whole file apart once more
         if quantize != "none":
