@@ -130,6 +130,19 @@ def test_the_readme_has_the_two_commands():
     assert sum(line.startswith("pip install") and line.endswith("pytest") for line in lines) == 1
 
 
+def test_every_promise_names_tests_that_exist():
+    text = (README.parent / "docs" / "reliability.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if not row.startswith(("| promise", "| ---"))]
+    assert len(promises) > 15
+    for row in promises:
+        named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", row.rpartition(" | ")[2])
+        assert named, row
+        for file, name in named:
+            code = (Path(__file__).parent / file).read_text()
+            assert not name or f"def {name}(" in code, name
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     text = README.read_text()

@@ -1,0 +1,99 @@
+"""Nothing that a text, a model or a file's name holds can steer a terminal, in any verb."""
+
+import json
+import shutil
+
+import pytest
+from conftest import TINY, babble
+from test_cli import COMMAND, TOY, terminal
+
+from keras_charlm import device
+from keras_charlm.display import printable
+
+EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202e\x7f"  # title, colour, C1, direction, delete
+STEERING = set(map(chr, (*range(9), 11, 12, *range(14, 32), *range(127, 160),
+                         *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+
+
+@pytest.fixture(scope="module")
+def evil_text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("evil") / f"{EVIL}.txt"
+    path.write_text((EVIL + babble(40)) * 30)
+    return path
+
+
+@pytest.fixture(scope="module")
+def evil_model(evil_text):
+    """A model of such a text, in such a folder, whose card says such things."""
+    import keras_charlm
+
+    folder = evil_text.with_name(f"m{EVIL}")
+    keras_charlm.fit(evil_text, folder, epochs=1, **TINY)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"name": EVIL, "created": EVIL, "versions": {EVIL: EVIL}}
+    config["corpus"]["name"] = EVIL
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def steers(screen):
+    return set(screen.replace("\r\n", "\n")) & STEERING
+
+
+def test_no_verb_passes_control_sequences_on(evil_model, evil_text, tmp_path):
+    with_license = tmp_path / f"{EVIL}.tflite"
+    values = {k: v for k, v in device.read(evil_model / "model.tflite").items()
+              if k != "file_sha256"}
+    with_license.write_bytes(device.write((evil_model / "model.tflite").read_bytes(),
+                                          values | {"license": EVIL}))
+    for command in (["generate", evil_model, "--length", "300", "--seed", "1"],
+                    ["generate", evil_model, "--length", "99", "--num", "3", "--json"],
+                    ["generate", evil_model, "--prompt", EVIL, "--length", "9"],
+                    ["info", evil_model], ["info", evil_model, "--json"], ["info", with_license],
+                    ["evaluate", with_license, evil_text]):
+        code, seen = terminal([*COMMAND, *command])
+        assert code == 0, seen
+        assert seen.strip()
+        assert not steers(seen), command
+    assert "\x1b" in terminal([*COMMAND, "generate", evil_model, "--length", "300", "--seed", "1",
+                               "--raw"])[1]
+
+
+def test_no_error_passes_control_sequences_on(evil_model, evil_text, text_model, tmp_path, kcharlm):
+    binary = tmp_path / f"{EVIL}.bin"
+    binary.write_bytes(b"a\0b")
+    broken = shutil.copytree(evil_model, tmp_path / f"broken{EVIL}")
+    (broken / "config.json").write_text(json.dumps({"format": 1, EVIL: EVIL}))
+    for command in (["fit", binary], ["fit", f"{EVIL}.none"], ["fit", tmp_path], ["fit", EVIL],
+                    ["fit", evil_text, "-o", evil_model], ["fit", "--resume", evil_model],
+                    ["fit", evil_text, "--encoding", EVIL], ["fit", evil_text, "--cell", EVIL],
+                    ["generate", EVIL], ["generate", broken], ["generate", f"{EVIL}.tflite"],
+                    ["generate", text_model, "--prompt", EVIL], ["generate", EVIL, EVIL],
+                    ["generate", text_model, "--prompt-file", EVIL], ["info", evil_text],
+                    ["evaluate", evil_model, EVIL], ["export", EVIL], [EVIL], [f"--{EVIL}"],
+                    ["generate", f"--{EVIL}"]):
+        code, out, err = kcharlm(*command)
+        assert code == 2, command
+        assert out == ""
+        assert err
+        assert not steers(err), command
+
+
+def test_a_training_shows_none_either(evil_text, tmp_path, kcharlm, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = kcharlm("fit", evil_text, "--epochs", 2, *TOY)
+    assert code == 0
+    assert "␛" in err
+    assert not steers(err)
+    (tmp_path / "list.txt").write_text("".join(f"{EVIL}{i}\n" for i in range(60)))
+    code, _, err = kcharlm("fit", "list.txt", "--lines", "--epochs", 2, *TOY)
+    assert code == 0
+    assert not steers(err)
+
+
+def test_all_steering_characters_are_replaced_and_no_others():
+    everything = "".join(map(chr, range(0x3000)))
+    shown = printable(everything)
+    assert not set(shown) & STEERING - {"\r"}
+    kept = [c for c in everything if c not in STEERING and c != "\r"]
+    assert list(printable("".join(kept))) == kept
