@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import keras
@@ -78,48 +77,6 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(text_file, tmp_path, after
                          usecols=(0, 2, 3)) for folder in ("whole", "cut")]
     np.testing.assert_array_equal(*curves)
     assert not (tmp_path / "cut" / "checkpoint").exists()
-
-
-def test_kill_9_at_any_moment_loses_nothing(text_file, tmp_path):
-    """The process dies without a word at several points; the end is that of a quiet run."""
-    script = textwrap.dedent("""
-        import sys
-        from pathlib import Path
-        import keras_charlm
-        text, folder = sys.argv[1:]
-        if (Path(folder) / "checkpoint" / "state.npz").exists():
-            keras_charlm.resume(folder, verbose=0)
-        else:
-            keras_charlm.fit(text, folder, overwrite=True, epochs=60, layers=1, units=8,
-                             embedding=4, batch_size=4, seq_length=8, precision="float32",
-                             checkpoint_every=0.05, verbose=0)
-    """)
-
-    def start(folder):
-        return subprocess.Popen([sys.executable, "-c", script, text_file, folder],
-                                stderr=subprocess.PIPE)
-
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    quiet = start(whole)
-    kills = 0
-    for delay in (0.0, 0.3, 0.7):
-        process = start(cut)
-        state = cut / "checkpoint" / "state.npz"
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and not (
-                state.exists() and state.stat().st_mtime_ns > before):
-            time.sleep(0.01)
-        time.sleep(delay)
-        process.kill()
-        kills += process.wait() == -signal.SIGKILL
-        process.stderr.close()
-    assert kills
-    if (cut / "checkpoint").exists():
-        assert start(cut).wait() == 0
-    assert quiet.wait() == 0
-    for a, b in zip(weights(whole), weights(cut), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert scores(whole) == scores(cut)
 
 
 def test_validation_does_not_change_training(text_file, tmp_path, monkeypatch):
