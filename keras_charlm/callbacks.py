@@ -55,7 +55,8 @@ class Pace(keras.callbacks.Callback):
         run = self.run
         self.rate = learning_rate(
             run.plan.fit, run.progress.step, run.windows.steps, run.fraction(1))
-        self.model.optimizer.learning_rate = self.rate
+        # TensorFlow keeps every Python number that it made a tensor of: half a kilobyte each.
+        self.model.optimizer.learning_rate = np.float32(self.rate)
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
