@@ -309,6 +309,11 @@ def find(path: str | Path) -> Path:
     """A model's folder by path or by name under saved_models/, or a .tflite file."""
     expect("model", path, (str, Path), "a folder's path or name, or a .tflite file")
     folder = Path(path)
+    try:
+        folder.exists()
+    except OSError as error:
+        raise BundleError(f"A model cannot have that name ({error.strerror}); name a folder that "
+                          "kcharlm fit wrote.") from error
     if not folder.is_dir() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
         folder = MODELS / folder
     if not folder.exists() and folder.suffix == ".tflite":

@@ -281,14 +281,15 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
         expected[kind] = run(lambda kind=kind, at=at: WORK[kind](at))
         say(f"{kind}: {expected[kind].operations} file operations in "
             f"{expected[kind].seconds:.1f} s undisturbed")
+    seconds = {kind: end.seconds for kind, end in expected.items()}  # as the machine is busy now
     while sum(dead.values()) < kills:
         # All kinds get the same share of the time, so quick ones are killed more often.
-        kind = min(kinds, key=lambda kind: dead[kind] * expected[kind].seconds)
+        kind = min(kinds, key=lambda kind: dead[kind] * seconds[kind])
         at, whole, moments = home(), expected[kind], []
         if kind == "prepare":
             shutil.rmtree(cache, ignore_errors=True)
         while True:
-            moment = Moment(seconds=chance.uniform(0, whole.seconds))
+            moment = Moment(seconds=chance.uniform(0, seconds[kind]))
             if chance.random() < 0.5:
                 moment = Moment(operation=chance.randint(1, whole.operations))
             # After some kills it may end: what is compared is the result.
@@ -298,6 +299,7 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
             except AssertionError as error:
                 raise AssertionError(f"{kind} after {moments}: {error}") from None
             if end.result is not None:
+                seconds[kind] = end.seconds
                 break
             moments.append(moment)
             dead[kind] += 1

@@ -425,6 +425,15 @@ def test_files_of_any_name(name, sizes):
         corpus.prepare(["no-such-folder/" + name])
 
 
+@given(name=st.text(max_size=300) | st.just("x" * 5000))
+@settings(fuzz, max_examples=100)
+def test_models_of_any_name(name):
+    with pytest.raises(BundleError):
+        keras_charlm.load("no-such-folder/" + name)
+    with pytest.raises(BundleError):
+        keras_charlm.load(name * 20 + "\0")
+
+
 @given(prompt=st.text(alphabet=st.characters(exclude_categories=[]), max_size=80)
        | st.binary(max_size=80),
        options=st.fixed_dictionaries({}, optional={
