@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from keras_charlm.config import InspectConfig
+from keras_charlm.display import printable
 
 from .options import given, load_tensorflow, settings
 
@@ -55,5 +56,5 @@ def inspect(model, file, output, overwrite, probe, ablate, npz, as_json, **optio
         inspection.activations(opened, text[: len(found.codes)]).save(npz)
     if output:
         page = inspector.write(found, output, overwrite=overwrite)
-        click.echo(inspector.summary(output, page), err=True)
-    click.echo(json.dumps(found.to_dict()) if as_json else inspection.summary(found))
+        click.echo(printable(inspector.summary(output, page)), err=True)
+    click.echo(printable(json.dumps(found.to_dict()) if as_json else inspection.summary(found)))

@@ -79,6 +79,25 @@ def chromium():
         browser.close()
 
 
+def with_card(content, values):
+    """An on-device file with another card, and the hash that fits."""
+    import json
+
+    import flatbuffers
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    from keras_charlm import device
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    entry = next(m for m in model.metadata if m.name == device.METADATA.encode())
+    text = json.dumps({**values, "file_sha256": "0" * 64}, ensure_ascii=False)
+    model.buffers[entry.buffer].data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return device.sign(bytes(builder.Output()))
+
+
 @pytest.fixture
 def kcharlm(capfd, monkeypatch):
     """Run the command line in this process: (exit code, stdout, stderr)."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import with_card
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -122,7 +123,7 @@ def test_cards_of_any_content_in_a_file(text_model, tmp_path, kcharlm, data):
     card = {k: v for k, v in device.read(path).items() if k != "file_sha256"}
     values = changed(data.draw, card)
     (tmp_path / "x.tflite").write_bytes(
-        device.write(path.read_bytes(), values if isinstance(values, dict) else {"card": values}))
+        with_card(path.read_bytes(), values if isinstance(values, dict) else {"card": values}))
     use(tmp_path / "x.tflite", kcharlm)
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import TINY, babble
+from conftest import TINY, babble, with_card
 from test_cli import COMMAND, TOY, terminal
 
 from keras_charlm import device
@@ -44,8 +44,8 @@ def test_no_verb_passes_control_sequences_on(evil_model, evil_text, tmp_path):
     with_license = tmp_path / f"{EVIL}.tflite"
     values = {k: v for k, v in device.read(evil_model / "model.tflite").items()
               if k != "file_sha256"}
-    with_license.write_bytes(device.write((evil_model / "model.tflite").read_bytes(),
-                                          values | {"license": EVIL}))
+    with_license.write_bytes(with_card((evil_model / "model.tflite").read_bytes(),
+                                       values | {"license": EVIL}))
     for command in (["generate", evil_model, "--length", "300", "--seed", "1"],
                     ["generate", evil_model, "--length", "99", "--num", "3", "--json"],
                     ["generate", evil_model, "--prompt", EVIL, "--length", "9"],
