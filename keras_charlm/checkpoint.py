@@ -39,6 +39,19 @@ class Progress:
     trace: list[list] = field(default_factory=list)
     trace_every: int = 1
 
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold."""
+        counts = (self.step, self.best_epoch, self.stale, self.samples_size, self.trace_every)
+        figures = (self.seconds, 0.0 if self.best is None else self.best)
+        if not (all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
+                and all(isinstance(n, (int, float)) for n in figures)
+                and isinstance(self.history, list)
+                and all(isinstance(row, list) for row in self.history)
+                and isinstance(self.trace, list) and self.trace_every > 0
+                and all(isinstance(row, list) and len(row) == 4 for row in self.trace)
+                and all(isinstance(n, (int, float)) for row in self.trace for n in row)):
+            raise ValueError("its progress has values of the wrong kind")
+
     def note(self, bits: float, rate: float) -> None:
         """Trace the epoch's mean loss after this batch; a long trace loses every second point."""
         if self.step % self.trace_every:
@@ -61,16 +74,6 @@ class Progress:
             before = epoch, last + 1, mean * (last + 1)
             rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5), rate])
         return rows
-
-    def __post_init__(self) -> None:
-        """Refuse what a damaged file may hold."""
-        counts = (self.step, self.best_epoch, self.stale, self.samples_size)
-        figures = (self.seconds, 0.0 if self.best is None else self.best)
-        if not (all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
-                and all(isinstance(n, (int, float)) for n in figures)
-                and isinstance(self.history, list)
-                and all(isinstance(row, list) for row in self.history)):
-            raise ValueError("its progress has values of the wrong kind")
 
 
 def save(path: Path, model: keras.Model, progress: Progress, settings: dict[str, Any]) -> None:
