@@ -168,10 +168,14 @@ def _wrong(card: Card) -> str | None:
                         ["train", "validation", "test"]),
         "start": count(card.start), "finished": type(card.finished) is bool,
         "parameters": count(card.parameters),
-        "scores": all_of(lambda v: number(v) or all_of(
-            number, v, ["bits_per_character", "nats_per_character"]), scores)
+        "scores": isinstance(scores, dict) and set(scores) <= {"epoch", "validation", "test",
+                                                               "baseline"}
         and count(scores.get("epoch", 0))
-        and all(isinstance(scores.get(part, {}), dict) for part in ("validation", "test")),
+        and all(all_of(number, scores[part], ["bits_per_character", "nats_per_character"])
+                for part in ("validation", "test") if part in scores)
+        and (not scores.get("baseline") or (isinstance(scores["baseline"], list) and all(
+            all_of(lambda v: v is None or number(v), row, ["order", "validation", "test"])
+            and count(row["order"]) for row in scores["baseline"]))),
         "files": all_of(digest, card.files),
     }
     return next((name for name, fine in right.items() if not fine), None)
