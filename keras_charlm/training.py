@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import bundle, callbacks, checkpoint, generation, model, ngram, streams
+from keras_charlm import bundle, callbacks, checkpoint, cpu, generation, model, ngram, streams
 from keras_charlm.checkpoint import BEST, STATE, Progress
 from keras_charlm.config import (
     CorpusConfig,
@@ -92,6 +92,7 @@ def fit(
     corpus_config, model_config, fit_config = deal(settings)
     if not paths:
         corpus_config = replace(corpus_config, lines=True)
+    cpu.tune(fit_config.batch_size)
     _check_tensorboard(fit_config.tensorboard)
     base = bundle.open_bundle(init_from) if init_from else None
     if base:
@@ -297,6 +298,7 @@ class Run:
     @classmethod
     def resumed(cls, folder, saved, stdin, display) -> Run:
         plan = Plan.from_dict(saved["settings"])
+        cpu.tune(plan.fit.batch_size)
         replicas = _strategy().num_replicas_in_sync
         if plan.fit.batch_size % replicas:
             raise TrainingError(
@@ -639,9 +641,7 @@ def _has_bfloat16() -> bool:
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return details.get("compute_capability", (0, 0)) >= (8, 0)
-    with contextlib.suppress(OSError):
-        return bool({"amx_bf16", "avx512_bf16"} & set(Path("/proc/cpuinfo").read_text().split()))
-    return False
+    return bool({"amx_bf16", "avx512_bf16"} & cpu.flags())
 
 
 def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabulary) -> int:
