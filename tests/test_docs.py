@@ -132,6 +132,7 @@ def test_the_readme_has_the_two_commands():
 
 def test_every_promise_names_tests_that_exist():
     text = (README.parent / "docs" / "reliability.md").read_text()
+    text = text.partition("## The long forms")[0]
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     promises = [row for row in rows if not row.startswith(("| promise", "| ---"))]
     assert len(promises) > 15
