@@ -57,7 +57,8 @@ def published(folder, config, vocabulary):
         fit=FitConfig(epochs=1, learning_rate=1e-3, size="small"),
         corpus={"name": "gone", "files": ["/gone.txt"], "bytes": 1, "characters": 1,
                 "sha256": "0" * 64, "config": CorpusConfig(unit=vocabulary.unit).to_dict()},
-        split={}, start=10, scores={"epoch": 1})
+        split={part: {"characters": 1} for part in ("train", "validation", "test")}, start=10,
+        scores={"epoch": 1})
 
     def write(new):
         bundle.write_json(new / bundle.VOCABULARY, vocabulary.to_dict())
