@@ -191,13 +191,17 @@ def test_info_tells_what_a_model_is(kcharlm, text_model):
     assert json.loads(kcharlm("info", text_model, "--json")[1])["format"] == 2
 
 
-def test_info_tells_what_is_missing(kcharlm, text_model, here):
-    shutil.copytree(text_model, here / "cats")
-    assert "missing" not in kcharlm("info", "cats")[1]
-    (here / "cats" / "model.tflite").unlink()
-    code, out, _ = kcharlm("info", "cats")
+def test_info_tells_what_is_missing(kcharlm, list_model, here):
+    shutil.copytree(list_model, here / "names")
+    assert "missing" not in kcharlm("info", "names")[1]
+    (here / "names" / "training_lines.u64").unlink()
+    code, out, _ = kcharlm("info", "names")
     assert code == 0
-    assert "missing     model.tflite; copy the model again, or train it anew" in out
+    assert "missing     training_lines.u64; copy the model again, or train it anew" in out
+    (here / "names" / "model.tflite").unlink()
+    code, _, err = kcharlm("info", "names")
+    assert code == 2
+    assert "model.tflite cannot be read" in err
 
 
 def test_a_closed_pipe_is_no_error(text_model):

@@ -77,7 +77,8 @@ def test_tables_are_those_of_the_program(name):
 
 def test_every_option_in_the_text_exists():
     known = {o for verb in VERBS for option in options(verb) for o in option.opts} | {"--help"}
-    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.read_text()))
+    text = re.sub(r"`python docs/[^`]*`", "", README.read_text())  # not a verb of ours
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert used <= known | {"--version"}, used - known
 
 
