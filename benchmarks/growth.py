@@ -68,13 +68,19 @@ def costs(row) -> np.ndarray:
 
 
 def fit(rows) -> np.ndarray:
-    """Seconds for each operation, byte and start, none below zero."""
-    from scipy.optimize import nnls
-
+    """Seconds for each operation, byte and start; what would come out below zero counts nothing."""
     seconds = np.array([r["batch"] * r["window"] / r["median"] for r in rows])
     shares = np.array([costs(r) for r in rows]) / seconds[:, None]
-    scale = shares.max(axis=0)
-    return nnls(shares / scale, np.ones(len(rows)))[0] / scale
+    coefficients = np.zeros(len(PARTS))
+    used = np.arange(len(PARTS))
+    while len(used):
+        scale = shares[:, used].max(axis=0)
+        found = np.linalg.lstsq(shares[:, used] / scale, np.ones(len(rows)), rcond=None)[0] / scale
+        if (found >= 0).all():
+            coefficients[used] = found
+            break
+        used = used[found >= 0]
+    return coefficients
 
 
 def characters_per_second(row, coefficients) -> float:

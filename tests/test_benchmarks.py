@@ -1,0 +1,86 @@
+"""Each benchmark runs to its end at toy size, and RESULTS.md tells what was measured."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import (
+    common,
+    corpus,
+    generate,
+    growth,
+    overhead,
+    quality,
+    results,
+    train,
+)
+
+TOY = {"layers": 1, "units": 8, "embedding": 4, "batch": 4, "window": 4}
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    """Runs a benchmark without what is not installed and gives what it saved."""
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    for module in (train, generate):
+        monkeypatch.setattr(module, "version", lambda _: None)  # of PyTorch
+
+    def run(module, *arguments):
+        name = module.__name__.split(".")[1]
+        module.main([*map(str, arguments), "--save-as", name], standalone_mode=False)
+        results.main(["-o", str(tmp_path / "RESULTS.md")], standalone_mode=False)
+        assert f"python -m benchmarks.{name}" in (tmp_path / "RESULTS.md").read_text()
+        return json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+
+    return run
+
+
+def test_training_and_growth(rows, tmp_path, monkeypatch):
+    monkeypatch.setitem(train.SIZES, "2x128", tuple(TOY.values()))
+    (row,) = rows(train, "--size", "2x128", "--precision", "float32", "--rounds", 1,
+                  "--seconds", 0.01)
+    assert set(row["peers"]) == {"keras_charlm", "keras", "products"}
+    assert all(p["characters_per_second"]["median"] > 0 for p in row["peers"].values())
+    monkeypatch.setattr(growth, "BASE", TOY)
+    monkeypatch.setattr(growth, "AXES", {"units": (8, 16)})
+    found = rows(growth, "--axis", "units", "--steps", 2, "--picture", tmp_path / "growth.svg")
+    assert [r["units"] for r in found["measured"]] == [8, 16]
+    assert (tmp_path / "growth.svg").stat().st_size
+
+
+def test_the_cost_model_finds_the_costs_that_made_the_figures():
+    made = [dict(TOY, units=u, batch=b) for u in (8, 64, 512) for b in (1, 16, 256)]
+    coefficients = [1e-11, 1e-10, 1e-5]
+    for row in made:
+        row["median"] = row["batch"] * row["window"] / float(growth.costs(row) @ coefficients)
+    assert growth.fit(made) == pytest.approx(coefficients, rel=1e-6)
+
+
+def test_sampling(rows, monkeypatch):
+    monkeypatch.setitem(generate.SIZES, "2x128", (8, 4))
+    (row,) = rows(generate, "--size", "2x128", "--rounds", 1, "--length", 50, "--steps", 2)
+    assert row["stream"]["median"] > 0 < row["batch"]["median"]
+    assert set(row["peers"]) == {"sample_keras 1", "sample_keras 64"}
+
+
+def test_corpora(rows):
+    for row in rows(corpus, "--megabytes", 1, "--rounds", 1):
+        assert all(p["megabytes_per_second"]["median"] > 0 for p in row["peers"].values())
+
+
+def test_quality_and_overhead(rows, tmp_path, monkeypatch):
+    text = tmp_path / "names.txt"
+    text.write_text("\n".join(f"name{i:05}" for i in range(1500)))
+    (row,) = rows(quality, "--text", f"names={text}", "--recipe", "names-distinct", "--seeds", 1,
+                  "--options", "--epochs 1 --units 8")
+    assert row["nats"]["median"] > 0 < row["parameters"]
+    train_lines, held_out = quality.hold_out(text, tmp_path, distinct=True)
+    assert len(held_out.read_text().split()) == 1000
+    assert not set(held_out.read_text().split()) & set(train_lines.read_text().split())
+    monkeypatch.setitem(overhead.SIZES, "2x128", tuple(TOY.values()))
+    (row,) = rows(overhead, "--size", "2x128", "--rounds", 1, "--seconds", 5)
+    assert row["ratio"] > 0
