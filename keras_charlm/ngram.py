@@ -8,7 +8,8 @@ of Character-level Language Models (and why RNNs are still cool)", 2015.
 The grams of length k are a sorted array of 64-bit keys, `context * V + symbol`, where the context
 is the number of the gram's first k - 1 symbols in the array before: exact, without hashing, and a
 whole text is looked up at once. A gram takes 20 bytes; while counting, some 50 bytes a character of
-the training text come on top.
+the training text come on top: 100 MB of Python sources up to order 10 are 72 million grams, 1.4 GB,
+and took 7.1 GB at the most.
 """
 
 from __future__ import annotations
