@@ -13,9 +13,9 @@ import hashlib
 import json
 import os
 import re
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import socket
+import time
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -217,30 +217,65 @@ def assemble(spec: str, timeout: float) -> Workers:
 
     Args:
         spec: `FitConfig.devices`, of each worker.
-        timeout: Seconds to wait for the others. Where they do not all come in time the process
-            ends with a message, because TensorFlow's waiting cannot be broken off.
+        timeout: Seconds to wait for the others.
 
     Raises:
         OptionError: TF_CONFIG or the devices cannot be used.
-        TrainingError: This worker cannot listen at its address.
+        TrainingError: Not all came in time, or this worker cannot listen at its address.
     """
     found = addresses()
     if not found:
         return Workers(devices.strategy(spec))
     index = place()
-    others = ", ".join(found[:index] + found[index + 1:])
-    with _deadline(timeout, f"Waited {timeout:g} s at {found[index]} for the other workers "
-                   f"({others}), and not all came; start each of them with its TF_CONFIG, or wait "
-                   "longer with --join-timeout."):
-        try:
-            workers = Workers(devices.join(spec), found)
-            workers.gather(b"")  # TensorFlow's strategy does not wait for all
-        except (tf.errors.OpError, RuntimeError) as error:
+    try:
+        if missing := _meet(found, index, timeout):
             raise TrainingError(
-                f"Worker {index} cannot work at {found[index]} ({str(error).splitlines()[0]}); "
-                "see that the address is its own and the port free, and start all again."
-            ) from error
+                f"Waited {timeout:g} s at {found[index]} for the other workers "
+                f"({', '.join(missing)}), and not all came; start each of them with its TF_CONFIG, "
+                "or wait longer with --join-timeout.")
+        workers = Workers(devices.join(spec), found)
+        workers.gather(b"")  # TensorFlow's strategy does not wait for all
+    except (tf.errors.OpError, RuntimeError, OSError) as error:
+        raise TrainingError(
+            f"Worker {index} cannot work at {found[index]} ({str(error).splitlines()[0]}); "
+            "see that the address is its own and the port free, and start all again."
+        ) from error
     return workers
+
+
+def _meet(found: list[str], index: int, timeout: float) -> list[str]:
+    """Wait until all workers are there. TensorFlow waits too, but nothing breaks that off, because
+    it holds Python's lock. Here each tells the chief its place, and the chief answers them all.
+
+    Returns:
+        Those that this worker waited for in vain.
+    """
+    host, port = found[0].rsplit(":", 1)
+    end = time.monotonic() + timeout
+    if index == 0:
+        with contextlib.ExitStack() as stack, socket.create_server(("", int(port))) as server:
+            here: dict[int, socket.socket] = {}
+            while len(here) < len(found) - 1 and (left := end - time.monotonic()) > 0:
+                server.settimeout(left)
+                with contextlib.suppress(OSError, ValueError):
+                    other = stack.enter_context(server.accept()[0])
+                    other.settimeout(1)
+                    number = int(other.recv(16))
+                    if 0 < number < len(found):
+                        here[number] = other
+            missing = [found[i] for i in range(1, len(found)) if i not in here]
+            for other in () if missing else here.values():
+                with contextlib.suppress(OSError):
+                    other.sendall(b"!")
+        return missing
+    while (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(OSError), \
+                socket.create_connection((host, int(port)), left) as chief:
+            chief.sendall(str(index).encode())
+            if chief.recv(1) == b"!":
+                return []
+        time.sleep(0.1)
+    return found[:index] + found[index + 1:]
 
 
 def place() -> int:
@@ -251,19 +286,3 @@ def place() -> int:
     task = config["task"]
     return int(task["index"]) + (
         len(config["cluster"].get("chief", [])) if task["type"] == "worker" else 0)
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float, message: str) -> Iterator[None]:
-    """End the process with a message unless the block is left in time."""
-    def end():
-        print(f"kcharlm: {message}", file=sys.stderr, flush=True)
-        os._exit(TrainingError.exit_code)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

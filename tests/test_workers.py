@@ -227,8 +227,8 @@ def test_a_metric_moves_to_another_number_of_devices():
         replicas, parts = 3, range(1, 2)
 
     saved = np.array([[1.0], [2.0]])
-    np.testing.assert_array_equal(checkpoint._shares(saved, Two), saved)
-    np.testing.assert_array_equal(checkpoint._shares(saved, Three), [[0.0]])
+    np.testing.assert_array_equal(checkpoint._parts(saved, Two), saved)
+    np.testing.assert_array_equal(checkpoint._parts(saved, Three), [[0.0]])
 
 
 def test_ray_starts_the_same_training(text, tmp_path, kcharlm):
