@@ -109,7 +109,7 @@ def fit(
     if base:
         model_config = _shape_of(base, model_config)
     display = _display(verbose)
-    workers = assemble(fit_config.devices, fit_config.join_timeout)
+    workers = assemble(fit_config)
     text = workers.in_turn(lambda: prepare(paths, corpus_config, stdin))
     folder = workers.from_chief(lambda: os.fsencode(_folder(output, text.name, overwrite)))
     run = Run.new(Path(os.fsdecode(folder)), text, model_config, fit_config, base, workers, display)
@@ -152,7 +152,7 @@ def resume(
     if not addresses():  # of several workers the chief alone may have the folder
         saved = checkpoint.read_json(checkpoint.read_arrays(_resumable(path) / STATE))
         began = Plan.from_dict(saved["settings"]).fit
-    workers = assemble(began.devices if devices is None else str(devices), began.join_timeout)
+    workers = assemble(began if devices is None else replace(began, devices=devices))
     work = Path(os.fsdecode(workers.from_chief(lambda: os.fsencode(_resumable(path)))))
     run = Run.resumed(work.parent, _saved(work, workers), stdin, workers, display)
     return run.train(callbacks)

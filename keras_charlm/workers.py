@@ -21,7 +21,8 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import devices
+from keras_charlm import cpu, devices
+from keras_charlm.config import FitConfig
 from keras_charlm.errors import CharLMError, OptionError, TrainingError
 
 T = TypeVar("T")
@@ -212,12 +213,11 @@ class Workers:
         return self.name(int(found[1])) if found else "Another worker"
 
 
-def assemble(spec: str, timeout: float) -> Workers:
+def assemble(config: FitConfig) -> Workers:
     """The workers of this training: those that TF_CONFIG names, or this process alone.
 
     Args:
-        spec: `FitConfig.devices`, of each worker.
-        timeout: Seconds to wait for the others.
+        config: What each worker was told: its devices, and how long to wait for the others.
 
     Raises:
         OptionError: TF_CONFIG or the devices cannot be used.
@@ -225,15 +225,16 @@ def assemble(spec: str, timeout: float) -> Workers:
     """
     found = addresses()
     if not found:
-        return Workers(devices.strategy(spec))
-    index = place()
+        cpu.tune(config.batch_size)  # not for several: one that resumes does not know the batch
+        return Workers(devices.strategy(config.devices))
+    index, timeout = place(), config.join_timeout
     try:
         if missing := _meet(found, index, timeout):
             raise TrainingError(
                 f"Waited {timeout:g} s at {found[index]} for the other workers "
                 f"({', '.join(missing)}), and not all came; start each of them with its TF_CONFIG, "
                 "or wait longer with --join-timeout.")
-        workers = Workers(devices.join(spec), found)
+        workers = Workers(devices.join(config.devices), found)
         workers.gather(b"")  # TensorFlow's strategy does not wait for all
     except (tf.errors.OpError, RuntimeError, OSError) as error:
         raise TrainingError(
