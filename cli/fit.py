@@ -23,8 +23,12 @@ _BY_SIZE = "by --size"
 @settings(CorpusConfig)
 @settings(ModelConfig, layers=_BY_SIZE, units=_BY_SIZE, embedding=_BY_SIZE, dropout=_BY_SIZE)
 @settings(FitConfig, learning_rate=_BY_SIZE)
+@click.option("--launcher", type=click.Choice(["ray"]),
+              help="Start the workers with Ray Train instead of by TF_CONFIG.")
+@click.option("--workers", type=click.IntRange(1),
+              help="How many workers to start with --launcher.  [default: 2]")
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
-def fit(corpus, output, overwrite, resume, init_from, quiet, **options):
+def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, **options):
     """Train a model on a text: files, folders (with --glob), - for stdin; .gz is unpacked.
 
     Without CORPUS, trains a name generator on the embedded list of first names.
@@ -36,17 +40,28 @@ def fit(corpus, output, overwrite, resume, init_from, quiet, **options):
     kcharlm fit --resume saved_models/corpus
     """
     options = given(options)
-    if resume and (any(path != "-" for path in corpus) or output or init_from or options):
+    if resume and (any(path != "-" for path in corpus) or output or init_from
+                   or set(options) - {"devices"}):
         raise OptionError("--resume goes on with the corpus and the options that the training "
-                          "began with; give it the model alone.")
+                          "began with; give it the model alone, or with other --devices.")
     deal(options)  # a mistake is told before TensorFlow has loaded
-    load_tensorflow()
+    if workers and not launcher:
+        raise OptionError("--workers goes with --launcher; without one, start each worker yourself "
+                          "with its TF_CONFIG.")
+    if resume:
+        function, arguments = "resume", {"path": resume, "devices": options.get("devices")}
+    else:
+        function, arguments = "fit", {"corpus": corpus, "output": output, "overwrite": overwrite,
+                                      "init_from": init_from, **options}
+    arguments["verbose"] = 0 if quiet else 1
+    if launcher:
+        from keras_charlm.launch import on_ray
+
+        on_ray(workers or 2, function, arguments)
+        return
+    load_tensorflow(start=False)
     from keras_charlm import training
 
-    if resume:
-        # The text comes again where it came from stdin and is no longer in the cache.
-        stdin = sys.stdin.buffer if corpus else None
-        training.resume(resume, verbose=0 if quiet else 1, stdin=stdin)
-    else:
-        training.fit(corpus, output, overwrite=overwrite, init_from=init_from,
-                     verbose=0 if quiet else 1, **options)
+    if resume and corpus:  # the text comes again if it is no longer in the cache
+        arguments["stdin"] = sys.stdin.buffer
+    getattr(training, function)(**arguments)

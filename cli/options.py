@@ -91,13 +91,19 @@ def given(options: dict) -> dict:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow and find its devices, without what its libraries log meanwhile."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def load_tensorflow(start: bool = True) -> None:
+    """Import TensorFlow, without what its libraries log meanwhile.
+
+    Args:
+        start: Whether to let it find its devices, after which they cannot be divided anew.
+    """
+    # Of several workers, what it says about one that is gone is said by us.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if "TF_CONFIG" in os.environ else "2")
     with quiet():
         import tensorflow as tf
 
-        tf.config.list_logical_devices()
+        if start:
+            tf.config.list_logical_devices()
     tf.get_logger().setLevel("ERROR")  # its advice is for programmers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from keras_charlm.display import duration
 from keras_charlm.errors import Interrupted, TrainingError
 from keras_charlm.evaluation import Evaluator
 from keras_charlm.export import tflite
+from keras_charlm.scores import Scores
 
 if TYPE_CHECKING:
     from keras_charlm.training import Run
@@ -27,16 +29,19 @@ _SHORT = 1.0  # seconds: epochs shorter than this are not all shown and saved
 
 def for_run(run: Run, users: list[keras.callbacks.Callback], stop: dict[str, int]) -> list:
     """The callbacks of a training; the user's come after the validation and before the saving."""
-    pace = Pace(run)
-    return [pace, Validation(run), Report(run, pace), *users, Saving(run, stop)]
+    saving = Saving(run, stop)
+    pace = Pace(run, saving)
+    reports = [Report(run, pace)] if run.workers.chief else []
+    return [pace, Validation(run), *reports, *users, saving]
 
 
 class Pace(keras.callbacks.Callback):
-    """Zeroes the states at an epoch's start, sets the learning rate, counts steps and time."""
+    """Zeroes the states at an epoch's start, sets the learning rate, counts steps and time, and
+    lets the workers agree after each batch."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, saving: Saving):
         super().__init__()
-        self.run = run
+        self.run, self.saving = run, saving
         self.resumed_at = run.progress.step if run.resumes else None
         self.compiled = self.estimated = False
         self.characters, self.busy = 0, 0.0  # trained on, and seconds, since the process began
@@ -47,9 +52,10 @@ class Pace(keras.callbacks.Callback):
         self.before = self.characters, self.busy
         if progress.step == self.resumed_at and progress.step % run.windows.steps:
             # Keras has just reset the metrics of the epoch's first part: bring them back.
-            checkpoint.restore(run.work / checkpoint.STATE, self.model)
+            checkpoint.restore(run.saved, self.model, run.workers)
         else:
             checkpoint.set_states(self.model)
+        run.saved = None
 
     def on_train_batch_begin(self, batch, logs=None):
         run = self.run
@@ -61,8 +67,12 @@ class Pace(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         run, progress, fit = self.run, self.run.progress, self.run.plan.fit
-        loss = float(logs["loss"])  # nats, mean of the epoch so far
-        took = time.perf_counter() - self.began
+        saving = self.saving
+        # The loss is in nats, the mean of the epoch so far.
+        loss, took, told, due = run.workers.mean(
+            float(logs["loss"]), time.perf_counter() - self.began, "signal" in saving.stop,
+            saving.due(fit.checkpoint_every))
+        logs["loss"], saving.told, saving.wanted = loss, told > 0, due > 0
         progress.step += 1
         progress.seconds += took
         if not math.isfinite(loss):
@@ -121,7 +131,9 @@ class Validation(keras.callbacks.Callback):
         stream, began = run.split.validation, time.perf_counter()
         if stream.length > stream.lead:
             self.evaluator = self.evaluator or Evaluator(self.model, run.start)
-            scores = self.evaluator(stream)
+            workers = run.workers  # each reads its share of the rows
+            scores = Scores.of(*workers.sum(
+                *self.evaluator.total(stream, part=workers.index, parts=workers.count)))
             logs["val_loss"] = scores.nats_per_character
             # A figure that is not a number is below no other.
             best = math.inf if progress.best is None else progress.best
@@ -136,13 +148,14 @@ class Validation(keras.callbacks.Callback):
                                      "epochs.")
         else:
             self.keep(epoch)
-        progress.seconds += time.perf_counter() - began
+        (took,) = run.workers.mean(time.perf_counter() - began)
+        progress.seconds += took
 
     def keep(self, epoch: int) -> None:
         weights = [np.asarray(w) for w in self.model.weights]
         if all(np.isfinite(w).all() for w in weights):
             self.run.progress.best_epoch = epoch + 1
-            self.run.best = weights
+            self.run.best = weights if self.run.workers.chief else None
 
 
 class Report(keras.callbacks.Callback):
@@ -196,33 +209,39 @@ class Report(keras.callbacks.Callback):
 
 
 class Saving(keras.callbacks.Callback):
-    """Writes checkpoints, and stops after the batch in which a signal came."""
+    """Writes checkpoints, and stops after the batch in which a signal came; all workers at once."""
 
     def __init__(self, run: Run, stop: dict[str, int]):
         super().__init__()
         self.run, self.stop, self.saved = run, stop, time.monotonic()
+        self.told = self.wanted = False  # what the workers agreed on after the batch
 
     def on_train_batch_end(self, batch, logs=None):
         run = self.run
         if run.progress.step % run.windows.steps == 0:
             return  # the epoch's end, with its validation, belongs to this state
         self.stop_if_told()
-        if time.monotonic() - self.saved > run.plan.fit.checkpoint_every:
+        if self.wanted:
             self.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.stop_if_told()
         # A training of very short epochs would otherwise do little but save.
-        if time.monotonic() - self.saved > _SHORT:
+        self.told, self.wanted, self.model.stop_training = self.run.workers.any(
+            "signal" in self.stop, self.due(_SHORT), self.model.stop_training)
+        self.stop_if_told()
+        if self.wanted:
             self.save()
 
+    def due(self, seconds: float) -> bool:
+        return time.monotonic() - self.saved > seconds
+
     def stop_if_told(self) -> None:
-        if number := self.stop.get("signal"):
+        if self.told:
             self.run.display.note("Stopping: saving what was learnt so far.")
             self.save()
             raise Interrupted(
                 f"Stopped after batch {self.run.progress.step:,}, and nothing is lost; go on with: "
-                f"kcharlm fit --resume {self.run.folder}", number)
+                f"kcharlm fit --resume {self.run.folder}", self.stop.get("signal", signal.SIGTERM))
 
     def on_train_end(self, logs=None):
         self.save()

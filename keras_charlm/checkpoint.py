@@ -1,11 +1,14 @@
 """A training's whole state in one file, so that resumed equals uninterrupted to the last bit.
 
 The file holds weights, optimizer, metrics, dropout's generators, the recurrent states of all rows,
-and the progress. It is replaced atomically: a crash leaves the one before.
+and the progress. It is replaced atomically: a crash leaves the one before. Rows stand in it in the
+order of the batch, whatever devices they were on, so that any number of devices and workers can go
+on from it; several workers write one file.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -19,6 +22,7 @@ from keras_charlm.bundle import LOCK, replace_file
 from keras_charlm.errors import BundleError, TrainingError
 from keras_charlm.files import lock, regular
 from keras_charlm.model import recurrent_layers
+from keras_charlm.workers import Workers
 
 STATE, BEST = "state.npz", "best.npz"
 MOST_TRACED = 400  # points of a training's curve; half of them at least
@@ -76,45 +80,62 @@ class Progress:
         return rows
 
 
-def save(path: Path, model: keras.Model, progress: Progress, settings: dict[str, Any]) -> None:
-    """Write the state. Where that fails (OSError), the state before it is untouched."""
+def collect(model: keras.Model, workers: Workers) -> dict[str, np.ndarray]:
+    """The model's whole state, on every worker: weights and optimizer, which are the same
+    everywhere, the recurrent states of all rows, and the metrics of all devices."""
     arrays = {f"v{i}": value for i, value in enumerate(_shared(model))}
-    arrays |= {f"m{i}": _copies(v) for i, v in enumerate(_metrics(model))}
+    arrays |= {f"m{i}": workers.rows(_copies(v)) for i, v in enumerate(_metrics(model))}
     arrays |= {f"g{i}": _copies(v)[0] for i, v in enumerate(_generators(model))}
-    arrays |= {f"s{i}": value for i, value in enumerate(states(model))}
+    arrays |= {f"s{i}": workers.rows(value) for i, value in enumerate(states(model))}
+    return arrays
+
+
+def save(path: Path, arrays: dict[str, np.ndarray], progress: Progress,
+         settings: dict[str, Any]) -> None:
+    """Write what `collect` gave. Where that fails (OSError), the state before it is untouched."""
     text = json.dumps({"progress": asdict(progress), "settings": settings})
-    arrays["json"] = np.frombuffer(text.encode(), np.uint8)
-    write_arrays(path, arrays)
+    write_arrays(path, {**arrays, "json": np.frombuffer(text.encode(), np.uint8)})
 
 
-def restore(path: Path, model: keras.Model, metrics: bool = True) -> None:
-    """Put a saved state into a model built, compiled and distributed in the same way."""
-    arrays = read_arrays(path)
+def restore(arrays: dict[str, np.ndarray], model: keras.Model, workers: Workers,
+            metrics: bool = True) -> None:
+    """Put a saved state into a model built and compiled in the same way, on any number of devices
+    that divides the batch."""
     try:
         variables = [*model.weights, *model.optimizer.variables]
         for i, variable in enumerate(variables):
             variable.assign(arrays[f"v{i}"])
         for i, variable in enumerate(_generators(model)):
             variable.assign(arrays[f"g{i}"])
-        if metrics:
-            for i, variable in enumerate(_metrics(model)):
-                copies = _locals(variable)
-                for copy, value in zip(copies, arrays[f"m{i}"], strict=True):
-                    copy.assign(value)
-        set_states(model, [arrays[f"s{i}"] for i in range(len(_state_variables(model)))])
+        for i, variable in enumerate(_metrics(model) if metrics else ()):
+            for copy, value in zip(_locals(variable), _parts(arrays[f"m{i}"], workers),
+                                   strict=True):
+                copy.assign(value)
+        set_states(model, [np.split(arrays[f"s{i}"], workers.count)[workers.index]
+                           for i in range(len(_state_variables(model)))])
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BundleError(f"{path} does not fit its own settings ({error}); "
+        raise BundleError(f"The checkpoint does not fit its own settings ({error}); "
                           "train the model anew.") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
+    """Each of this worker's devices' part of a metric's sum: the one that it had, or where the
+    number of devices changed the whole for the first."""
+    if len(saved) != workers.replicas:
+        whole = saved.sum(axis=0)
+        saved = np.zeros((workers.replicas, *whole.shape), whole.dtype)
+        saved[0] = whole
+    return saved[list(workers.parts)]
+
+
+def read_json(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The progress and the settings of a saved state."""
     try:
-        values = json.loads(read_arrays(path)["json"].tobytes())
+        values = json.loads(arrays["json"].tobytes())
         values["progress"] = Progress(**values["progress"])
         return values
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged ({error}); train the model anew.") from error
+        raise BundleError(f"The checkpoint is damaged ({error}); train the model anew.") from error
 
 
 def write_weights(path: Path, weights: list[np.ndarray]) -> None:
@@ -142,13 +163,25 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read what `write_arrays` wrote; raises BundleError where it is damaged."""
-    regular(path, largest=1 << 62)
+    return parse(read(path), path)
+
+
+def read(path: Path) -> bytes:
+    """The content of a file of `write_arrays`; raises BundleError where it cannot be read."""
     try:
-        with zipfile.ZipFile(path) as file:
+        return regular(path, largest=1 << 62).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error}); train the model anew.") from error
+
+
+def parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """The arrays in what `read` gave; raises BundleError where it is damaged."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
             # `write_arrays` packs nothing, so no member is larger than the file.
             if any(m.compress_type != zipfile.ZIP_STORED for m in file.infolist()):
                 raise ValueError("it is compressed")
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return dict(file)
     except Exception as error:  # whatever a damaged file makes its readers do
         raise BundleError(f"{path} cannot be read ({error or type(error).__name__}); "
@@ -156,12 +189,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def states(model: keras.Model) -> list[np.ndarray]:
-    """The recurrent states of all rows of the global batch, each (B, units)."""
+    """The recurrent states of this worker's rows of the batch, each (rows, units)."""
     return [np.concatenate([np.asarray(c) for c in _locals(v)]) for v in _state_variables(model)]
 
 
 def set_states(model: keras.Model, values: list[np.ndarray] | None = None) -> None:
-    """Set the recurrent states from (B, units) arrays, divided among the replicas; None is zero."""
+    """Set the recurrent states from (rows, units) arrays, divided among the replicas; None is
+    zero."""
     for i, variable in enumerate(_state_variables(model)):
         copies = _locals(variable)
         parts = [np.zeros(c.shape, np.float32) for c in copies] if values is None \

@@ -8,6 +8,7 @@ The command line's options, its help and the README's tables follow these fields
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from dataclasses import dataclass, fields, replace
@@ -215,6 +216,16 @@ class FitConfig(Settings):
         "take half of it.",
         choices=("none", "float16"),
     )
+    devices: str = setting(
+        "auto",
+        "What to train on: auto takes every GPU, or else the CPU; a number takes so many GPUs, or "
+        "where there are none cuts the CPU into so many devices; cpu; or GPUs by number, e.g. "
+        "gpu:0,gpu:1.",
+    )
+    join_timeout: float = setting(
+        600.0, "Of several workers: longest wait for the others at the start.",
+        low=0, open_low=True, duration=True,
+    )
     sample_every: int | None = setting(
         None,
         "Also write a sample to samples.txt every so many batches; by default after 100, 200, 400, "
@@ -225,6 +236,14 @@ class FitConfig(Settings):
         120.0, "Longest time between checkpoints, e.g. 2m.", low=0, open_low=True, duration=True
     )
     tensorboard: str | None = setting(None, "Folder for TensorBoard's event files.")
+
+    def __post_init__(self) -> None:
+        if type(self.devices) is int:  # devices=2 in Python
+            object.__setattr__(self, "devices", str(self.devices))
+        super().__post_init__()
+        if not re.fullmatch(r"auto|cpu|[1-9]\d*|gpu:\d+(,gpu:\d+)*", self.devices):
+            raise OptionError(f"devices is {self.devices!r}; it takes auto, a number of devices, "
+                              "cpu, or GPUs such as gpu:0,gpu:1.")
 
 
 def deal(settings: dict[str, Any]) -> tuple[CorpusConfig, ModelConfig, FitConfig]:

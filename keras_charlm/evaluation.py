@@ -48,16 +48,18 @@ class Evaluator:
         """
         return Scores.of(*self.total(stream, rows))
 
-    def total(self, stream: TextStream | LineStream, rows: int | None = None
-              ) -> tuple[int, float, int, int]:
+    def total(self, stream: TextStream | LineStream, rows: int | None = None,
+              part: int = 0, parts: int = 1) -> tuple[int, float, int, int]:
         """The same as a number of characters, the sum of -log2 p over them, and how many of them
-        were the likeliest and how many are unknown."""
-        nats, hits, unknown = 0.0, 0, 0
-        for _, loss, right, strange in self._windows(stream, rows):
+        were the likeliest and how many are unknown; of all rows or, of so many parts, of one: what
+        the parts sum to is the whole."""
+        count, nats, hits, unknown = 0, 0.0, 0, 0
+        for _, loss, right, strange in self._windows(stream, rows, part, parts):
+            count += len(loss)
             nats += float(loss.sum(dtype=np.float64))
             hits += int(right.sum())
             unknown += int(strange.sum())
-        return max(stream.length - stream.lead, 0), nats / math.log(2), hits, unknown
+        return count, nats / math.log(2), hits, unknown
 
     def characters(self, stream: TextStream | LineStream,
                    rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -72,8 +74,8 @@ class Evaluator:
             bits[position], hits[position] = loss / np.float32(math.log(2)), right
         return bits, hits
 
-    def _windows(self, stream: TextStream | LineStream, rows: int | None
-                 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    def _windows(self, stream: TextStream | LineStream, rows: int | None,
+                 part: int = 0, parts: int = 1) -> Iterator[tuple[np.ndarray, ...]]:
         """Positions, nats, hits and unknowns of the characters scored, (n,) each, by windows."""
         size = stream.length - stream.lead
         if size <= 0:
@@ -84,13 +86,16 @@ class Evaluator:
         # Row r reads [r * share, r * share + warm_up + share) and scores what lies behind its
         # warm-up; the first row scores its warm-up too, which starts at the true beginning.
         share = -(-(size - warm_up) // rows)
-        begins = np.arange(rows) * share
+        mine = np.arange(part, rows, parts)
+        if not len(mine):
+            return
+        begins = mine * share
         window = min(_WINDOW, warm_up + share)
-        states = self._zero_states(rows)
+        states = self._zero_states(len(mine))
         for at in range(0, warm_up + share, window):
             position = (begins + at)[:, None] + np.arange(window)  # (rows, window)
             scored = (position < size) & (np.arange(at, at + window) < warm_up + share)
-            scored[1:, : max(0, warm_up - at)] = False
+            scored[mine > 0, : max(0, warm_up - at)] = False
             ids = _ids(stream, position, self.start)  # (rows, window + 1)
             loss, right, states = self._read(
                 tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]), states)

@@ -268,8 +268,9 @@ def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
 
 def _shares(batch):
     """The rows of a batch that each core takes, as a list of numbers, or 1 for all in one."""
-    replica = tf.distribute.get_replica_context()
-    replicas = replica.num_replicas_in_sync if replica else 1
+    replicas = 1  # on this machine
+    if tf.distribute.has_strategy():
+        replicas = len(tf.distribute.get_strategy().extended.worker_devices)
     parts = cpu.parts(batch or 0, replicas)
     if parts == 1:
         return 1

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_charlm import layers
 from keras_charlm.config import ModelConfig
+from keras_charlm.distributed import Network
 
 CELLS = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
 EMBEDDING, LOGITS = "embedding", "logits"
@@ -36,7 +37,7 @@ def build(
     batch_size: int = 1,
     seed: int = 0,
     policy: str = "float32",
-) -> keras.Sequential:
+) -> Network:
     """Build the network with fresh weights and zero states.
 
     Args:
@@ -69,7 +70,7 @@ def build(
     stack.append(keras.layers.Dense(
         vocabulary_size, name=LOGITS, dtype="float32",
         kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds))))
-    return keras.Sequential(stack, name="charlm")
+    return Network(stack, name="charlm")
 
 
 def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:

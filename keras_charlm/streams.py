@@ -183,28 +183,44 @@ class Windows:
             return 0
         return int(np.random.default_rng([self.seed, epoch, 1]).integers(slack + 1))
 
-    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Batch `index` of the whole training: inputs and targets, int32 (B, T) each. The targets
-        are the inputs one character later, across the edges of windows too."""
+    def batch(self, index: int, part: int = 0, parts: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Batch `index` of the whole training, or one of the equal parts of its rows: inputs and
+        targets, int32 (B / parts, T) each. The targets are the inputs one character later, across
+        the edges of windows too."""
         epoch, step = divmod(index, self.steps)
-        rows = np.arange(self.batch_size) * (self.steps * self.seq_length)
+        size = self.batch_size // parts
+        rows = np.arange(part * size, (part + 1) * size) * (self.steps * self.seq_length)
         starts = self.offset(epoch) + rows + step * self.seq_length
         ids = self.stream.read(starts, self.seq_length + 1, epoch)
         return ids[:, :-1], ids[:, 1:]
 
-    def dataset(self, start: int, stop: int) -> tf.data.Dataset:
-        """Batches [start, stop) of the whole training as a tf.data pipeline."""
+    def dataset(self, start: int, stop: int, mine: range = range(1),
+                parts: int = 1) -> tf.data.Dataset:
+        """Batches [start, stop) of the whole training as a tf.data pipeline.
+
+        Args:
+            start, stop: Which batches.
+            mine: Which parts of each batch's rows to read: a row has its state on one device, so
+                it goes there in every batch.
+            parts: Equal parts of a batch, one for each device.
+
+        Returns:
+            Elements (inputs, targets), int32 (B / parts, T) each: the parts `mine` of the first
+            batch, then those of the second, and so on.
+        """
         import tensorflow as tf
 
-        def load(index):
-            x, y = tf.numpy_function(self.batch, [index], [tf.int32, tf.int32])
-            shape = (self.batch_size, self.seq_length)
+        def read(element):
+            index, place = divmod(int(element), len(mine))
+            return self.batch(index, mine[place], parts)
+
+        def load(element):
+            x, y = tf.numpy_function(read, [element], [tf.int32, tf.int32])
+            shape = (self.batch_size // parts, self.seq_length)
             return tf.ensure_shape(x, shape), tf.ensure_shape(y, shape)
 
-        options = tf.data.Options()
-        # Rows belong to replicas: a batch is divided among them, never dealt out by file.
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return tf.data.Dataset.range(start, stop).map(load).prefetch(4).with_options(options)
+        elements = tf.data.Dataset.range(start * len(mine), stop * len(mine))
+        return elements.map(load).prefetch(4 * len(mine))
 
 
 def fit_windows(stream: TextStream | LineStream, batch_size: int, seq_length: int,

@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import importlib.util
 import io
+import json
 import math
 import os
 import shutil
@@ -23,7 +24,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import bundle, callbacks, checkpoint, cpu, generation, model, ngram, streams
+from keras_charlm import (
+    bundle,
+    callbacks,
+    checkpoint,
+    devices,
+    distributed,
+    generation,
+    model,
+    ngram,
+    streams,
+)
 from keras_charlm.checkpoint import BEST, STATE, Progress
 from keras_charlm.config import (
     CorpusConfig,
@@ -40,6 +51,7 @@ from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingE
 from keras_charlm.evaluation import Evaluator
 from keras_charlm.export import packing, tflite
 from keras_charlm.vocabulary import Vocabulary
+from keras_charlm.workers import Workers, addresses, assemble, place
 
 if TYPE_CHECKING:
     from keras_charlm.charlm import CharLM
@@ -56,7 +68,7 @@ def fit(
     verbose: int = 1,
     stdin: BinaryIO | None = None,
     **settings: Any,
-) -> CharLM:
+) -> CharLM | None:
     """Train a character-level language model on a text.
 
     Args:
@@ -71,7 +83,7 @@ def fit(
         **settings: Fields of CorpusConfig, ModelConfig and FitConfig.
 
     Returns:
-        The trained model, as `load` gives it.
+        The trained model, as `load` gives it; on workers other than the chief None.
 
     Raises:
         OptionError, CorpusError, BundleError: Something given is wrong; nothing was changed.
@@ -92,24 +104,26 @@ def fit(
     corpus_config, model_config, fit_config = deal(settings)
     if not paths:
         corpus_config = replace(corpus_config, lines=True)
-    cpu.tune(fit_config.batch_size)
     _check_tensorboard(fit_config.tensorboard)
     base = bundle.open_bundle(init_from) if init_from else None
     if base:
         model_config = _shape_of(base, model_config)
-    display = Display(verbose)
-    text = prepare(paths, corpus_config, stdin)
-    folder = _folder(output, text.name, overwrite)
-    return Run.new(folder, text, model_config, fit_config, base, display).train(callbacks)
+    display = _display(verbose)
+    workers = assemble(fit_config)
+    text = workers.in_turn(lambda: prepare(paths, corpus_config, stdin))
+    folder = workers.from_chief(lambda: os.fsencode(_folder(output, text.name, overwrite)))
+    run = Run.new(Path(os.fsdecode(folder)), text, model_config, fit_config, base, workers, display)
+    return run.train(callbacks)
 
 
 def resume(
     path: str | Path,
     *,
+    devices: str | int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     stdin: BinaryIO | None = None,
-) -> CharLM:
+) -> CharLM | None:
     """Go on with a training that was stopped or killed, from its last checkpoint.
 
     The result is the one that the training would have had without the stop; on a CPU in float32
@@ -117,12 +131,14 @@ def resume(
 
     Args:
         path: The model's folder.
+        devices: Other devices than it began with, as `FitConfig.devices`; any number goes that
+            divides the batch.
         callbacks: Keras callbacks for the rest; their own state is not kept.
         verbose: 0 shows nothing, 1 everything, on stderr.
         stdin: The text again, where it came from stdin and is no longer in the cache.
 
     Returns:
-        The trained model, as `load` gives it.
+        The trained model, as `load` gives it; on workers other than the chief None.
 
     Raises:
         BundleError: There is nothing to resume, or the checkpoint is damaged.
@@ -131,23 +147,45 @@ def resume(
     """
     expect("path", path, (str, Path), "a folder's path or name")
     _check_callbacks(callbacks)
+    display = _display(verbose)
+    began = FitConfig()
+    if not addresses():  # of several workers the chief alone may have the folder
+        saved = checkpoint.read_json(checkpoint.read_arrays(_resumable(path) / STATE))
+        began = Plan.from_dict(saved["settings"]).fit
+    workers = assemble(began if devices is None else replace(began, devices=devices))
+    work = Path(os.fsdecode(workers.from_chief(lambda: os.fsencode(_resumable(path)))))
+    run = Run.resumed(work.parent, _saved(work, workers), stdin, workers, display)
+    return run.train(callbacks)
+
+
+def _resumable(path: str | Path) -> Path:
+    """The folder of a training that has not ended, given its model's."""
     folder = Path(path)
     bundle.recover(folder)
     if not folder.is_dir() and len(folder.parts) == 1:
         bundle.recover(bundle.MODELS / folder)
         if (bundle.MODELS / folder).is_dir():
             folder = bundle.MODELS / folder
-    state = folder / bundle.CHECKPOINT / STATE
-    if not state.is_file():
-        if (folder / bundle.CONFIG).is_file():
-            raise BundleError(
-                f"The training of {folder} has ended, so there is nothing to resume; train on from "
-                f"it with: kcharlm fit CORPUS --init-from {folder}"
-            )
-        raise BundleError(f"There is no training to resume in {folder}; start one with: "
-                          "kcharlm fit CORPUS")
-    saved = checkpoint.read_json(state)
-    return Run.resumed(folder, saved, stdin, Display(verbose)).train(callbacks)
+    if (folder / bundle.CHECKPOINT / STATE).is_file():
+        return folder / bundle.CHECKPOINT
+    if (folder / bundle.CONFIG).is_file():
+        raise BundleError(
+            f"The training of {folder} has ended, so there is nothing to resume; train on from "
+            f"it with: kcharlm fit CORPUS --init-from {folder}"
+        )
+    raise BundleError(f"There is no training to resume in {folder}; start one with: "
+                      "kcharlm fit CORPUS")
+
+
+def _saved(work: Path, workers: Workers) -> dict[str, np.ndarray]:
+    """The chief's last checkpoint, on every worker."""
+    path = work / STATE
+    return checkpoint.parse(workers.from_chief(lambda: checkpoint.read(path)), path)
+
+
+def _display(verbose: int) -> Display:
+    """What shows the training: of several workers the chief's."""
+    return Display(0 if place() else verbose)
 
 
 def _check_callbacks(callbacks: Any) -> None:
@@ -258,13 +296,14 @@ class Run:
     """One training from its first batch, or from a checkpoint, to the finished model folder."""
 
     def __init__(self, folder: Path, text: Corpus, split: streams.Split, plan: Plan,
-                 display: Display, progress: Progress | None = None,
-                 base: bundle.Bundle | None = None):
+                 workers: Workers, display: Display,
+                 saved: dict[str, np.ndarray] | None = None, base: bundle.Bundle | None = None):
         self.folder, self.text, self.split, self.plan = folder, text, split, plan
+        self.workers, self.display = workers, display
         self.base = base
-        self.resumes = progress is not None
-        self.progress = progress or Progress()
-        self.display = display
+        self.resumes = saved is not None
+        self.saved = saved  # the checkpoint, until the training goes on
+        self.progress = checkpoint.read_json(saved)["progress"] if saved else Progress()
         self.best: list[np.ndarray] | None = None  # the best weights, until they are saved
         self.windows = streams.Windows(
             self.split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed)
@@ -273,19 +312,22 @@ class Run:
         self.unit = split.vocabulary.unit  # char or byte, where there is little room
 
     @classmethod
-    def new(cls, folder, text, model_config, fit_config, base, display) -> Run:
+    def new(cls, folder, text, model_config, fit_config, base, workers, display) -> Run:
         split = streams.split(text, fit_config.seed)
-        replicas = _strategy().num_replicas_in_sync
-        batch, window = streams.fit_windows(
-            split.train, fit_config.batch_size, fit_config.seq_length, replicas)
-        asked = fit_config.batch_size, fit_config.seq_length
+        given = fit_config.batch_size
+        shared = _divisible(given, workers.replicas)
+        asked = shared, fit_config.seq_length
+        batch, window = streams.fit_windows(split.train, *asked, workers.replicas)
         fit_config = replace(fit_config, batch_size=batch, seq_length=window)
         model_config, fit_config = resolve(model_config, fit_config, split.train.length)
         plan = Plan(uuid.uuid4().hex, text.files, text.name, text.sha256, text.config,
                     model_config, fit_config, _policy(fit_config.precision))
-        run = cls(folder, text, split, plan, display, base=base)
+        run = cls(folder, text, split, plan, workers, display, base=base)
         for notice in text.notices:
             display.note(notice)
+        if shared != given:
+            display.note(f"{workers.replicas} devices cannot share a batch of {given} evenly: "
+                         f"going on with {shared}.")
         if (batch, window) != asked:
             display.note(
                 f"The text is shorter than a batch of {asked[0]} windows of {asked[1]} characters: "
@@ -296,35 +338,72 @@ class Run:
         return run
 
     @classmethod
-    def resumed(cls, folder, saved, stdin, display) -> Run:
-        plan = Plan.from_dict(saved["settings"])
-        cpu.tune(plan.fit.batch_size)
-        replicas = _strategy().num_replicas_in_sync
-        if plan.fit.batch_size % replicas:
+    def resumed(cls, folder, arrays, stdin, workers, display) -> Run:
+        plan = Plan.from_dict(checkpoint.read_json(arrays)["settings"])
+        batch, replicas = plan.fit.batch_size, workers.replicas
+        if batch % replicas:
+            fit = [str(n) for n in range(1, min(batch, 1024) + 1) if batch % n == 0]
             raise TrainingError(
-                f"The training has a batch of {plan.fit.batch_size}, which {replicas} devices "
-                "cannot share evenly; show it a number of devices that divides the batch.")
-        text = reopen(plan.files, plan.corpus, plan.sha256, stdin)
+                f"The training has a batch of {batch}, which {replicas} devices cannot share "
+                f"evenly; go on with {', '.join(fit[:-1])} or {fit[-1]} of them.")
+        text = workers.in_turn(lambda: reopen(plan.files, plan.corpus, plan.sha256, stdin))
         split = streams.split(text, plan.fit.seed)
-        state = folder / bundle.CHECKPOINT / STATE
-        if bundle.parameters(plan.model, split.vocabulary.size) > state.stat().st_size:
-            raise BundleError(f"{state} is smaller than the network that it names; train the "
-                              "model anew.")
-        return cls(folder, text, split, plan, display, progress=saved["progress"])
+        if bundle.parameters(plan.model, split.vocabulary.size) > sum(
+                array.nbytes for array in arrays.values()):
+            raise BundleError("The checkpoint is smaller than the network that it names; train "
+                              "the model anew.")
+        return cls(folder, text, split, plan, workers, display, saved=arrays)
 
-    def train(self, users: Sequence[keras.callbacks.Callback]) -> CharLM:
+    def facts(self) -> dict[str, str]:
+        """What all workers must have in common, by the names that users know."""
+        plan = self.plan
+        settings = {**plan.model.to_dict(), **plan.fit.to_dict(), **plan.corpus.to_dict()}
+        for own in ("devices", "join_timeout", "tensorboard", "glob"):
+            del settings[own]
+        return {
+            "program": json.dumps(bundle.versions()),
+            "number of devices": str(len(self.workers.parts)),
+            "text": plan.sha256,
+            "vocabulary": json.dumps(self.split.vocabulary.to_dict()),
+            "precision": plan.policy,
+            **{name: str(value) for name, value in settings.items() if name != "precision"},
+            "starting model": json.dumps(self.base.card.files) if self.base else "none",
+        }
+
+    def train(self, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
         """Train to the end and publish the model."""
         from keras_charlm.charlm import load
 
-        network = self.build()
-        self.summarize(network)
-        made = self.make_folder()
-        with checkpoint.claim(self.work):
-            try:
+        chief = self.workers.chief
+        try:
+            self.workers.compare(self.facts())
+            network = self.build()
+            self.summarize(network)
+            with self.claimed() if chief else contextlib.nullcontext():
                 self.begin(network)
                 with _signals() as stop:
                     self.run_epochs(network, users, stop)
-                self.finish(network)
+                if chief:
+                    self.finish(network)
+            self.workers.in_turn(lambda: None)  # no worker ends before the model is there
+        except tf.errors.OpError as error:
+            if (lost := self.workers.lost(error)) is None:
+                raise
+            raise TrainingError(
+                f"{lost} is gone, and the training stopped after batch {self.progress.step:,}; "
+                f"start every worker again with: kcharlm fit --resume {self.folder}") from error
+        finally:
+            self.display.stop()
+        return load(self.folder) if chief else None
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """The training's folder, made and for this process alone. Where the training ends early,
+        the folder holds what it had learnt, or is removed if that was nothing."""
+        made = self.make_folder()
+        with checkpoint.claim(self.work):
+            try:
+                yield
             except (Interrupted, TrainingError, OSError, KeyboardInterrupt,
                     tf.errors.ResourceExhaustedError) as error:
                 if self.progress.step == 0:  # nothing was trained: leave no trace
@@ -336,17 +415,14 @@ class Run:
                         self.display.note(f"The model so far was not put into {self.folder} "
                                           f"({full.strerror or full}).")
                 raise self.explained(error) from error
-            finally:
-                self.display.stop()
-        return load(self.folder)
 
     def build(self) -> keras.Model:
         """The compiled network, on all devices."""
-        plan, strategy = self.plan, _strategy()
-        with strategy.scope():
-            network = model.build(
-                plan.model, self.split.vocabulary.size,
-                plan.fit.batch_size // strategy.num_replicas_in_sync, plan.fit.seed, plan.policy)
+        plan, workers = self.plan, self.workers
+        with workers.strategy.scope():
+            network = model.build(plan.model, self.split.vocabulary.size,
+                                  plan.fit.batch_size // workers.replicas, plan.fit.seed,
+                                  plan.policy)
             # Keras's automatic XLA would compile the time loop too, which is slower than without.
             network.compile(_optimizer(plan.fit),
                             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -371,33 +447,43 @@ class Run:
         """Bring the network to where the training starts or goes on."""
         if self.resumes:
             # Read again: the training that ran here until a moment ago may have gone on.
-            self.progress = checkpoint.read_json(self.work / STATE)["progress"]
-            checkpoint.restore(self.work / STATE, network, metrics=False)
+            self.saved = _saved(self.work, self.workers)
+            self.progress = checkpoint.read_json(self.saved)["progress"]
+            checkpoint.restore(self.saved, network, self.workers, metrics=False)
             return
         if self.base:
             known = _start_from(network, self.base, self.split.vocabulary)
             self.display.note(f"init from   {self.base.path}: it knows {known} of the "
                               f"{self.split.vocabulary.size - 1} characters")
+        if self.workers.chief:
+            self.clear()
+        self.save(network)
+
+    def clear(self) -> None:
+        """Remove what an earlier training left."""
         for old in (STATE, BEST, bundle.HISTORY, bundle.CURVE):
             (self.work / old).unlink(missing_ok=True)
         (self.work / bundle.SAMPLES).write_bytes(b"")
-        self.save(network)
 
     def run_epochs(self, network: keras.Model, users: Sequence[keras.callbacks.Callback],
                    stop: dict[str, int]) -> None:
         """Call Keras's fit: once, or for a training stopped within an epoch once for its rest."""
         fit, steps = self.plan.fit, self.windows.steps
-        boards = [keras.callbacks.TensorBoard(fit.tensorboard)] if fit.tensorboard else []
+        workers = self.workers
+        boards = [keras.callbacks.TensorBoard(fit.tensorboard)] \
+            if fit.tensorboard and workers.chief else []
         around = callbacks.for_run(self, [*boards, *users], stop)
         self.display.start()
         network.stop_training = False
         while not (network.stop_training or self.fraction() >= 1 or self.out_of_patience()):
             epoch, within = divmod(self.progress.step, steps)
             epochs = epoch + 1 if within else fit.epochs
+            data = workers.strategy.distribute_datasets_from_function(
+                lambda _, first=self.progress.step, last=steps * epochs: self.windows.dataset(
+                    first, last, workers.parts, workers.replicas))
             network.fit(
-                self.windows.dataset(self.progress.step, steps * epochs), verbose=0, shuffle=False,
-                initial_epoch=epoch, epochs=epochs, steps_per_epoch=steps - within,
-                callbacks=around)
+                data, verbose=0, shuffle=False, initial_epoch=epoch, epochs=epochs,
+                steps_per_epoch=steps - within, callbacks=around)
 
     def fraction(self, ahead: int = 0) -> float:
         """How much of the training is done, `ahead` batches from now: by steps or by time,
@@ -431,12 +517,16 @@ class Run:
         return error
 
     def save(self, network: keras.Model) -> None:
-        """Write a checkpoint. The best weights come first: should a crash part them from the
-        state, resuming from the older state makes the same ones again."""
+        """Collect a checkpoint on all workers; the chief writes it. The best weights come first:
+        should a crash part them from the state, resuming from the older state makes the same ones
+        again."""
+        state = checkpoint.collect(network, self.workers)
+        if not self.workers.chief:
+            return
         if self.best is not None:
             checkpoint.write_weights(self.work / BEST, self.best)
             self.best = None
-        checkpoint.save(self.work / STATE, network, self.progress, self.plan.to_dict())
+        checkpoint.save(self.work / STATE, state, self.progress, self.plan.to_dict())
         self.write_tables(self.work)
 
     def write_tables(self, folder: Path) -> None:
@@ -580,9 +670,9 @@ class Run:
              + f", {f.batch_size} x {f.seq_length} "
              f"{what}, {f.optimizer} {f.learning_rate:g}, {f.schedule}"
              f"{f', at most {duration(f.max_time)}' if f.max_time else ''}")
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")[:1]
-        note(f"device      {len(devices)} x {devices[0].device_type}, "
-             f"{plan.policy.removeprefix('mixed_')}")
+        workers = self.workers
+        note(f"device      {f'{workers.count} workers of ' if workers.count > 1 else ''}"
+             f"{devices.describe(len(workers.parts))}, {plan.policy.removeprefix('mixed_')}")
         note(f"output      {self.folder}")
         if self.resumes:
             note(f"resuming    after epoch {self.progress.step // self.windows.steps}, "
@@ -617,31 +707,20 @@ def _link(path: Path, copy: Path) -> None:
 
 
 def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:
-    kinds = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}
+    kinds = {"adam": distributed.Adam, "rmsprop": distributed.RMSprop}
     return kinds[config.optimizer](config.learning_rate, global_clipnorm=config.clip_norm)
 
 
-def _strategy() -> tf.distribute.Strategy:
-    """All GPUs where there are several; else TensorFlow's own choice of one device."""
-    if len(tf.config.list_logical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
+def _divisible(batch: int, replicas: int) -> int:
+    """The batch nearest to `batch` that the devices can share evenly."""
+    return max(1, (batch + replicas // 2) // replicas) * replicas
 
 
 def _policy(precision: str) -> str:
     """The Keras dtype policy of a precision; 'auto' asks the hardware."""
     if precision == "auto":
-        precision = "bfloat16" if _has_bfloat16() else "float32"
+        precision = "bfloat16" if devices.has_bfloat16() else "float32"
     return "float32" if precision == "float32" else f"mixed_{precision}"
-
-
-def _has_bfloat16() -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
-        return details.get("compute_capability", (0, 0)) >= (8, 0)
-    return bool({"amx_bf16", "avx512_bf16"} & cpu.flags())
 
 
 def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabulary) -> int:

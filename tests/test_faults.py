@@ -305,14 +305,17 @@ def test_an_export_killed_between_its_report_and_its_place_is_done_again(text_mo
 
 def test_a_checkpoint_that_moved_on_while_it_was_read_is_read_again(text_file, whole, tmp_path):
     """Between the reading of the progress and the taking of the lock the other training goes on."""
+    import tensorflow as tf
+
     from keras_charlm import checkpoint, training
+    from keras_charlm.workers import Workers
 
     for name, after in (("early", 20), ("late", 50)):
         with pytest.raises(Interrupted):
             keras_charlm.fit(text_file, tmp_path / name, **EXACT, callbacks=[Act(after, interrupt)])
     state = tmp_path / "early" / "checkpoint" / "state.npz"
-    saved = checkpoint.read_json(state)
-    run = training.Run.resumed(tmp_path / "early", saved, None, training.Display(0))
+    run = training.Run.resumed(tmp_path / "early", checkpoint.read_arrays(state), None,
+                               Workers(tf.distribute.get_strategy()), training.Display(0))
     for path in (tmp_path / "late" / "checkpoint").iterdir():
         shutil.copy(path, state.parent / path.name)
     run.train([])

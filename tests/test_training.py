@@ -2,9 +2,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import keras
@@ -340,36 +337,6 @@ def test_schedules():
         pytest.approx([1.0, 1.0, 0.97, 0.97**3]))
     flat = FitConfig(learning_rate=1.0, schedule="constant", warmup=0.0)
     assert learning_rate(flat, 5, 10, 0.7) == 1.0
-
-
-def test_two_devices_train_as_one(tmp_path):
-    """Under MirroredStrategy on two logical CPUs: the weights and the states of one device."""
-    (tmp_path / "a.txt").write_text(babble(900))
-    script = textwrap.dedent("""
-        import sys
-        import numpy as np, tensorflow as tf
-        from keras_charlm import checkpoint, training
-        text, folder, devices = sys.argv[1], sys.argv[2], int(sys.argv[3])
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-        if devices == 2:
-            strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-            training._strategy = lambda: strategy
-        import keras
-        class States(keras.callbacks.Callback):
-            def on_epoch_end(self, epoch, logs=None):
-                np.savez(f"{folder}-{epoch}.npz", *checkpoint.states(self.model),
-                         *self.model.get_weights())
-        training.fit(text, folder, layers=2, units=8, embedding=4, dropout=0.0, batch_size=4,
-                     seq_length=8, epochs=3, precision="float32", verbose=0, callbacks=[States()])
-    """)
-    running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "a.txt"),
-                                 str(tmp_path / str(n)), str(n)]) for n in (1, 2)]
-    assert [process.wait() for process in running] == [0, 0]
-    for epoch in range(3):
-        one, two = (np.load(tmp_path / f"{n}-{epoch}.npz") for n in (1, 2))
-        for name in one.files:
-            np.testing.assert_allclose(one[name], two[name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_hardware_decides_the_precision(monkeypatch):

@@ -1,0 +1,80 @@
+"""Keras's fit, made right for several devices and machines.
+
+What is replaced here, and why (Keras 3.15, TensorFlow 2.21):
+
+- Keras clips the gradient of each replica before it sums them, so that the clipped gradient of two
+  devices is not that of one. The optimizers here sum first.
+- With `steps_per_execution` its train function decides within the loop whether there is a next
+  batch, which a strategy cannot run. Here every batch is there: fit is told the number.
+- It builds a model once more under a strategy by reducing the first batch to its mean, which fails
+  among several machines. A model of ours is built whole, optimizer included, before fit.
+- It averages the logs over the machines within each step. Here they are averaged over the devices
+  of the machine; what the machines have to agree on goes in one piece (`workers.Workers.mean`).
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Network(keras.Sequential):
+    """A Sequential that fits any number of replicas alike.
+
+    It has to be built and compiled, and its optimizer built, within the strategy's scope. The data
+    have one element (B / replicas, T) for each replica and batch; `steps_per_epoch` has to be
+    given, as a multiple of `steps_per_execution`.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        pass
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        strategy = self.distribute_strategy
+
+        def step(iterator):
+            logs = strategy.run(self.train_step, args=(next(iterator),))
+            return {name: tf.reduce_mean(strategy.experimental_local_results(value))
+                    for name, value in logs.items()}
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def steps(iterator):
+            logs = step(iterator)
+            if self.steps_per_execution > 1:
+                _, logs = tf.while_loop(
+                    lambda done, _: done < self.steps_per_execution,
+                    lambda done, _: (done + 1, step(iterator)), (1, logs))
+            return logs
+
+        self.train_function = steps
+
+
+class _SumsBeforeClipping:
+    """Mixin before a Keras optimizer: the norm that is clipped is that of the global batch."""
+
+    def _clip_gradients(self, gradients):
+        # That of the embedding is a list of rows, one for each character read: longer than the
+        # whole, with another norm, and on several devices the lists of all would go to each.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        replica = tf.distribute.get_replica_context()
+        return super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+
+    def _all_reduce_sum_gradients(self, gradients_and_variables):
+        return gradients_and_variables  # the sum already
+
+
+class Adam(_SumsBeforeClipping, keras.optimizers.Adam):
+    """`keras.optimizers.Adam` for any number of replicas.
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
+    """
+
+
+class RMSprop(_SumsBeforeClipping, keras.optimizers.RMSprop):
+    """`keras.optimizers.RMSprop` for any number of replicas.
+
+    Source: Hinton, "Neural Networks for Machine Learning", lecture 6e, 2012.
+    """

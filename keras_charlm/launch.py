@@ -1,0 +1,69 @@
+"""Workers started by Ray Train, each running the same fit."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any
+
+from keras_charlm.errors import OptionError, TrainingError
+
+_ERROR = "keras_charlm: "  # marks what a worker says in the reports that Ray makes of it
+
+
+def on_ray(count: int, function: str, arguments: dict[str, Any]) -> None:
+    """Run a function of `training` on the workers of a Ray cluster, or on this machine.
+
+    Ray Train tells each worker through TF_CONFIG who the others are. The workers need the folder
+    that this was started in, for paths that are not absolute.
+
+    Args:
+        count: Workers; each takes a GPU where the cluster has them.
+        function: 'fit' or 'resume'.
+        arguments: Its arguments.
+
+    Raises:
+        OptionError: Ray is not installed, or text was to come from stdin.
+        TrainingError: What went wrong on a worker.
+    """
+    if not util.find_spec("ray"):
+        raise OptionError("--launcher ray needs Ray Train; install it with: "
+                          "pip install 'keras_charlm[ray]'")
+    if "-" in arguments.get("corpus", ()):
+        raise OptionError("Workers of Ray have no stdin; give the text as a file.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Ray imports TensorFlow
+    import ray
+    from ray.train import ScalingConfig
+    from ray.train.tensorflow import TensorflowTrainer
+
+    passed = {name: value for name, value in os.environ.items() if name.startswith("KERAS_")}
+    ray.init(runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "3", **passed}},
+             ignore_reinit_error=True)
+    cpu = arguments.get("devices") == "cpu" or not ray.cluster_resources().get("GPU")
+    trainer = TensorflowTrainer(
+        _work, train_loop_config={"folder": str(Path.cwd()), "function": function,
+                                  "arguments": arguments},
+        scaling_config=ScalingConfig(num_workers=count, use_gpu=not cpu))
+    try:
+        trainer.fit()
+    except Exception as error:
+        said = re.search(f"{_ERROR}(.*)", str(error))
+        if not said:
+            raise
+        raise TrainingError(said[1]) from error
+    finally:
+        ray.shutdown()
+
+
+def _work(config: dict[str, Any]) -> None:
+    """One worker, in the process and with the TF_CONFIG that Ray gives it."""
+    from keras_charlm.errors import CharLMError
+
+    os.chdir(config["folder"])
+    training = import_module("keras_charlm.training")
+    try:
+        getattr(training, config["function"])(**config["arguments"])
+    except CharLMError as error:
+        raise RuntimeError(_ERROR + str(error)) from None

@@ -1,0 +1,219 @@
+"""Several devices train as one. TensorFlow divides the CPU once in a process, so that all trainings
+of these tests run in two of their own, with four devices each."""
+
+import importlib
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY, babble
+
+from keras_charlm import devices, distributed, layers, model, streams, training
+from keras_charlm.config import FitConfig, ModelConfig
+from keras_charlm.errors import OptionError
+
+SCRIPT = textwrap.dedent("""
+    import os, shutil, signal, sys
+    from pathlib import Path
+    import keras, numpy as np, tensorflow as tf
+    import keras_charlm
+    from keras_charlm import checkpoint, devices, distributed, model, streams
+    from keras_charlm.config import ModelConfig
+
+    folder, half = Path(sys.argv[1]), sys.argv[2]
+    devices.strategy("4")
+    settings = dict(layers=2, units=8, embedding=4, dropout=0.0, batch_size=8, seq_length=8,
+                    epochs=3, precision="float32", verbose=0,
+                    clip_norm=0.02)  # far below the gradients' norm, so that every step is clipped
+
+    class States(keras.callbacks.Callback):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+        def on_epoch_end(self, epoch, logs=None):
+            np.savez(folder / f"{self.name}-{epoch}.npz", *checkpoint.states(self.model),
+                     *self.model.get_weights(), logs["loss"], logs["val_loss"])
+
+    class Stop(keras.callbacks.Callback):
+        after = 33  # in the second epoch
+        def on_train_batch_end(self, batch, logs=None):
+            self.after -= 1
+            if self.after == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def fit(name, callbacks, **more):
+        try:
+            return keras_charlm.fit(folder / "a.txt", folder / name, callbacks=callbacks,
+                                    **{**settings, **more})
+        except keras_charlm.Interrupted:
+            pass
+
+    def cut_and_resume(name, counts, **more):
+        fit(f"{name}-cut", [Stop()], devices=2, **more)
+        assert (folder / f"{name}-cut" / "checkpoint" / "state.npz").exists()
+        for n in counts:
+            copy = folder / f"{name}-{n}"
+            shutil.copytree(folder / f"{name}-cut", copy)
+            keras_charlm.resume(copy, devices=n, callbacks=[States(f"{name}-{n}")], verbose=0)
+
+    # A training that was stopped on two devices goes on with one, two and four of them.
+    if half == "exact":
+        for n in (1, 2, 4):
+            fit(str(n), [States(str(n))], devices=n)
+        cut_and_resume("plain", (1, 4))
+        sys.exit()
+    for n in (1, 2):
+        fit(f"bfloat-{n}", [States(f"bfloat-{n}")], precision="bfloat16", devices=n)
+    settings |= dict(layers=1, epochs=2, dropout=0.3)
+    fit("drop-whole", [States("drop-whole")], devices=2)
+    cut_and_resume("drop", (2,))
+
+    # Several steps in one call of TensorFlow.
+    text = np.random.default_rng(0).integers(0, 9, 900)
+    windows = streams.Windows(streams.TextStream(text, np.arange(9, dtype=np.int32), 0, 900), 8, 5)
+    assert windows.steps == 22
+    for steps in (1, 11):
+        strategy = devices.strategy("2")
+        with strategy.scope():
+            network = model.build(ModelConfig(layers=2, units=8, embedding=4, dropout=0.3), 9, 4)
+            network.compile(distributed.Adam(0.01, global_clipnorm=0.1),
+                            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                            jit_compile=False, steps_per_execution=steps)
+            network.optimizer.build(network.trainable_variables)
+        data = strategy.distribute_datasets_from_function(
+            lambda _: windows.dataset(0, 22, range(2), 2))
+        history = network.fit(data, steps_per_epoch=22, verbose=0, shuffle=False).history
+        np.savez(folder / f"steps-{steps}.npz", *network.get_weights(),
+                 *checkpoint.states(network), history["loss"])
+""")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of the trainings' weights, states and figures after each epoch."""
+    folder = tmp_path_factory.mktemp("devices")
+    (folder / "a.txt").write_text(babble(1600))
+    halves = [subprocess.Popen([sys.executable, "-c", SCRIPT, folder, half])
+              for half in ("exact", "other")]
+    assert [process.wait() for process in halves] == [0, 0]
+    return folder
+
+
+def arrays(folder, name):
+    with np.load(folder / f"{name}.npz") as file:
+        return [file[key] for key in file.files]
+
+
+def assert_equal(a, b, **tolerance):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, **tolerance)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_weights_states_and_losses_are_those_of_one_device(runs, count, epoch):
+    one, many = (arrays(runs, f"{n}-{epoch}") for n in (1, count))
+    assert one[0].shape == (8, 8) and np.abs(one[0]).max() > 0  # states of all rows, in order
+    assert_equal(one, many, atol=1e-5)
+
+
+def test_two_devices_go_on_from_their_checkpoint_to_the_last_bit(runs):
+    assert_equal(arrays(runs, "drop-whole-1"), arrays(runs, "drop-2-1"), atol=0)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_one_and_four_devices_go_on_from_a_checkpoint_of_two(runs, count):
+    assert_equal(arrays(runs, "2-2"), arrays(runs, f"plain-{count}-2"), atol=1e-5)
+
+
+def test_bfloat16_on_two_devices_reaches_the_figure_of_one(runs):
+    one, two, float32 = (arrays(runs, name)[-1]
+                         for name in ("bfloat-1-2", "bfloat-2-2", "1-2"))
+    assert two == pytest.approx(one, abs=0.02)
+    assert one == pytest.approx(float32, abs=0.02)
+
+
+def test_steps_in_one_call_change_nothing(runs):
+    assert_equal(arrays(runs, "steps-1"), arrays(runs, "steps-11"), atol=0)
+
+
+def test_a_batch_that_does_not_divide():
+    assert [training._divisible(32, n) for n in (1, 2, 3, 5, 64)] == [32, 32, 33, 30, 64]
+    stream = streams.TextStream(np.zeros(100, np.uint8), np.zeros(1, np.int32), 0, 100)
+    assert streams.fit_windows(stream, 8, 40, replicas=2) == (2, 40)
+    # What is read by the parts is the batch.
+    windows = streams.Windows(stream, 8, 3)
+    whole = windows.batch(2)
+    parts = [windows.batch(2, part, 4) for part in range(4)]
+    for at in (0, 1):
+        np.testing.assert_array_equal(whole[at], np.concatenate([part[at] for part in parts]))
+
+
+@pytest.mark.parametrize("spec", ["0", "-1", "two", "gpu", "gpu:", "gpu:0;gpu:1", "cpu:1", ""])
+def test_a_wrong_name_is_refused(spec):
+    with pytest.raises(OptionError, match="it takes auto, a number of devices, cpu"):
+        FitConfig(devices=spec)
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    gpus = tf.config.list_physical_devices("GPU")
+    with pytest.raises(OptionError, match=f"TensorFlow finds {len(gpus)} GPU"):
+        devices.strategy(f"gpu:0,gpu:{len(gpus)}")
+
+
+def test_a_started_tensorflow_is_not_divided_anew(text_file, tmp_path, kcharlm):
+    tf.config.list_logical_devices()
+    code, _, err = kcharlm("fit", text_file, "-o", tmp_path / "m", "--devices", "3")
+    assert code == 2
+    assert "already started in this process with CPU:0, and cannot divide" in err
+    assert not (tmp_path / "m").exists()
+    assert FitConfig(devices=3).devices == "3"
+
+
+def test_the_command_line_divides_a_new_process(text_file, tmp_path):
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()
+               if name != "verbose"]
+    done = subprocess.run(
+        [sys.executable, "-m", "kcharlm", "fit", text_file, "-o", tmp_path / "m", "--epochs", "1",
+         *options, "--devices", "3"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "3 devices cannot share a batch of 4 evenly: going on with 3." in done.stderr
+    assert "device      3 x CPU" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_on_a_gpu_a_layer_asks_for_cudnn(kind, policy, monkeypatch):
+    """The way from a call of the layer to cuDNN's door, which only a GPU can open."""
+    backend = importlib.import_module("keras.src.backend.tensorflow.rnn")
+
+    class Asked(Exception):
+        pass
+
+    def door(sequences, *_):
+        raise Asked(sequences.dtype.name)
+
+    monkeypatch.setattr(layers, "on_cpu_only", lambda: False)
+    monkeypatch.setattr(backend, "_is_gpu_available", lambda: True)
+    monkeypatch.setattr(backend, f"_cudnn_{kind.lower()}", door)
+    config = ModelConfig(cell=kind.lower(), layers=1, units=4, embedding=3, dropout=0.5)
+    network = model.build(config, 9, batch_size=2, policy=policy)
+    with pytest.raises(Asked, match=policy.removeprefix("mixed_")):
+        network(np.zeros((2, 3), np.int32), training=True)
+
+
+def test_the_optimizers_are_keras_s_on_one_device():
+    for ours, theirs in ((distributed.Adam, keras.optimizers.Adam),
+                         (distributed.RMSprop, keras.optimizers.RMSprop)):
+        values = []
+        for kind in (ours, theirs):
+            variable = keras.Variable(np.ones(3, np.float32))
+            optimizer = kind(0.1, global_clipnorm=0.5)
+            for step in range(3):
+                optimizer.apply([tf.constant([3.0, -step, 0.1])], [variable])
+            values.append(np.asarray(variable))
+        np.testing.assert_array_equal(*values)

@@ -1,0 +1,251 @@
+"""Workers on this machine, in processes of their own, train as one."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import babble
+
+import keras_charlm
+from keras_charlm import checkpoint
+from keras_charlm.errors import OptionError
+from keras_charlm.workers import addresses
+
+SETTINGS = {"layers": 1, "units": 8, "embedding": 4, "batch-size": 6, "seq-length": 8,
+            "precision": "float32", "dropout": 0, "clip-norm": 0.02}
+STARTED = []
+
+
+def ports(count):
+    """As many free ports of the loopback address."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    found = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
+def start(count, *args, each=lambda index: (), missing=0, **settings):
+    """Start `kcharlm fit` as so many workers but the last `missing`, or without TF_CONFIG for
+    one."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports(count)]}
+    running = []
+    for index in range(count - missing):
+        env = {**os.environ, "TF_CONFIG": json.dumps(
+            {"cluster": cluster, "task": {"type": "worker", "index": index}})}
+        if count == 1:
+            del env["TF_CONFIG"]
+        running.append(subprocess.Popen(
+            [sys.executable, "-m", "kcharlm", "fit", *map(str, args), *options, *each(index)],
+            env=env, stderr=subprocess.PIPE, text=True))
+    STARTED.extend(running)
+    return running
+
+
+@pytest.fixture(autouse=True)
+def cleared():
+    """No process outlives its test."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.communicate()
+
+
+def ended(running, timeout=120):
+    """Exit code and standard error of each, which have to come before the time is out."""
+    errors = [process.communicate(timeout=timeout)[1] for process in running]
+    return [(process.returncode, error) for process, error in zip(running, errors, strict=True)]
+
+
+def wait_for_checkpoint(folder, running):
+    """Wait until the training has saved once more."""
+    state = folder / "checkpoint" / "state.npz"
+    before = state.stat().st_mtime_ns if state.exists() else 0
+    while not (state.exists() and state.stat().st_mtime_ns > before):
+        assert all(process.poll() is None for process in running), ended(running)
+        time.sleep(0.01)
+
+
+def alone(text, folder, **settings):
+    """The same training in this process, on one device."""
+    settings |= {name.replace("-", "_"): value for name, value in SETTINGS.items()}
+    keras_charlm.fit(text, folder, verbose=0, **settings)
+
+
+def weights(folder):
+    return keras_charlm.load(folder).model.get_weights()
+
+
+@pytest.fixture
+def text(tmp_path):
+    (tmp_path / "a.txt").write_text(babble(1600))
+    return tmp_path / "a.txt"
+
+
+def test_two_and_three_workers_train_as_one_device(text, tmp_path):
+    many = {n: start(n, text, "-o", tmp_path / str(n), epochs=3, **SETTINGS) for n in (2, 3)}
+    alone(text, tmp_path / "1", epochs=3)
+    for n, running in many.items():
+        codes, errors = zip(*ended(running), strict=True)
+        assert codes == (0,) * n, errors
+        assert f"device      {n} workers of 1 x CPU, float32" in errors[0]  # the chief shows
+        assert not any(errors[1:])  # and it alone
+        for a, b in zip(weights(tmp_path / "1"), weights(tmp_path / str(n)), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
+        one_row, row = ((tmp_path / name / "history.csv").read_text().splitlines()[-1].split(",")
+                        for name in ("1", str(n)))
+        np.testing.assert_allclose([float(x) for x in one_row[3:5]], [float(x) for x in row[3:5]],
+                                   atol=2e-5)
+        assert not (tmp_path / str(n) / "checkpoint").exists()
+
+
+def test_workers_that_differ_are_refused(text, tmp_path):
+    other = tmp_path / "b.txt"
+    other.write_text(babble(1600, seed=1))
+    wrong = {
+        "learning_rate": start(2, text, "-o", tmp_path / "m", **SETTINGS, each=lambda index:
+                               ["--learning-rate", "0.1" if index else "0.2"]),
+        "text": start(2, "-o", tmp_path / "n", **SETTINGS,
+                      each=lambda index: [str(other if index else text)]),
+        "missing": start(2, "-o", tmp_path / "o", **SETTINGS,
+                         each=lambda index: [str(tmp_path / "none" if index else text)]),
+    }
+    wrong = {name: ended(running) for name, running in wrong.items()}
+    assert all(code == 2 for results in wrong.values() for code, _ in results), wrong
+    for _, error in wrong["learning_rate"]:
+        assert re.search(r"kcharlm: Worker 1 \(127\.0\.0\.1:\d+\) has another learning_rate than "
+                         r"Worker 0 \(127\.0\.0\.1:\d+\) \(0\.1 and 0\.2\)", error)
+    assert all("has another text than Worker 0" in error for _, error in wrong["text"])
+    assert re.search(r"Worker 1 \(\S+\) stopped: There is no file", wrong["missing"][0][1])
+    assert wrong["missing"][1][1].startswith("kcharlm: There is no file")
+    assert not any((tmp_path / name).exists() for name in "mno")
+
+
+def test_stopped_and_killed_workers_lose_nothing(text, tmp_path):
+    """A signal for one stops all after the same batch. When one dies, the others say so and stop,
+    and all go on from the last checkpoint to the end of an undisturbed training."""
+    more = {**SETTINGS, "dropout": 0.3, "epochs": 30, "checkpoint-every": "0.2s"}
+    whole, folder = start(2, text, "-o", tmp_path / "whole", **more), tmp_path / "cut"
+
+    running = start(2, text, "-o", folder, **more)
+    wait_for_checkpoint(folder, running)
+    running[1].send_signal(signal.SIGTERM)
+    results = ended(running)
+    assert [code for code, _ in results] == [143, 143], results
+    stopped = [re.search(r"Stopped after batch [\d,]+, and nothing is lost; go on with: kcharlm "
+                         r"fit --resume (\S+)", error) for _, error in results]
+    assert stopped[0][0] == stopped[1][0] and stopped[0][1] == str(folder)
+
+    for victim in (1, 0):
+        running = start(2, "--resume", folder)
+        wait_for_checkpoint(folder, running)
+        running[victim].kill()
+        results = ended(running, timeout=120)
+        assert results[victim][0] == -signal.SIGKILL
+        code, error = results[1 - victim]
+        assert code == 2
+        assert re.search(rf"^kcharlm: Worker {victim} \(\S+\) is gone, and the training stopped "
+                         rf"after batch [\d,]+; start every worker again with: kcharlm fit "
+                         rf"--resume {folder}$", error, re.M), error
+        assert "Traceback" not in error and "E0000" not in error
+
+    assert [code for code, _ in ended(start(2, "--resume", folder))] == [0, 0]
+    assert [code for code, _ in ended(whole)] == [0, 0]
+    for a, b in zip(weights(tmp_path / "whole"), weights(folder), strict=True):
+        np.testing.assert_array_equal(a, b)
+    scores = [json.loads((tmp_path / name / "config.json").read_text())["scores"]
+              for name in ("whole", "cut")]
+    assert scores[0] == scores[1]
+
+
+def test_a_worker_does_not_wait_for_ever(text, tmp_path):
+    running = start(3, text, "-o", tmp_path / "m", join_timeout="9s", missing=1)
+    (code, error), (other_code, other) = ended(running, timeout=60)
+    assert code == other_code == 2 and "and not all came" in other
+    assert re.fullmatch(r"kcharlm: Waited 9 s at 127\.0\.0\.1:\d+ for the other workers "
+                        r"\(127\.0\.0\.1:\d+\), and not all came; .*--join-timeout\.\n", error)
+
+
+def test_tf_config(kcharlm, text, monkeypatch):
+    two = {"worker": ["a:1", "b:1"]}
+    assert addresses("") == []
+    assert addresses(json.dumps({"cluster": two, "task": {"type": "worker", "index": 1}})) == [
+        "a:1", "b:1"]
+    assert addresses(json.dumps({"cluster": {"chief": ["c:1"], **two},
+                                 "task": {"type": "chief", "index": 0}})) == ["c:1", "a:1", "b:1"]
+    for wrong in ("{", "[]", '{"cluster": {}}',
+                  json.dumps({"cluster": two, "task": {"type": "worker", "index": 2}}),
+                  json.dumps({"cluster": {**two, "ps": ["d:1"]},
+                              "task": {"type": "worker", "index": 0}})):
+        with pytest.raises(OptionError, match="TF_CONFIG cannot be used"):
+            addresses(wrong)
+    monkeypatch.setenv("TF_CONFIG", "{")
+    code, _, err = kcharlm("fit", text)
+    assert code == 2 and err.startswith("kcharlm: TF_CONFIG cannot be used")
+
+
+def test_the_documents_start_workers(tmp_path):
+    """The shell lines of docs/scale.md, with stand-ins for the programs of a cluster."""
+    document = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()
+    slurm, kubernetes = (re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", document, re.S)[1]
+                         for name in ("slurm", "kubernetes"))
+    kubernetes = kubernetes[kubernetes.index("HOSTS="):]
+    for name, lines in (("srun", 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "$@"; done'),
+                        ("scontrol", "printf 'train-%s.train\\n' 0 1 2 3"),
+                        ("kcharlm", 'echo $TF_CONFIG')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": "2",
+           "SLURM_JOB_NODELIST": "train-[0-3]"}
+    for script, indices in ((slurm, [0, 1, 2, 3]), (kubernetes, [2])):
+        done = subprocess.run(["bash", "-euc", script], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        values = done.stdout.splitlines()
+        assert [json.loads(value)["task"]["index"] for value in values] == indices
+        assert all(addresses(value) == [f"train-{i}.train:12345" for i in range(4)]
+                   for value in values)
+
+
+def test_the_prediction_is_the_script_s():
+    docs = Path(__file__).parent.parent / "docs"
+    done = subprocess.run([sys.executable, docs / "scale_model.py"], capture_output=True, text=True)
+    assert done.stdout.strip() in (docs / "scale.md").read_text()
+
+
+def test_a_metric_moves_to_another_number_of_devices():
+    class Two:
+        replicas, parts = 2, range(2)
+
+    class Three:
+        replicas, parts = 3, range(1, 2)
+
+    saved = np.array([[1.0], [2.0]])
+    np.testing.assert_array_equal(checkpoint._parts(saved, Two), saved)
+    np.testing.assert_array_equal(checkpoint._parts(saved, Three), [[0.0]])
+
+
+def test_ray_starts_the_same_training(text, tmp_path, kcharlm):
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    done = start(1, text, "-o", tmp_path / "2", "--launcher", "ray", epochs=2, **SETTINGS)
+    alone(text, tmp_path / "1", epochs=2)
+    (code, error), = ended(done, timeout=300)
+    assert code == 0, error
+    for a, b in zip(weights(tmp_path / "1"), weights(tmp_path / "2"), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
+
+
+def test_workers_go_with_a_launcher(text, kcharlm):
+    code, _, err = kcharlm("fit", text, "--workers", "2")
+    assert code == 2 and "--workers goes with --launcher" in err
