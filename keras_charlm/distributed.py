@@ -35,21 +35,28 @@ class Network(keras.Sequential):
             return
         strategy = self.distribute_strategy
 
-        def step(iterator):
-            logs = strategy.run(self.train_step, args=(next(iterator),))
+        def step(data):
+            logs = strategy.run(self.train_step, args=(data,))
             return {name: tf.reduce_mean(strategy.experimental_local_results(value))
                     for name, value in logs.items()}
 
         @tf.function(autograph=False, reduce_retracing=True)
         def steps(iterator):
-            logs = step(iterator)
+            logs = step(next(iterator))
             if self.steps_per_execution > 1:
                 _, logs = tf.while_loop(
                     lambda done, _: done < self.steps_per_execution,
-                    lambda done, _: (done + 1, step(iterator)), (1, logs))
+                    lambda done, _: (done + 1, step(next(iterator))), (1, logs))
             return logs
 
-        self.train_function = steps
+        alone = tf.function(step, autograph=False, reduce_retracing=True)
+
+        def train(iterator):
+            if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+                return steps(iterator)
+            return alone(next(iterator))  # train_on_batch has a generator of one batch
+
+        self.train_function = train
 
 
 class _SumsBeforeClipping:

@@ -217,3 +217,22 @@ def test_the_optimizers_are_keras_s_on_one_device():
                 optimizer.apply([tf.constant([3.0, -step, 0.1])], [variable])
             values.append(np.asarray(variable))
         np.testing.assert_array_equal(*values)
+
+
+def test_a_batch_by_hand_trains_as_in_fit():
+    def network():
+        made = model.build(ModelConfig(layers=1, units=8, embedding=4, dropout=0.0), 10, 4)
+        made.compile(distributed.Adam(1e-2, global_clipnorm=1.0),
+                     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                     jit_compile=False)
+        made.optimizer.build(made.trainable_variables)
+        return made
+
+    ids = np.random.default_rng(0).integers(0, 10, (3, 4, 6), dtype=np.int32)  # (batches, B, T + 1)
+    by_hand, by_fit = network(), network()
+    for batch in ids:
+        by_hand.train_on_batch(batch[:, :-1], batch[:, 1:])
+    windows = tf.data.Dataset.from_tensor_slices((ids[:, :, :-1], ids[:, :, 1:]))
+    by_fit.fit(windows, steps_per_epoch=3, verbose=0)
+    for a, b in zip(by_hand.get_weights(), by_fit.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
