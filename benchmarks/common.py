@@ -104,6 +104,12 @@ def interleave(rounds: int, actions: Iterable[Callable[[], Any]]) -> None:
             action()
 
 
+def kcharlm(*arguments: Any) -> str:
+    """What a command of ours prints; its notices go where this process's go."""
+    return subprocess.run([sys.executable, "-m", "kcharlm", *map(str, arguments)], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """Least, median and largest."""
     return {"min": min(values), "median": median(values), "max": max(values)}

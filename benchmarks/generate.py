@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.common import Worker, interleave, save, spread, version
+from benchmarks.common import Worker, interleave, kcharlm, save, spread, version
 
 SIZES = {"2x128": (128, 32), "2x512": (512, 128)}  # units, embedding
 ROWS = 64  # of a batch
@@ -84,11 +82,6 @@ def seconds(*arguments) -> float:
     began = time.perf_counter()
     kcharlm(*arguments)
     return time.perf_counter() - began
-
-
-def kcharlm(*arguments) -> str:
-    return subprocess.run([sys.executable, "-m", "kcharlm", *map(str, arguments)], check=True,
-                          capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":

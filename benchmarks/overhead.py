@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
 import click
 
-from benchmarks.common import Worker, interleave, save, spread
+from benchmarks.common import Worker, interleave, kcharlm, save, spread
 from benchmarks.train import NAMES, SIZES
 
 
@@ -49,8 +47,8 @@ def fit(text: Path, folder: Path, settings: dict[str, int], seconds: int) -> flo
                "embedding": settings["embedding"], "batch-size": settings["batch"],
                "seq-length": settings["window"], "dropout": 0.5, "max-time": f"{seconds}s",
                "test-frac": 0, "val-frac": 0.01}
-    subprocess.run([sys.executable, "-m", "kcharlm", "fit", text, "-o", model, "--overwrite", "-q",
-                    *(f"--{name}={value}" for name, value in options.items())], check=True)
+    kcharlm("fit", text, "-o", model, "--overwrite", "-q",
+            *(f"--{name}={value}" for name, value in options.items()))
     with (model / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     return settings["batch"] * settings["window"] / float(rows[-1]["characters_per_second"])

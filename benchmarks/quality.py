@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.common import save, spread
+from benchmarks.common import kcharlm, save, spread
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,6 @@ def hold_out(path: Path, folder: Path, distinct: bool) -> tuple[Path, Path]:
     for file, part in zip(files, (lines[1000:], lines[:1000]), strict=True):
         file.write_text("\n".join(part) + "\n", encoding="utf-8")
     return files
-
-
-def kcharlm(*arguments) -> str:
-    return subprocess.run([sys.executable, "-m", "kcharlm", *map(str, arguments)], check=True,
-                          stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":
