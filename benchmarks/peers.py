@@ -21,7 +21,7 @@ VOCABULARY, DROPOUT, RATE, CLIP = 66, 0.5, 2e-3, 1.0
 
 def keras_charlm(layers, units, embedding, batch, window, precision):
     """The network and the training step of `kcharlm fit`."""
-    cpu.tune()
+    cpu.tune(batch)
     import keras
 
     from keras_charlm import model

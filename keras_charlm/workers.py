@@ -225,7 +225,7 @@ def assemble(config: FitConfig) -> Workers:
     """
     found = addresses()
     if not found:
-        cpu.tune()
+        cpu.tune(config.batch_size)  # not for several: one that resumes does not know the batch
         return Workers(devices.strategy(config.devices))
     index, timeout = place(), config.join_timeout
     try:
