@@ -64,6 +64,19 @@ def train(rows):
                  "first step, s", "memory, MB"], lines))
 
 
+def speeds() -> str:
+    """The README's table of training speed."""
+    lines = []
+    for row in json.loads((RESULTS / "train.json").read_text())["rows"]:
+        ours, torch, stock = (row["peers"][peer]["characters_per_second"]["median"]
+                              for peer in ("keras_charlm", "pytorch", "keras"))
+        lines.append([row["size"].replace("x", " x "), f"{row['batch']} x {row['window']}",
+                      row["precision"], f"{ours:,.0f}", f"{torch:,.0f} ({ours / torch:.2f})",
+                      f"{stock:,.0f} ({ours / stock:.2f})"])
+    return table(["layers x units", "batch x window", "precision", "keras_charlm",
+                  "PyTorch (ours to it)", "stock Keras (ours to it)"], lines).strip()
+
+
 def growth(found):
     lines = [[row["axis"], row[row["axis"]], figure(row), f"{row['model']:,.0f}"]
              for row in found["measured"]]

@@ -1,12 +1,9 @@
 """Each benchmark runs to its end at toy size, and RESULTS.md tells what was measured."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import (
     common,
     corpus,

@@ -1,6 +1,6 @@
 """The README says what the program does: its tables, commands and options are held here.
 
-`python tests/test_docs.py` writes the tables anew.
+`PYTHONPATH=. python tests/test_docs.py` writes the tables anew.
 """
 
 import re
@@ -12,6 +12,7 @@ import click
 import pytest
 from conftest import babble
 
+from benchmarks.results import speeds
 from keras_charlm.config import AUTO_SIZE, SIZES
 
 README = Path(__file__).parent.parent / "README.md"
@@ -63,21 +64,21 @@ def sizes():
 
 
 def tables():
-    return {"sizes": sizes(), **{verb: table(verb) for verb in VERBS}}
+    return {"sizes": sizes(), "speed": speeds(), **{verb: table(verb) for verb in VERBS}}
 
 
 def section(name):
     return re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", README.read_text(), re.S)[1]
 
 
-@pytest.mark.parametrize("name", ["sizes", *VERBS])
+@pytest.mark.parametrize("name", ["sizes", "speed", *VERBS])
 def test_tables_are_those_of_the_program(name):
     assert section(name) == tables()[name]
 
 
 def test_every_option_in_the_text_exists():
     known = {o for verb in VERBS for option in options(verb) for o in option.opts} | {"--help"}
-    text = re.sub(r"`python docs/[^`]*`", "", README.read_text())  # not a verb of ours
+    text = re.sub(r"`python (docs/|-m benchmarks)[^`]*`", "", README.read_text())  # not ours
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert used <= known | {"--version"}, used - known
 
