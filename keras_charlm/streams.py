@@ -219,8 +219,12 @@ class Windows:
             shape = (self.batch_size // parts, self.seq_length)
             return tf.ensure_shape(x, shape), tf.ensure_shape(y, shape)
 
+        # There is nothing to tune here, and letting go of an iterator half way waits for the thread
+        # that would, up to a minute.
+        options = tf.data.Options()
+        options.autotune.enabled = False
         elements = tf.data.Dataset.range(start * len(mine), stop * len(mine))
-        return elements.map(load).prefetch(4 * len(mine))
+        return elements.map(load).prefetch(4 * len(mine)).with_options(options)
 
 
 def fit_windows(stream: TextStream | LineStream, batch_size: int, seq_length: int,
