@@ -123,6 +123,12 @@ def save(name: str, rows: Any) -> None:
     click.echo(f"wrote {RESULTS / name}.json", err=True)
 
 
+def saved(name: str) -> Any:
+    """The rows that `save` wrote; none before that."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
 def table(header: list[str], rows: Iterable[Iterable[Any]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

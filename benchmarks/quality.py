@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.common import kcharlm, save, spread
+from benchmarks.common import kcharlm, save, saved, spread
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,27 @@ RECIPES = {
 @click.option("--options", default="", help="More options of `kcharlm fit`, to compare with.")
 @click.option("--save-as", default="quality", help="Name of the JSON file in benchmarks/results/.")
 def main(texts, recipes, seeds, options, save_as):
-    """Nats per character on held-out text, the spread over seeds, and the time."""
+    """Nats per character on held-out text, the spread over seeds, and the time.
+
+    Each recipe is saved when it is done; those that are not run keep the figures they have.
+    """
     paths = dict(text.split("=", 1) for text in texts)
-    rows = []
+    rows = {row["recipe"]: row for row in saved(save_as)}
     for name in recipes:
         recipe = RECIPES[name]
         if recipe.text not in paths:
             continue
         runs = [run(name, recipe, Path(paths[recipe.text]), seed, options)
                 for seed in range(seeds)]
-        rows.append({
+        rows[name] = {
             "recipe": name, "split": recipe.split, "goal": recipe.goal, "peer": recipe.peer,
             "command": f"kcharlm fit {recipe.text}.txt {recipe.options} {options}".strip(),
             "parameters": runs[0]["parameters"],
             "nats": spread([r["nats"] for r in runs]), "runs": len(runs),
             "seconds": spread([r["seconds"] for r in runs]),
-        })
-        click.echo(rows[-1], err=True)
-    save(save_as, rows)
+        }
+        click.echo(rows[name], err=True)
+        save(save_as, [rows[name] for name in RECIPES if name in rows])
 
 
 def run(name: str, recipe: Recipe, path: Path, seed: int, options: str) -> dict[str, float]:

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from keras_charlm.config import CorpusConfig
+from keras_charlm.config import CorpusConfig, expect
 from keras_charlm.errors import CorpusError
 from keras_charlm.files import lock
 from keras_charlm.vocabulary import Vocabulary, normalize
@@ -313,6 +313,9 @@ def _skip(error: CorpusError, config: CorpusConfig, notices: list[str]) -> None:
 
 def _open(source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
     """The blocks of a file, unpacked."""
+    if source == "-" and stdin is not None:
+        expect("stdin", stdin.read(0) if hasattr(stdin, "read") else stdin, bytes,
+               "a file opened for bytes")
     try:
         if source == "-":
             stdin = stdin or getattr(sys.stdin, "buffer", None)

@@ -9,7 +9,8 @@ the time loop keeps only what is sequential, the recurrent product and the eleme
                 input gradient as one large matrix product each
 
 Each core takes a share of the batch's rows through all of this on its own: the products of one time
-step are too small to share, and the cores would wait for each other twice a step.
+step are too small to share, and the cores would wait for each other twice a step. The other layers
+share their rows out likewise, because the operations run in one thread each (see `cpu.tune`).
 
 Everywhere else (GPU, masks, unusual activations, recurrent dropout) Keras's own code runs.
 
@@ -30,7 +31,7 @@ import tensorflow as tf
 
 from keras_charlm import cpu, sampling
 
-__all__ = ["GRU", "LSTM", "Dropout", "Embedding", "SimpleRNN", "run"]
+__all__ = ["GRU", "LSTM", "Dense", "Dropout", "Embedding", "SimpleRNN", "run"]
 
 # Time steps in one turn of the loop, whose own cost is that of a small cell.
 _UNROLLED = 4
@@ -255,26 +256,32 @@ def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
     # Beside h the LSTM carries c; the GRU carries h itself, unrounded.
     h, *carry = (states[0], states[0]) if cell is _GRU else states
     weights = [tf.cast(w, dtype) for w in (kernel, recurrent_kernel, bias)]
-    rows = _shares(sequences.shape[0])
-    x = tf.split(tf.transpose(sequences, (1, 0, 2)), rows, axis=1)
-    states = [tf.split(s, rows) for s in (tf.cast(h, dtype), *map(_wide, carry))]
-    parts = [recur(x, *weights, *s) for x, *s in zip(x, *states, strict=True)]
-    outputs, *states = zip(*parts, strict=True)
-    outputs = tf.concat(outputs, axis=1)
-    h, *carry = (tf.concat(s, axis=0) for s in states)
-    states = carry if cell is _GRU else [_wide(h), *carry]
-    return tf.transpose(outputs, (1, 0, 2)), states
+
+    def share(x, h, *carry):
+        outputs, *states = recur(tf.transpose(x, (1, 0, 2)), *weights, h, *carry)
+        return tf.transpose(outputs, (1, 0, 2)), *states
+
+    outputs, h, *carry = _by_core(share, sequences, tf.cast(h, dtype), *map(_wide, carry))
+    return outputs, carry if cell is _GRU else [_wide(h), *carry]
 
 
-def _shares(batch):
-    """The rows of a batch that each core takes, as a list of numbers, or 1 for all in one."""
-    replicas = 1  # on this machine
+def _by_core(function, *values):
+    """Calls `function` once for each core, with a share of the rows of every value, at the same
+    time; rows are along the first axis, of the results too.
+
+    Returns:
+        The list of results, each of all rows again.
+    """
+    batch, replicas = values[0].shape[0], 1  # replicas on this machine
     if tf.distribute.has_strategy():
         replicas = len(tf.distribute.get_strategy().extended.worker_devices)
-    parts = cpu.parts(batch or 0, replicas)
+    parts = cpu.parts(batch or 0, replicas) if on_cpu_only() else 1
     if parts == 1:
-        return 1
-    return [batch // parts + (i < batch % parts) for i in range(parts)]
+        return list(function(*values))
+    rows = [batch // parts + (i < batch % parts) for i in range(parts)]
+    shares = zip(*(tf.split(value, rows) for value in values), strict=True)
+    results = [function(*share) for share in shares]
+    return [tf.concat(result, axis=0) for result in zip(*results, strict=True)]
 
 
 def _lead(x):
@@ -404,21 +411,40 @@ class Embedding(keras.layers.Embedding):
         if self.input_dim > _ONE_HOT or not on_cpu_only():
             return super().call(inputs)
 
-        @tf.custom_gradient
-        def look_up(table):
-            def gradient(dy):
-                one_hot = tf.one_hot(tf.reshape(inputs, [-1]), self.input_dim, dtype=dy.dtype)
-                return tf.matmul(one_hot, _flat(dy), transpose_a=True)  # (V, D)
+        table = tf.cast(self.embeddings, self.compute_dtype)
 
-            return tf.gather(table, inputs), gradient
+        def share(ids):
+            @tf.custom_gradient
+            def look_up(table):
+                def gradient(dy):
+                    one_hot = tf.one_hot(tf.reshape(ids, [-1]), self.input_dim, dtype=dy.dtype)
+                    return tf.matmul(one_hot, _flat(dy), transpose_a=True)  # (V, D)
 
-        return look_up(tf.cast(self.embeddings, self.compute_dtype))
+                return tf.gather(table, ids), gradient
+
+            return [look_up(table)]
+
+        (rows,) = _by_core(share, inputs)
+        return rows
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Dense(keras.layers.Dense):
+    """A fully connected layer, as `keras.layers.Dense`, shared among the cores.
+
+    Arguments and results are those of `keras.layers.Dense`.
+    """
+
+    def call(self, inputs, training=None):
+        (outputs,) = _by_core(lambda rows: [super(Dense, self).call(rows)], inputs)
+        return outputs
 
 
 @_fused
-def _masked(x, seed, rate):
-    """`x` where a random number for its place is not below `rate`, scaled to the same mean."""
-    places = tf.reshape(tf.range(tf.size(x)), tf.shape(x))
+def _masked(x, row, seed, rate):
+    """`x` (B, ...) where a random number for its place is not below `rate`, scaled to the same
+    mean; `row` (B,) says which rows of the whole batch these are."""
+    places = tf.reshape(tf.range(tf.size(x)), tf.shape(x)) + row[0] * tf.size(x[0])
     kept = tf.cast(sampling.uniform(seed, places) >= rate, x.dtype)
     return tf.cast(_wide(x * kept) / (1 - rate), x.dtype)
 
@@ -447,11 +473,16 @@ class Dropout(keras.layers.Dropout):
         # Odd factors, as every bit of the three then counts; the generator does the mixing.
         seed = seed[0] * 0x01000193 + seed[1] * 0x0019660D + number * 0x3C6EF35F
 
-        @tf.custom_gradient
-        def drop(x):
-            return _masked(x, seed, self.rate), lambda dy: _masked(dy, seed, self.rate)
+        def share(x, row):
+            @tf.custom_gradient
+            def drop(x):
+                return (_masked(x, row, seed, self.rate),
+                        lambda dy: _masked(dy, row, seed, self.rate))
 
-        return drop(inputs)
+            return [drop(x)]
+
+        (outputs,) = _by_core(share, inputs, tf.range(tf.shape(inputs)[0]))
+        return outputs
 
 
 def run(layer, sequences, states=None):

@@ -67,7 +67,7 @@ def build(
         if config.dropout:
             stack.append(layers.Dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}",
                                         dtype=policy))
-    stack.append(keras.layers.Dense(
+    stack.append(layers.Dense(
         vocabulary_size, name=LOGITS, dtype="float32",
         kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds))))
     return Network(stack, name="charlm")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keras_charlm import corpus
 from keras_charlm.config import CorpusConfig
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, OptionError
 
 
 def read(corpus):
@@ -129,6 +129,12 @@ def test_folders_are_read_in_sorted_order_and_bad_files_skipped_on_request(tmp_p
         assert read(found) == b"one\ntwo\n"
         assert len(found.notices) == 2
         assert all(notice.startswith("Skipped: ") for notice in found.notices)
+
+
+@pytest.mark.parametrize("stdin", [io.StringIO("hello\n"), "hello\n"])
+def test_stdin_is_bytes(stdin):
+    with pytest.raises(OptionError, match="takes a file opened for bytes"):
+        corpus.prepare(["-"], stdin=stdin)
 
 
 def test_gz_stdin_and_plain_are_the_same_text(tmp_path):
