@@ -77,6 +77,19 @@ def speeds() -> str:
                   "PyTorch (ours to it)", "stock Keras (ours to it)"], lines).strip()
 
 
+def qualities() -> str:
+    """The README's table of quality."""
+    lines = []
+    for row in json.loads((RESULTS / "quality.json").read_text())["rows"]:
+        nats, runs = row["nats"], row["runs"]
+        spread = f" ({nats['min']:.3f} to {nats['max']:.3f} over {runs} seeds)" if runs > 1 else ""
+        lines.append([f"`{row['command']}`", row["split"],
+                      f"{row['seconds']['median'] / 60:.1f} min", f"{row['parameters']:,}",
+                      f"{nats['median']:.3f}{spread}", row["peer"]])
+    return table(["command", "held out", "time", "parameters", "nats per character", "beside it"],
+                 lines).strip()
+
+
 def growth(found):
     lines = [[row["axis"], row[row["axis"]], figure(row), f"{row['model']:,.0f}"]
              for row in found["measured"]]

@@ -54,7 +54,8 @@ def build(
     seeds = iter(range(seed, seed + 10_000))  # one of its own for each random part
     stack: list[keras.layers.Layer] = [keras.Input(batch_shape=(batch_size, None), dtype="int32")]
     if config.embedding:
-        init = keras.initializers.RandomUniform(-0.05, 0.05, seed=next(seeds))
+        # Keras's default, a fiftieth of this, leaves the first layer to learn from next to nothing.
+        init = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
         stack.append(layers.Embedding(vocabulary_size, config.embedding, name=EMBEDDING,
                                             embeddings_initializer=init, dtype=policy))
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from keras_charlm import bundle, charts, examination, ngram
 from keras_charlm.charlm import CharLM
 from keras_charlm.display import Display, duration, printable
 from keras_charlm.errors import BundleError, CorpusError
+from keras_charlm.files import regular
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
 SEED = 1  # of the samples drawn for the page; the same page is made twice
@@ -31,11 +33,12 @@ LINES_LENGTH = 8000  # and about how many characters they may have together
 MOMENTS = 8  # samples shown from the training
 MOST_COUNTED = 100_000_000  # characters; they take some minutes and 4 GB
 _ROWS = 60  # most rows of the history's table
+_MOST = 1e15  # above any step, time, speed or loss that a training can come to
 
 # The titles that training writes into samples.txt.
 _TITLE = re.compile(
-    r"^==== (?:epoch (?P<epoch>\d+), )?step (?P<step>\d+), "
-    r"(?:training loss|train) (?P<train>[\d.]+)(?:  val (?P<validation>[\d.]+))? "
+    r"^==== (?:epoch (?P<epoch>\d{1,15}), )?step (?P<step>\d{1,15}), "
+    r"(?:training loss|train) (?P<train>\d{1,9}\.\d+)(?:  val (?P<validation>\d{1,9}\.\d+))? "
     r"bits per character ====\n", re.M)
 
 
@@ -151,25 +154,24 @@ class History:
 def read_history(folder: Path, name: str = bundle.HISTORY) -> History | None:
     """The history of a training, or None where the folder has none."""
     path = folder / name
+    if not os.path.lexists(path):
+        return None
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with regular(path).open(encoding="utf-8", newline="") as file:
             rows = [{column: _value(column, row.get(column)) for column in bundle.COLUMNS[name]}
                     for row in csv.DictReader(file)]
         return History(rows) if rows else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise BundleError(f"{path} cannot be read ({error}); copy the model again, or remove this "
                           "file for a report without it.") from error
 
 
 def _value(column: str, text: str | None) -> float | None:
-    if column in ("epoch", "step"):
-        return int(text)
-    value = float(text or "nan")
-    if math.isfinite(value):
+    value = int(text) if column in ("epoch", "step") else float(text or "nan")
+    if 0 <= value < _MOST:
         return value
-    if column == "val_bits_per_character":  # there is no such part, or the network overflowed
+    # There is no such part, or the network overflowed.
+    if column == "val_bits_per_character" and not math.isfinite(value):
         return None
     raise ValueError(f"its {column} is {text!r}")
 
@@ -188,15 +190,16 @@ class Moment:
 def read_samples(folder: Path) -> list[Moment]:
     """What samples.txt holds. A sample may look like a title itself: steps rise, or it is none."""
     try:
-        text = (folder / bundle.SAMPLES).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        path = regular(folder / bundle.SAMPLES)
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, BundleError):
         return []
     titles: list[re.Match] = []
     for match in _TITLE.finditer(text):
         before = titles[-1]["step"] if titles else 0
         if int(match["step"]) >= int(before):
             titles.append(match)
-    ends = [match.start() for match in titles[1:]] + [len(text)]
+    ends = [*(match.start() for match in titles), len(text)][1:]
     return [Moment(int(m["step"]), int(m["epoch"]) if m["epoch"] else None, float(m["train"]),
                    float(m["validation"]) if m["validation"] else None,
                    text[m.end() : end].removesuffix("\n\n"))

@@ -12,7 +12,7 @@ import click
 import pytest
 from conftest import babble
 
-from benchmarks.results import speeds
+from benchmarks.results import qualities, speeds
 from keras_charlm.config import AUTO_SIZE, SIZES
 
 README = Path(__file__).parent.parent / "README.md"
@@ -64,14 +64,15 @@ def sizes():
 
 
 def tables():
-    return {"sizes": sizes(), "speed": speeds(), **{verb: table(verb) for verb in VERBS}}
+    return {"sizes": sizes(), "quality": qualities(), "speed": speeds(),
+            **{verb: table(verb) for verb in VERBS}}
 
 
 def section(name):
     return re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", README.read_text(), re.S)[1]
 
 
-@pytest.mark.parametrize("name", ["sizes", "speed", *VERBS])
+@pytest.mark.parametrize("name", ["sizes", "quality", "speed", *VERBS])
 def test_tables_are_those_of_the_program(name):
     assert section(name) == tables()[name]
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_charlm
-from keras_charlm import bundle, checkpoint, corpus, device
+from keras_charlm import bundle, checkpoint, corpus, device, report
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import BundleError, CharLMError, CorpusError
 
@@ -313,6 +313,31 @@ def test_opening_a_model_runs_no_code_from_it(list_model, stopped, tmp_path, kch
             shutil.rmtree(folder)
 
 
+@given(data=st.data())
+@settings(fuzz, max_examples=40)
+def test_histories_of_any_content(text_model, tmp_path, data):
+    """The report is made of them, or says in one sentence what is wrong with them."""
+    folder = tmp_path / "cats"
+    if not folder.exists():
+        shutil.copytree(text_model, folder)
+    name = data.draw(st.sampled_from(["history.csv", "curve.csv", "samples.txt"]))
+    whole = (text_model / name).read_text()
+    if data.draw(st.booleans()):
+        words = whole.replace("=", ",").replace(" ", ",").replace("\n", ",").split(",")
+        word = data.draw(st.sampled_from(sorted(set(filter(None, words)))))
+        value = data.draw(st.sampled_from(["nan", "-1", "1e999", "9" * 400, "9" * 9000, "1.2.3", "",
+                                           "\0", '"', "\x1b[2J", "\U00011f54", "٣", "0x1"]))
+        whole = whole.replace(word, value, data.draw(st.sampled_from([1, -1])))
+    else:
+        whole = data.draw(st.text(max_size=60))
+    (folder / name).write_text(whole, encoding="utf-8", errors="surrogatepass")
+    try:
+        report.write(folder, tmp_path / "page.html", count=False)
+    except CharLMError as error:
+        assert str(folder / name) in str(error)
+    (folder / name).write_bytes((text_model / name).read_bytes())
+
+
 def test_links_and_pipes_and_paths_that_lead_outside_are_refused(model, tmp_path, kcharlm):
     secret = tmp_path / "secret"
     for name in ("config.json", "vocabulary.json", "model.tflite"):
@@ -327,6 +352,14 @@ def test_links_and_pipes_and_paths_that_lead_outside_are_refused(model, tmp_path
         assert kcharlm("generate", model, "--length", 3)[0] == 2, name  # and it does not wait
         path.unlink()
         path.write_bytes(content)
+    for name in ("history.csv", "curve.csv", "samples.txt"):
+        content = (model / name).read_bytes()
+        (model / name).unlink()
+        os.mkfifo(model / name)
+        code, _, error = kcharlm("report", model)
+        assert code == 0 if name == "samples.txt" else "no regular file" in error, name
+        (model / name).unlink()
+        (model / name).write_bytes(content)
     config = json.loads((model / "config.json").read_text())
     outside = hashlib.sha256(b"x").hexdigest()
     config["files"] |= {"../../secret": outside, "/etc/passwd": outside}
