@@ -1,7 +1,8 @@
-"""What the recipes reach: `python -m benchmarks.quality --text shakespeare=PATH --text names=PATH`.
+"""What the recipes reach: `python -m benchmarks.quality --text names=PATH`, and so on.
 
-The texts are char-rnn's tinyshakespeare/input.txt and makemore's names.txt, each in its author's
-repository. Every run is one `kcharlm fit`; the peers' figures are those that their authors give.
+The texts, tinyshakespeare and names, are char-rnn's tinyshakespeare/input.txt and makemore's
+names.txt, each in its author's repository. Every run is one `kcharlm fit`; the peers' figures are
+those that their authors give.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ _SHAKESPEARE = "--val-frac 0.1 --test-frac 0"
 _NAMES = ("--lines --val-frac 0.03 --test-frac 0 --units 118 --embedding 32 --batch-size 32 "
           "--seq-length 64 --dropout 0.2")
 RECIPES = {
-    "shakespeare-84s": Recipe("shakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 84s", 1.55,
+    "shakespeare-84s": Recipe("tinyshakespeare", LAST_TENTH,
+                              f"{_SHAKESPEARE} --max-time 84s", 1.55,
                               "nanoGPT's recipe for a CPU took 84 s on such a machine: 1.886"),
-    "shakespeare-3m": Recipe("shakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 3m", 1.50),
-    "shakespeare-10m": Recipe("shakespeare", LAST_TENTH,
+    "shakespeare-3m": Recipe("tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 3m", 1.50),
+    "shakespeare-10m": Recipe("tinyshakespeare", LAST_TENTH,
                               f"{_SHAKESPEARE} --max-time 10m --units 384 --dropout 0.4", 1.47,
                               NANOGPT),
-    "shakespeare-30m": Recipe("shakespeare", LAST_TENTH,
+    "shakespeare-30m": Recipe("tinyshakespeare", LAST_TENTH,
                               f"{_SHAKESPEARE} --max-time 30m --units 384 --dropout 0.5", 1.43,
                               NANOGPT),
     "names": Recipe("names", "1,000 random lines, doublets and all (makemore's split)",

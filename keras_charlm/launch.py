@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
 from keras_charlm.errors import OptionError, TrainingError
-
-_ERROR = "keras_charlm: "  # marks what a worker says in the reports that Ray makes of it
 
 
 def on_ray(count: int, function: str, arguments: dict[str, Any]) -> None:
@@ -37,22 +34,24 @@ def on_ray(count: int, function: str, arguments: dict[str, Any]) -> None:
     import ray
     from ray.train import ScalingConfig
     from ray.train.tensorflow import TensorflowTrainer
+    from ray.util.queue import Queue
 
     passed = {name: value for name, value in os.environ.items() if name.startswith("KERAS_")}
     ray.init(runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "3", **passed}},
              ignore_reinit_error=True)
     cpu = arguments.get("devices") == "cpu" or not ray.cluster_resources().get("GPU")
+    errors = Queue(actor_options={"num_cpus": 0})  # an error that a worker raised would be logged
     trainer = TensorflowTrainer(
         _work, train_loop_config={"folder": str(Path.cwd()), "function": function,
-                                  "arguments": arguments},
+                                  "arguments": arguments, "errors": errors},
         scaling_config=ScalingConfig(num_workers=count, use_gpu=not cpu))
     try:
-        trainer.fit()
-    except Exception as error:
-        said = re.search(f"{_ERROR}(.*)", str(error))
-        if not said:
-            raise
-        raise TrainingError(said[1]) from error
+        try:
+            trainer.fit()
+        finally:  # where a worker died, the others have said so
+            said = sorted(errors.get_nowait_batch(errors.qsize()))
+            if said:
+                raise TrainingError(said[0][1])
     finally:
         ray.shutdown()
 
@@ -60,10 +59,11 @@ def on_ray(count: int, function: str, arguments: dict[str, Any]) -> None:
 def _work(config: dict[str, Any]) -> None:
     """One worker, in the process and with the TF_CONFIG that Ray gives it."""
     from keras_charlm.errors import CharLMError
+    from keras_charlm.workers import place
 
     os.chdir(config["folder"])
     training = import_module("keras_charlm.training")
     try:
         getattr(training, config["function"])(**config["arguments"])
     except CharLMError as error:
-        raise RuntimeError(_ERROR + str(error)) from None
+        config["errors"].put((place(), str(error)))
