@@ -49,7 +49,7 @@ RECIPES = {
                               f"{_SHAKESPEARE} --max-time 30m --units 384 --dropout 0.5", 1.43,
                               NANOGPT),
     "names": Recipe("names", "1,000 random lines, doublets and all (makemore's split)",
-                    f"{_NAMES} --epochs 40", 1.90, MAKEMORE),
+                    f"{_NAMES} --epochs 40 --duplicates", 1.90, MAKEMORE),
     "names-distinct": Recipe("names", "1,000 random lines of the distinct ones",
                              f"{_NAMES} --epochs 40", 1.955),
 }

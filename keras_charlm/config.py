@@ -128,6 +128,10 @@ class CorpusConfig(Settings):
     lines: bool = setting(
         False, "Each line is a document of its own (names, titles, recipes one a line)."
     )
+    duplicates: bool = setting(
+        False, "Keep every copy of a line, so that frequent ones count for more; all go to the "
+        "same part of the split."
+    )
     min_count: int = setting(
         1, "Characters seen fewer times in training become the unknown one.", low=1
     )

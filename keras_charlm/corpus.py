@@ -96,7 +96,7 @@ class Corpus:
         return _to_bytes(self.alphabet[self.symbols[start:stop]], self.config.unit)
 
     def lines(self) -> Lines:
-        """The distinct lines, empty ones left out."""
+        """The lines, empty ones left out."""
         starts, lengths, prints = [], [], []
         at = 0
         while at < len(self.symbols):
@@ -117,11 +117,7 @@ class Corpus:
                 f"{_names(list(self.files))} has no line that is not empty; "
                 "--lines needs one document a line."
             )
-        fingerprint = np.concatenate(prints)
-        _, first = np.unique(fingerprint, return_index=True)
-        first.sort()
-        return Lines(np.concatenate(starts)[first], np.concatenate(lengths)[first],
-                     fingerprint[first])
+        return Lines(*map(np.concatenate, (starts, lengths, prints)))
 
     def looks_like_list(self) -> bool:
         """Whether the beginning reads like a list of short, distinct lines."""
@@ -147,6 +143,10 @@ class Lines:
 
     def take(self, index: np.ndarray) -> Lines:
         return Lines(self.starts[index], self.lengths[index], self.fingerprints[index])
+
+    def distinct(self) -> Lines:
+        """The first copy of each line."""
+        return self.take(np.sort(np.unique(self.fingerprints, return_index=True)[1]))
 
 
 def fingerprints(lines: Iterable[bytes]) -> np.ndarray:

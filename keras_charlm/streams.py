@@ -96,8 +96,9 @@ class Split:
 def split(corpus: Corpus, seed: int = 0) -> Split:
     """Cut a corpus into training, validation and test part and take the training part's vocabulary.
 
-    Text is cut contiguously, in this order. Lines are de-duplicated first and then dealt out at
-    random from the seed, for lists are often sorted.
+    Text is cut contiguously, in this order. Lines are dealt out at random from the seed, for lists
+    are often sorted, all copies of a line to the same part; of these one is kept, or with
+    `duplicates` each.
 
     Args:
         corpus: A prepared text; its configuration holds the shares.
@@ -108,10 +109,15 @@ def split(corpus: Corpus, seed: int = 0) -> Split:
     """
     config, size = corpus.config, len(corpus.symbols)
     if config.lines:
-        lines = corpus.lines()
-        order = np.random.default_rng(seed).permutation(len(lines))
+        every = corpus.lines()
+        lines = every.distinct()
+        random = np.random.default_rng(seed)
+        order = random.permutation(len(lines))
         cuts = _cuts(len(lines), config.val_frac, config.test_frac)
         parts = [lines.take(part) for part in np.split(order, cuts)]
+        if config.duplicates:
+            parts = [every.take(random.permutation(np.flatnonzero(
+                np.isin(every.fingerprints, part.fingerprints)))) for part in parts]
         counts = _line_counts(corpus, parts[0])
         vocabulary = corpus.vocabulary(counts)
         ids = vocabulary.lookup(corpus.alphabet)

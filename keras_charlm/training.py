@@ -608,7 +608,8 @@ class Run:
             bundle.write_json(folder / bundle.VOCABULARY, split.vocabulary.to_dict())
             (folder / bundle.DEVICE).write_bytes(content)
             if split.train_lines is not None:
-                np.sort(split.train_lines.fingerprints).astype("<u8").tofile(folder / bundle.LINES)
+                np.unique(split.train_lines.fingerprints).astype("<u8").tofile(
+                    folder / bundle.LINES)
             # Not copied: a kill may have parted the tables from the state it belongs to.
             self.write_tables(folder)
             shutil.copy(self.work / bundle.SAMPLES, folder / bundle.SAMPLES)
@@ -659,7 +660,8 @@ class Run:
         for part, values in self.describe_split().items():
             unit = "lines" if "lines" in values else "characters"
             parts.append(f"{values[unit]:,} {part}" if values[unit] else f"no {part} part")
-        note(f"split       {', '.join(parts)}{' (distinct lines)' if text.config.lines else ''}")
+        note(f"split       {', '.join(parts)}"
+             f"{' (distinct lines)' if text.config.lines and not text.config.duplicates else ''}")
         m, f = plan.model, plan.fit
         note(f"model       {m.layers} x {m.units} {m.cell}, "
              f"{f'embedding {m.embedding}' if m.embedding else 'one-hot'}, dropout {m.dropout:g}: "

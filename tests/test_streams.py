@@ -129,6 +129,19 @@ def test_duplicates_do_not_leak_over_the_split(names):
     assert len(parts.train.lines) + len(parts.validation.lines) == 4
 
 
+def test_copies_of_a_line_stay_together_where_they_are_kept(names):
+    rows = [name for i, name in enumerate(["Ann", "Bob", "Cy", "Dee", "Eve", "Flo"])
+            for _ in range(i + 1)]
+    parts = split(names(rows, val_frac=0.34, test_frac=0.34, duplicates=True))
+    prints = [part.lines.fingerprints.tolist()
+              for part in (parts.train, parts.validation, parts.test)]
+    assert sum(map(len, prints)) == len(rows) and all(prints)
+    sets = [set(part) for part in prints]
+    assert sum(map(len, sets)) == len(set().union(*sets)) == 6
+    plain = split(names(rows, val_frac=0.34, test_frac=0.34))
+    assert set(plain.train.lines.fingerprints.tolist()) == sets[0]
+
+
 def test_text_is_cut_in_order_and_the_vocabulary_is_the_training_parts(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("ab" * 45 + "xxxxx" + "yyyyy")
