@@ -15,18 +15,24 @@ import numpy as np
 
 from benchmarks.common import interleave, save, spread
 
-# Each prints its seconds and the most memory it held, in MB.
-_OURS = """
-import json, resource, sys, time
+# Each prints its seconds and the most memory it held, in MB; `getrusage` would count what the process
+# that started it held.
+_MEMORY = """
+def memory():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+"""
+_OURS = _MEMORY + """
+import json, sys, time
 from keras_charlm.config import CorpusConfig
 from keras_charlm.corpus import prepare
 began = time.perf_counter()
 text = prepare([sys.argv[1]], CorpusConfig())
 took = time.perf_counter() - began
-print(json.dumps([took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([took, memory()]))
 """
-_LOOP = """
-import json, resource, sys, time
+_LOOP = _MEMORY + """
+import json, sys, time
 import numpy as np
 began = time.perf_counter()
 with open(sys.argv[1], encoding="utf-8") as file:
@@ -34,7 +40,7 @@ with open(sys.argv[1], encoding="utf-8") as file:
 ids = {c: i for i, c in enumerate(sorted(set(text)))}
 np.array([ids[c] for c in text], np.uint16).tofile(sys.argv[1] + ".bin")
 took = time.perf_counter() - began
-print(json.dumps([took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([took, memory()]))
 """
 # Letters of alphabets with one, two, three and four bytes in UTF-8.
 _ALPHABETS = [(0x20, 0x7E), (0x410, 0x44F), (0x4E00, 0x9FA5), (0x1F300, 0x1F5FF)]
