@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.common import interleave, save, spread
 
-# Each prints its seconds and the most memory it held, in MB; `getrusage` would count what the process
-# that started it held.
+# Each prints its seconds and the most memory it held, in MB; `getrusage` would count what the
+# process that started it held.
 _MEMORY = """
 def memory():
     with open("/proc/self/status") as file:
