@@ -54,7 +54,7 @@ def build(
     seeds = iter(range(seed, seed + 10_000))  # one of its own for each random part
     stack: list[keras.layers.Layer] = [keras.Input(batch_shape=(batch_size, None), dtype="int32")]
     if config.embedding:
-        # Keras's default, a fiftieth of this, leaves the first layer to learn from next to nothing.
+        # Keras's default, a 35th of this, leaves the first layer to learn from next to nothing.
         init = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
         stack.append(layers.Embedding(vocabulary_size, config.embedding, name=EMBEDDING,
                                             embeddings_initializer=init, dtype=policy))
