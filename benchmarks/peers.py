@@ -22,15 +22,16 @@ VOCABULARY, DROPOUT, RATE, CLIP = 66, 0.5, 2e-3, 1.0
 def keras_charlm(layers, units, embedding, batch, window, precision):
     """The network and the training step of `kcharlm fit`."""
     cpu.tune(batch)
-    import keras
-
-    from keras_charlm import model
+    from keras_charlm import distributed, model
+    from keras_charlm import layers as fast
     from keras_charlm.config import ModelConfig
 
     config = ModelConfig(layers=layers, units=units, embedding=embedding, dropout=DROPOUT)
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
     network = model.build(config, VOCABULARY, batch, 0, policy)
-    return _keras_steps(keras, network, batch, window)
+    optimizer = distributed.Adam(RATE, global_clipnorm=CLIP)
+    optimizer.build(network.trainable_variables)
+    return _keras_steps(network, optimizer, fast.cross_entropy, batch, window)
 
 
 def stock_keras(layers, units, embedding, batch, window, precision):
@@ -44,16 +45,20 @@ def stock_keras(layers, units, embedding, batch, window, precision):
         stack.append(keras.layers.LSTM(units, return_sequences=True, stateful=True, dtype=policy))
         stack.append(keras.layers.Dropout(DROPOUT, dtype=policy))
     stack.append(keras.layers.Dense(VOCABULARY, dtype="float32"))
-    return _keras_steps(keras, keras.Sequential(stack), batch, window)
+    return _keras_steps(keras.Sequential(stack), keras.optimizers.Adam(RATE, global_clipnorm=CLIP),
+                        keras.losses.SparseCategoricalCrossentropy(from_logits=True), batch, window)
 
 
-def _keras_steps(keras, network, batch, window):
-    network.compile(keras.optimizers.Adam(RATE, global_clipnorm=CLIP),
-                    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                    jit_compile=False)
+def _keras_steps(network, optimizer, loss, batch, window):
+    """The function that Keras's fit calls for each batch, and its result as a number."""
+    import tensorflow as tf
+
+    network.compile(optimizer, loss, jit_compile=False)
     text = _text(batch, window)
-    x, y = text[:, :-1], text[:, 1:]
-    return lambda: network.train_on_batch(x, y)
+    batches = tf.data.Dataset.from_tensors((text[:, :-1], text[:, 1:])).repeat()
+    network.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)  # which makes the function
+    iterator = iter(batches)
+    return lambda: float(network.train_function(iterator)["loss"])
 
 
 def pytorch(layers, units, embedding, batch, window, precision):
@@ -116,22 +121,23 @@ def products(layers, units, embedding, batch, window, precision):
     h, dz, recurrent = random(n, units), random(n, gates), random(units, gates)
     inputs = [random(n, embedding), *[h] * (layers - 1)]
     kernels = [random(x.shape[1], gates) for x in inputs]
+    times = tf.zeros(window)
 
     @tf.function(autograph=False)
     def step():
         sums = []
         for x, kernel in zip(inputs, kernels, strict=True):
-            def forward(_, h):
+            def forward(_t, _x, h):
                 return ((h @ recurrent)[:, :units],)
 
-            def backward(_, dz):
+            def backward(_t, _x, dz):
                 dh = tf.matmul(dz, recurrent, transpose_b=True)
                 return (tf.concat([dh] * 4, 1),)
 
             bulk = (x @ kernel, tf.matmul(dz, kernel, transpose_b=True),
                     tf.matmul(x, dz, transpose_a=True), tf.matmul(h, dz, transpose_a=True))
-            loops = (*_repeat(forward, window, (h[:batch],)),
-                     *_repeat(backward, window, (dz[:batch],)))
+            loops = (*_repeat(forward, times, (h[:batch],)),
+                     *_repeat(backward, times, (dz[:batch],)))
             sums += [product[0, 0] for product in (*bulk, *loops)]
         return tf.add_n([tf.cast(s, tf.float32) for s in sums])
 

@@ -31,6 +31,7 @@ from keras_charlm import (
     devices,
     distributed,
     generation,
+    layers,
     model,
     ngram,
     streams,
@@ -424,9 +425,7 @@ class Run:
                                   plan.fit.batch_size // workers.replicas, plan.fit.seed,
                                   plan.policy)
             # Keras's automatic XLA would compile the time loop too, which is slower than without.
-            network.compile(_optimizer(plan.fit),
-                            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                            jit_compile=False)
+            network.compile(_optimizer(plan.fit), layers.cross_entropy, jit_compile=False)
             network.optimizer.build(network.trainable_variables)
         return network
 

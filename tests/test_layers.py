@@ -85,6 +85,26 @@ def test_reduced_precision_is_within_its_rounding(name, dtype, bound):
     assert error < 1.5 * distance(outcome(stock, x, states), want)
 
 
+@pytest.mark.parametrize("dtype, bound", [("float32", 1e-5), ("mixed_bfloat16", 1e-2)])
+@pytest.mark.parametrize("name", NAMES)
+def test_products_with_the_kernel_on_the_left_are_the_same(name, dtype, bound, monkeypatch):
+    fast, _ = pair(name, dtype)
+    x, states = values(name)
+    results = []
+    for least in (0, 10**6):
+        monkeypatch.setattr(layers, "_THIN", least)
+        results.append(outcome(fast, x, states))
+    assert distance(*results) < bound
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("steps", [1, layers._UNROLLED, 2 * layers._UNROLLED + 3])
+def test_every_number_of_time_steps_is_run_to_its_end(name, steps):
+    fast, stock = pair(name)
+    x, states = values(name, steps=steps)
+    assert distance(outcome(fast, x, states), outcome(stock, x, states)) < 1e-5
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_finite_differences(name):
     fast, _ = pair(name, "float64")
@@ -348,3 +368,17 @@ def test_dropout_follows_its_seed_and_leaves_the_rest_to_keras():
 
 if __name__ == "__main__":
     replicated()
+
+
+def test_the_loss_is_that_of_keras_and_shared_by_rows():
+    rng = np.random.default_rng(0)
+    ids, logits = rng.integers(0, 9, (64, T)), tf.constant(rng.normal(size=(64, T, 9)), "float32")
+    results = []
+    for loss in (keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                 keras.losses.get(layers.cross_entropy)):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = tf.reduce_mean(loss(ids, logits))
+        results.append((value, tape.gradient(value, logits)))
+    assert distance(*results) < 1e-6
+    np.testing.assert_allclose(layers.cross_entropy(ids, tf.zeros((64, T, 9))), np.log(9), rtol=1e-6)
