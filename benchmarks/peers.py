@@ -17,6 +17,7 @@ import numpy as np
 from keras_charlm import cpu
 
 VOCABULARY, DROPOUT, RATE, CLIP = 66, 0.5, 2e-3, 1.0
+SCORED = 1 << 18  # characters of held-out text
 
 
 def keras_charlm(layers, units, embedding, batch, window, precision):
@@ -32,6 +33,20 @@ def keras_charlm(layers, units, embedding, batch, window, precision):
     optimizer = distributed.Adam(RATE, global_clipnorm=CLIP)
     optimizer.build(network.trainable_variables)
     return _keras_steps(network, optimizer, fast.cross_entropy, batch, window)
+
+
+def evaluation(layers, units, embedding, batch, window, precision):
+    """Scoring held-out text as fit does after an epoch, SCORED characters a step."""
+    cpu.tune(batch)
+    from keras_charlm import evaluation, model, streams
+    from keras_charlm.config import ModelConfig
+
+    config = ModelConfig(layers=layers, units=units, embedding=embedding, dropout=DROPOUT)
+    policy = "float32" if precision == "float32" else f"mixed_{precision}"
+    evaluator = evaluation.Evaluator(model.build(config, VOCABULARY, batch, 0, policy), 0)
+    text = np.random.default_rng(0).integers(1, VOCABULARY, SCORED, dtype=np.uint8)
+    table = np.arange(VOCABULARY, dtype=np.int32)
+    return lambda: evaluator.total(streams.TextStream(text, table, 0, SCORED))
 
 
 def stock_keras(layers, units, embedding, batch, window, precision):
@@ -190,7 +205,7 @@ def _text(batch, window):
     return np.random.default_rng(0).integers(1, VOCABULARY, (batch, window + 1)).astype(np.int32)
 
 
-PEERS = {"keras_charlm": keras_charlm, "keras": stock_keras, "pytorch": pytorch,
+PEERS = {"keras_charlm": keras_charlm, "evaluation": evaluation, "keras": stock_keras, "pytorch": pytorch,
          "products": products, "sample_pytorch": sample_pytorch, "sample_keras": sample_keras}
 
 

@@ -7,6 +7,7 @@ those that their authors give.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -27,7 +28,7 @@ class Recipe:
     text: str
     split: str
     options: str
-    goal: float  # nats per character
+    goal: float | None  # nats per character
     peer: str = ""
 
 
@@ -47,6 +48,10 @@ RECIPES = {
                               NANOGPT),
     "shakespeare-60m": Recipe("tinyshakespeare", LAST_TENTH,
                               f"{_SHAKESPEARE} --max-time 60m --size large", 1.43, NANOGPT),
+    **{f"shakespeare-{precision}": Recipe(
+           "tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --epochs 3 --precision {precision}",
+           None, f"the same in {other}")
+       for precision, other in itertools.permutations(("float32", "bfloat16"))},
     "names": Recipe("names", "1,000 random lines, doublets and all (makemore's split)",
                     f"{_NAMES} --epochs 40 --duplicates", 1.90, MAKEMORE),
     "names-distinct": Recipe("names", "1,000 random lines of the distinct ones",

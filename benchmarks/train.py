@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import click
 
 from benchmarks.common import Worker, interleave, save, spread, version
+from benchmarks.peers import SCORED
 
 SIZES = {  # layers, units, embedding, batch, window
     "2x128": (2, 128, 32, 50, 50),
@@ -25,7 +26,7 @@ NAMES = ("layers", "units", "embedding", "batch", "window")
 @click.option("--save-as", default="train", help="Name of the JSON file in benchmarks/results/.")
 def main(sizes, precisions, rounds, seconds, save_as):
     """Characters a second of a training step, all peers in turn, medians of single steps."""
-    peers = ["keras_charlm", *["pytorch"] * bool(version("torch")), "keras", "products"]
+    peers = ["keras_charlm", "evaluation", *["pytorch"] * bool(version("torch")), "keras", "products"]
     rows = []
     for size in sizes:
         settings = dict(zip(NAMES, SIZES[size], strict=True))
@@ -47,9 +48,10 @@ def compare(peers, rounds, seconds, **settings):
             worker.steps = max(1, round(seconds / min(worker.seconds)))
             worker.seconds.clear()
         interleave(rounds, [lambda w=w: w.run(w.steps) for w in workers])
-        characters = settings["batch"] * settings["window"]
+        trained = settings["batch"] * settings["window"]
         return {w.name: {
-            "characters_per_second": spread([characters / s for s in w.seconds]),
+            "characters_per_second": spread(
+                [(SCORED if w.name == "evaluation" else trained) / s for s in w.seconds]),
             "first_step": w.ready["first_step"],
             "memory_mb": w.last["memory_mb"],
         } for w in workers}

@@ -97,8 +97,8 @@ def load_tensorflow(start: bool = True) -> None:
     Args:
         start: Whether to let it find its devices, after which they cannot be divided anew.
     """
-    # Of several workers, what it says about one that is gone is said by us.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if "TF_CONFIG" in os.environ else "2")
+    # It takes a missing GPU or a worker that is gone for errors; what does matter is raised as well.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
         import tensorflow as tf
 

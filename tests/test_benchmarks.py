@@ -40,7 +40,7 @@ def test_training_and_growth(rows, tmp_path, monkeypatch):
     monkeypatch.setitem(train.SIZES, "2x128", tuple(TOY.values()))
     (row,) = rows(train, "--size", "2x128", "--precision", "float32", "--rounds", 1,
                   "--seconds", 0.01)
-    assert set(row["peers"]) == {"keras_charlm", "keras", "products"}
+    assert set(row["peers"]) == {"keras_charlm", "evaluation", "keras", "products"}
     assert all(p["characters_per_second"]["median"] > 0 for p in row["peers"].values())
     monkeypatch.setattr(growth, "BASE", TOY)
     monkeypatch.setattr(growth, "AXES", {"units": (8, 16)})
