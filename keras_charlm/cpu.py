@@ -6,8 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
-# Rows of a batch that are worth a core of their own: the height of a tile of the matrix units.
-_LEAST_ROWS = 16
+# Rows of a batch that are worth a core of their own. Fewer would be faster still, but each core's
+# part is built and compiled by itself, so that many make the first step wait. Two parts always pay.
+_LEAST_ROWS = 8
 
 
 def cores() -> int:
@@ -49,4 +50,5 @@ def tune(batch: int) -> None:
 
 def parts(batch: int, replicas: int = 1) -> int:
     """Into how many parts the rows of a batch are split, each for a core of its own."""
-    return max(1, min(cores() // replicas, batch // _LEAST_ROWS))
+    worth = max(batch // _LEAST_ROWS, min(batch // 2, 2))
+    return max(1, min(cores() // replicas, worth))
