@@ -100,6 +100,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("corpus", nargs="*", help="text to train on; by default the name list")
     parser.add_argument("--fit-minutes", type=float, default=60)
+    parser.add_argument("--size", default="small", help="of the network, as in fit")
     parser.add_argument("--characters", type=int, default=10_000_000)
     parser.add_argument("--calls", type=int, default=1000)
     parser.add_argument("--draw", metavar="MODEL", help="draw in this process, and do no more")
@@ -110,7 +111,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "model")
         seen = watch([sys.executable, "-m", "kcharlm", "fit", *given.corpus, "-o", model, "--quiet",
-                      "--size", "small", "--max-time", f"{given.fit_minutes}m"],
+                      "--size", given.size, "--max-time", f"{given.fit_minutes}m"],
                      interval=given.fit_minutes * 60 / 400)
         flat = report("fit", seen)
         return subprocess.call([sys.executable, __file__, "--draw", model, "--characters",
