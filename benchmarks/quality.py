@@ -46,8 +46,8 @@ RECIPES = {
     "shakespeare-10m": Recipe("tinyshakespeare", LAST_TENTH,
                               f"{_SHAKESPEARE} --max-time 10m --units 384 --dropout 0.4", 1.47,
                               NANOGPT),
-    "shakespeare-60m": Recipe("tinyshakespeare", LAST_TENTH,
-                              f"{_SHAKESPEARE} --max-time 60m --size large", 1.43, NANOGPT),
+    "shakespeare-hour": Recipe("tinyshakespeare", LAST_TENTH,
+                               f"{_SHAKESPEARE} --epochs 25 --size large", 1.43, NANOGPT),
     **{f"shakespeare-{precision}": Recipe(
            "tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --epochs 3 --precision {precision}",
            None, f"the same in {other}")
