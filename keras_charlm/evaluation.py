@@ -16,10 +16,12 @@ from keras_charlm.streams import LineStream, TextStream
 from keras_charlm.vocabulary import UNKNOWN
 
 # A long text is read in parallel rows. Each row but the first starts with a clean state, so it
-# first reads the WARM_UP characters before it, unscored; LSTMs remember far less than that.
-WARM_UP = 1024
-_MOST_ROWS = 64
-_WINDOW = 128
+# first reads the WARM_UP characters before it, unscored. LSTMs remember less than that: on
+# tinyshakespeare the sixth digit is that of a single row.
+WARM_UP = 256
+_MOST_ROWS = 256
+_WINDOW = 128  # characters of a row at once; with many rows fewer, for the memory of the logits
+_AT_ONCE = 8192
 
 
 class Evaluator:
@@ -90,7 +92,7 @@ class Evaluator:
         if not len(mine):
             return
         begins = mine * share
-        window = min(_WINDOW, warm_up + share)
+        window = min(_WINDOW, _AT_ONCE // len(mine), warm_up + share)
         states = self._zero_states(len(mine))
         for at in range(0, warm_up + share, window):
             position = (begins + at)[:, None] + np.arange(window)  # (rows, window)
