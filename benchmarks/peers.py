@@ -205,8 +205,9 @@ def _text(batch, window):
     return np.random.default_rng(0).integers(1, VOCABULARY, (batch, window + 1)).astype(np.int32)
 
 
-PEERS = {"keras_charlm": keras_charlm, "evaluation": evaluation, "keras": stock_keras, "pytorch": pytorch,
-         "products": products, "sample_pytorch": sample_pytorch, "sample_keras": sample_keras}
+PEERS = {"keras_charlm": keras_charlm, "evaluation": evaluation, "keras": stock_keras,
+         "pytorch": pytorch, "products": products, "sample_pytorch": sample_pytorch,
+         "sample_keras": sample_keras}
 
 
 @click.command()

@@ -26,7 +26,8 @@ NAMES = ("layers", "units", "embedding", "batch", "window")
 @click.option("--save-as", default="train", help="Name of the JSON file in benchmarks/results/.")
 def main(sizes, precisions, rounds, seconds, save_as):
     """Characters a second of a training step, all peers in turn, medians of single steps."""
-    peers = ["keras_charlm", "evaluation", *["pytorch"] * bool(version("torch")), "keras", "products"]
+    peers = ["keras_charlm", "evaluation", "keras", "products"]
+    peers += ["pytorch"] * bool(version("torch"))
     rows = []
     for size in sizes:
         settings = dict(zip(NAMES, SIZES[size], strict=True))

@@ -97,7 +97,7 @@ def load_tensorflow(start: bool = True) -> None:
     Args:
         start: Whether to let it find its devices, after which they cannot be divided anew.
     """
-    # It takes a missing GPU or a worker that is gone for errors; what does matter is raised as well.
+    # It takes a missing GPU or a worker that is gone for errors; what matters is raised as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
         import tensorflow as tf

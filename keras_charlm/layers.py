@@ -37,8 +37,8 @@ __all__ = ["GRU", "LSTM", "Dense", "Dropout", "Embedding", "SimpleRNN", "cross_e
 # Time steps in one turn of the loop, whose own cost is that of a small cell.
 _UNROLLED = 8
 # A matrix product packs its right factor anew each time, which for few rows takes longer than the
-# product. From this many units for each row on, the transposed product, with the kernel on the left,
-# is faster; forwards in bfloat16 only.
+# product. From this many units a row on, the transposed product, with the kernel on the left, is
+# faster; forwards in bfloat16 only.
 _THIN = 10
 # Largest vocabulary for which an embedding's gradient is a product with one-hot vectors.
 _ONE_HOT = 256
