@@ -110,6 +110,11 @@ def kcharlm(*arguments: Any) -> str:
                           stdout=subprocess.PIPE, text=True).stdout
 
 
+def made_text(size: int) -> str:
+    """So many characters of 64 kinds, for where only their number matters."""
+    return "".join(chr(32 + i * i * 7919 % 64) for i in range(size))
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """Least, median and largest."""
     return {"min": min(values), "median": median(values), "max": max(values)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.common import Worker, interleave, kcharlm, save, spread, version
+from benchmarks.common import Worker, interleave, kcharlm, made_text, save, spread, version
 
 SIZES = {"2x128": (128, 32), "2x512": (512, 128)}  # units, embedding
 ROWS = 64  # of a batch
@@ -38,7 +38,7 @@ def main(sizes, rounds, length, steps, save_as):
 def train(path: Path, units: int, embedding: int) -> Path:
     """A model of a text; how good it is does not matter here."""
     text = path.with_suffix(".txt")
-    text.write_text("".join(chr(32 + i * i * 7919 % 64) for i in range(50_000)))
+    text.write_text(made_text(50_000))
     kcharlm("fit", text, "-q", "-o", path, "--units", units, "--embedding", embedding,
             "--epochs", 1)
     return path

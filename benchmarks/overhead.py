@@ -9,7 +9,7 @@ from statistics import median
 
 import click
 
-from benchmarks.common import Worker, interleave, kcharlm, save, spread
+from benchmarks.common import Worker, interleave, kcharlm, made_text, save, spread
 from benchmarks.train import NAMES, SIZES
 
 
@@ -23,7 +23,7 @@ def main(sizes, rounds, seconds, save_as):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
-        text.write_text("".join(chr(32 + i * i * 7919 % 64) for i in range(4_000_000)))
+        text.write_text(made_text(4_000_000))
         for size in sizes:
             settings = dict(zip(NAMES, SIZES[size], strict=True))
             inside: list[float] = []

@@ -23,13 +23,10 @@ SCORED = 1 << 18  # characters of held-out text
 def keras_charlm(layers, units, embedding, batch, window, precision):
     """The network and the training step of `kcharlm fit`."""
     cpu.tune(batch)
-    from keras_charlm import distributed, model
+    from keras_charlm import distributed
     from keras_charlm import layers as fast
-    from keras_charlm.config import ModelConfig
 
-    config = ModelConfig(layers=layers, units=units, embedding=embedding, dropout=DROPOUT)
-    policy = "float32" if precision == "float32" else f"mixed_{precision}"
-    network = model.build(config, VOCABULARY, batch, 0, policy)
+    network = _network(layers, units, embedding, batch, precision)
     optimizer = distributed.Adam(RATE, global_clipnorm=CLIP)
     optimizer.build(network.trainable_variables)
     return _keras_steps(network, optimizer, fast.cross_entropy, batch, window)
@@ -38,22 +35,31 @@ def keras_charlm(layers, units, embedding, batch, window, precision):
 def evaluation(layers, units, embedding, batch, window, precision):
     """Scoring held-out text as fit does after an epoch, SCORED characters a step."""
     cpu.tune(batch)
-    from keras_charlm import evaluation, model, streams
-    from keras_charlm.config import ModelConfig
+    from keras_charlm import evaluation, streams
 
-    config = ModelConfig(layers=layers, units=units, embedding=embedding, dropout=DROPOUT)
-    policy = "float32" if precision == "float32" else f"mixed_{precision}"
-    evaluator = evaluation.Evaluator(model.build(config, VOCABULARY, batch, 0, policy), 0)
+    evaluator = evaluation.Evaluator(_network(layers, units, embedding, batch, precision), 0)
     text = np.random.default_rng(0).integers(1, VOCABULARY, SCORED, dtype=np.uint8)
     table = np.arange(VOCABULARY, dtype=np.int32)
     return lambda: evaluator.total(streams.TextStream(text, table, 0, SCORED))
+
+
+def _network(layers, units, embedding, batch, precision):
+    from keras_charlm import model
+    from keras_charlm.config import ModelConfig
+
+    config = ModelConfig(layers=layers, units=units, embedding=embedding, dropout=DROPOUT)
+    return model.build(config, VOCABULARY, batch, 0, _policy(precision))
+
+
+def _policy(precision):
+    return "float32" if precision == "float32" else f"mixed_{precision}"
 
 
 def stock_keras(layers, units, embedding, batch, window, precision):
     """The same of Keras's own layers."""
     import keras
 
-    policy = "float32" if precision == "float32" else f"mixed_{precision}"
+    policy = _policy(precision)
     stack = [keras.Input(batch_shape=(batch, None), dtype="int32"),
              keras.layers.Embedding(VOCABULARY, embedding, dtype=policy)]
     for _ in range(layers):

@@ -67,8 +67,7 @@ class _SumsBeforeClipping:
         # whole, with another norm, and on several devices the lists of all would go to each.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         replica = tf.distribute.get_replica_context()
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        return tf.clip_by_global_norm(gradients, self.global_clipnorm)[0]
+        return super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
 
     def _all_reduce_sum_gradients(self, gradients_and_variables):
         return gradients_and_variables  # the sum already

@@ -206,8 +206,8 @@ def test_on_a_gpu_a_layer_asks_for_cudnn(kind, policy, monkeypatch):
 
 
 def test_the_optimizers_are_keras_s_on_one_device():
-    for ours, theirs in ((distributed.Adam, keras.optimizers.Adam),
-                         (distributed.RMSprop, keras.optimizers.RMSprop)):
+    for ours, theirs, bound in ((distributed.Adam, keras.optimizers.Adam, 1e-5),
+                                (distributed.RMSprop, keras.optimizers.RMSprop, 0)):
         values = []
         for kind in (ours, theirs):
             variable = keras.Variable(np.ones(3, np.float32))
@@ -215,7 +215,7 @@ def test_the_optimizers_are_keras_s_on_one_device():
             for step in range(3):
                 optimizer.apply([tf.constant([3.0, -step, 0.1])], [variable])
             values.append(np.asarray(variable))
-        np.testing.assert_allclose(*values, rtol=1e-5)  # TensorFlow rounds 1 - beta
+        np.testing.assert_allclose(*values, rtol=bound)  # TensorFlow's Adam rounds 1 - beta
 
 
 def test_a_batch_by_hand_trains_as_in_fit():

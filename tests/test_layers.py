@@ -366,10 +366,6 @@ def test_dropout_follows_its_seed_and_leaves_the_rest_to_keras():
     assert not np.any(layers.Dropout(1.0)(x, training=True))
 
 
-if __name__ == "__main__":
-    replicated()
-
-
 def test_the_loss_is_that_of_keras_and_shared_by_rows():
     rng = np.random.default_rng(0)
     ids, logits = rng.integers(0, 9, (64, T)), tf.constant(rng.normal(size=(64, T, 9)), "float32")
@@ -383,3 +379,7 @@ def test_the_loss_is_that_of_keras_and_shared_by_rows():
     assert distance(*results) < 1e-6
     nats = layers.cross_entropy(ids, tf.zeros((64, T, 9)))
     np.testing.assert_allclose(nats, np.log(9), rtol=1e-6)
+
+
+if __name__ == "__main__":
+    replicated()
