@@ -12,6 +12,8 @@ import click
 from benchmarks.common import Worker, interleave, kcharlm, made_text, save, spread
 from benchmarks.train import NAMES, SIZES
 
+CHARACTERS = 4_000_000  # of the text that fit reads
+
 
 @click.command()
 @click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), default=SIZES)
@@ -23,7 +25,7 @@ def main(sizes, rounds, seconds, save_as):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
-        text.write_text(made_text(4_000_000))
+        text.write_text(made_text(CHARACTERS))
         for size in sizes:
             settings = dict(zip(NAMES, SIZES[size], strict=True))
             inside: list[float] = []

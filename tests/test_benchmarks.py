@@ -79,5 +79,6 @@ def test_quality_and_overhead(rows, tmp_path, monkeypatch):
     assert len(held_out.read_text().split()) == 1000
     assert not set(held_out.read_text().split()) & set(train_lines.read_text().split())
     monkeypatch.setitem(overhead.SIZES, "2x128", tuple(TOY.values()))
+    monkeypatch.setattr(overhead, "CHARACTERS", 40_000)
     (row,) = rows(overhead, "--size", "2x128", "--rounds", 1, "--seconds", 5)
     assert row["ratio"] > 0

@@ -17,7 +17,7 @@ from keras_charlm.config import FitConfig, ModelConfig
 from keras_charlm.errors import OptionError
 
 SCRIPT = textwrap.dedent("""
-    import os, shutil, signal, sys
+    import contextlib, os, shutil, signal, sys
     from pathlib import Path
     import keras, numpy as np, tensorflow as tf
     import keras_charlm
@@ -30,6 +30,9 @@ SCRIPT = textwrap.dedent("""
                     epochs=3, precision="float32", verbose=0,
                     clip_norm=0.02)  # far below the gradients' norm, so that every step is clipped
 
+    class Enough(Exception):
+        pass  # what is compared is there, and a model that nobody opens need not be written
+
     class States(keras.callbacks.Callback):
         def __init__(self, name):
             super().__init__()
@@ -37,6 +40,8 @@ SCRIPT = textwrap.dedent("""
         def on_epoch_end(self, epoch, logs=None):
             np.savez(folder / f"{self.name}-{epoch}.npz", *checkpoint.states(self.model),
                      *self.model.get_weights(), logs["loss"], logs["val_loss"])
+            if epoch == settings["epochs"] - 1:
+                raise Enough
 
     class Stop(keras.callbacks.Callback):
         after = 33  # in the second epoch
@@ -46,11 +51,9 @@ SCRIPT = textwrap.dedent("""
                 os.kill(os.getpid(), signal.SIGTERM)
 
     def fit(name, callbacks, **more):
-        try:
-            return keras_charlm.fit(folder / "a.txt", folder / name, callbacks=callbacks,
-                                    **{**settings, **more})
-        except keras_charlm.Interrupted:
-            pass
+        with contextlib.suppress(keras_charlm.Interrupted, Enough):
+            keras_charlm.fit(folder / "a.txt", folder / name, callbacks=callbacks,
+                             **{**settings, **more})
 
     def cut_and_resume(name, counts, **more):
         fit(f"{name}-cut", [Stop()], devices=2, **more)
@@ -58,7 +61,8 @@ SCRIPT = textwrap.dedent("""
         for n in counts:
             copy = folder / f"{name}-{n}"
             shutil.copytree(folder / f"{name}-cut", copy)
-            keras_charlm.resume(copy, devices=n, callbacks=[States(f"{name}-{n}")], verbose=0)
+            with contextlib.suppress(Enough):
+                keras_charlm.resume(copy, devices=n, callbacks=[States(f"{name}-{n}")], verbose=0)
 
     # A training that was stopped on two devices goes on with one, two and four of them.
     if half == "exact":

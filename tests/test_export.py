@@ -70,15 +70,30 @@ def published(folder, config, vocabulary):
     return folder
 
 
+@pytest.fixture(scope="module")
+def exported(folder_of, tmp_path_factory):
+    """A function from a case and a quantization to the model, its export and the report."""
+    models, made = {}, {}
+
+    def export_once(name, quantize="none"):
+        if name not in models:
+            models[name] = load(folder_of(name))
+        if (name, quantize) not in made:
+            folder = tmp_path_factory.mktemp("export")
+            (folder / ".m.tflite.new").mkdir()  # what a crash may have left
+            report = models[name].export(folder / "m.tflite", quantize=quantize, license="CC0")
+            made[name, quantize] = models[name], folder / "m.tflite", report
+        return made[name, quantize]
+
+    return export_once
+
+
 @pytest.mark.parametrize("quantize", tflite.QUANTIZE)
 @pytest.mark.parametrize("name", CASES)
-def test_every_kind_exports_passes_its_check_and_generates(folder_of, tmp_path, name, quantize):
-    path = tmp_path / "m.tflite"
-    (tmp_path / ".m.tflite.new").mkdir()  # what a crash may have left
-    original = load(folder_of(name))
-    report = original.export(path, quantize=quantize, license="CC0")
-    assert json.loads((tmp_path / "m.tflite.report.json").read_text()) == report
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.tflite", "m.tflite.report.json"]
+def test_every_kind_exports_passes_its_check_and_generates(exported, name, quantize):
+    original, path, report = exported(name, quantize)
+    assert json.loads(path.with_name("m.tflite.report.json").read_text()) == report
+    assert sorted(p.name for p in path.parent.iterdir()) == ["m.tflite", "m.tflite.report.json"]
     assert report["bytes"] == path.stat().st_size == sum(report["bytes_by_part"].values())
     assert "that the model drew" in report["compared_on"]
     assert not set(report["operators"]) & {"CUSTOM", "VAR_HANDLE"}
@@ -94,13 +109,12 @@ def test_every_kind_exports_passes_its_check_and_generates(folder_of, tmp_path, 
     assert opened.vocabulary == original.vocabulary
 
 
-def test_a_file_scores_a_text_as_its_model_does(folder_of, tmp_path):
+def test_a_file_scores_a_text_as_its_model_does(exported, tmp_path):
     text = "abc אבג سلام é 👩\u200d🔬🏽 !" * 9  # the last is not in the vocabulary
-    path = tmp_path / "m.tflite"
-    load(folder_of("lstm")).export(path)
+    original, path, _ = exported("lstm")
     (tmp_path / "t.txt").write_text(text)
-    theirs, *ours = (load(model).evaluate(read).to_dict() for model, read in (
-        (folder_of("lstm"), text), (path, text), (path, tmp_path / "t.txt")))
+    theirs, *ours = (model.evaluate(read).to_dict() for model, read in (
+        (original, text), (load(path), text), (load(path), tmp_path / "t.txt")))
     theirs.pop("text")
     for scores, name in zip(ours, ("a text", str(tmp_path / "t.txt")), strict=True):
         assert scores.pop("text") == name
@@ -138,31 +152,32 @@ def test_held_out_text_is_the_validation_part_where_it_is_there(text_model, tmp_
     assert report["compared_on"] == "75 characters of validation text"
 
 
-def test_a_budget_takes_the_best_that_fits(folder_of, tmp_path):
-    sizes = {q: export(folder_of("gru-bytes"), tmp_path / q, quantize=q)["bytes"]
-             for q in tflite.QUANTIZE}
-    best = export(folder_of("gru-bytes"), tmp_path / "best", budget=sizes["none"])
+def test_a_budget_takes_the_best_that_fits(exported, tmp_path):
+    name = "gru-bytes"
+    sizes = {quantize: exported(name, quantize)[2]["bytes"] for quantize in tflite.QUANTIZE}
+    model = exported(name)[0]
+    best = export(model, tmp_path / "best", budget=sizes["none"], license="CC0")
     assert (best["quantize"], best["given_up"]) == ("none", None)
-    less = export(folder_of("gru-bytes"), tmp_path / "less", budget=sizes["none"] - 1)
+    less = export(model, tmp_path / "less", budget=sizes["none"] - 1, license="CC0")
     assert less["quantize"] == next(q for q in tflite.QUANTIZE if sizes[q] < sizes["none"])
     assert less["given_up"].startswith(f"none ({sizes['none']:,} bytes)")
     with pytest.raises(ExportError, match=r"No file fits 100 bytes: none \(.*raise --budget"):
-        export(folder_of("gru-bytes"), tmp_path / "no", budget=100)
+        export(model, tmp_path / "no", budget=100)
     assert not (tmp_path / "no").exists()
     with pytest.raises(OptionError, match="give one"):
         ExportConfig(budget=100, quantize="int8")
 
 
-def test_an_export_that_fails_its_check_is_removed(folder_of, tmp_path, monkeypatch):
+def test_an_export_that_fails_its_check_is_removed(exported, tmp_path, monkeypatch):
     from keras_charlm.export import checking
 
     (tmp_path / "m.tflite").write_text("old")
     monkeypatch.setattr(checking, "TOLERANCE", 0.0)
     with pytest.raises(ExportError, match="logits differ by"):
-        export(folder_of("rnn"), tmp_path / "m.tflite", overwrite=True)
+        export(exported("rnn")[0], tmp_path / "m.tflite", overwrite=True)
     monkeypatch.setattr(checking, "COST", -1.0)
     with pytest.raises(ExportError, match="bits per character where the trained model needs"):
-        export(folder_of("rnn"), tmp_path / "m.tflite", overwrite=True, quantize="int8")
+        export(exported("rnn")[0], tmp_path / "m.tflite", overwrite=True, quantize="int8")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("m.tflite", "old")]
 
 
@@ -245,10 +260,9 @@ def test_novel_needs_the_folder(kcharlm, list_model):
 
 @pytest.mark.parametrize("quantize", tflite.QUANTIZE)
 @pytest.mark.parametrize("name", CASES)
-def test_a_file_opens_as_a_keras_model(folder_of, tmp_path, name, quantize):
-    original = load(folder_of(name))
-    original.export(tmp_path / "m.tflite", quantize=quantize)
-    opened = load(tmp_path / "m.tflite")
+def test_a_file_opens_as_a_keras_model(exported, name, quantize):
+    original, path, _ = exported(name, quantize)
+    opened = load(path)
     ours, theirs = (model.named_weights(m.model) for m in (opened, original))
     assert ours.keys() == theirs.keys()
     for weight, value in ours.items():

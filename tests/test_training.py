@@ -56,28 +56,34 @@ def test_training_learns_and_leaves_a_whole_model(text_model):
     assert "==== epoch 2, step" in (text_model / "samples.txt").read_text()
 
 
+@pytest.fixture(scope="module")
+def whole(text_file, tmp_path_factory):
+    """The folder of a training that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("exact") / "whole"
+    keras_charlm.fit(text_file, folder, epochs=3, **EXACT)
+    return folder
+
+
 @pytest.mark.parametrize("after", [3, 41, 60])
-def test_resumed_equals_uninterrupted_to_the_last_bit(text_file, tmp_path, after):
-    keras_charlm.fit(text_file, tmp_path / "whole", epochs=3, **EXACT)
+def test_resumed_equals_uninterrupted_to_the_last_bit(text_file, tmp_path, whole, after):
     with pytest.raises(Interrupted) as stopped:
         keras_charlm.fit(text_file, tmp_path / "cut", epochs=3, **EXACT, callbacks=[Stop(after)])
     assert stopped.value.exit_code == 130
     assert f"--resume {tmp_path / 'cut'}" in str(stopped.value)
     keras_charlm.resume(tmp_path / "cut", verbose=0)
-    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "cut"), strict=True):
+    for a, b in zip(weights(whole), weights(tmp_path / "cut"), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert scores(tmp_path / "whole") == scores(tmp_path / "cut")
+    assert scores(whole) == scores(tmp_path / "cut")
     compared = [{k: v for k, v in row.items() if k not in ("seconds", "characters_per_second")}
-                for folder in ("whole", "cut") for row in rows(tmp_path / folder)]
+                for folder in (whole, tmp_path / "cut") for row in rows(folder)]
     assert compared[:3] == compared[3:]
-    curves = [np.loadtxt(tmp_path / folder / "curve.csv", delimiter=",", skiprows=1,
-                         usecols=(0, 2, 3)) for folder in ("whole", "cut")]
+    curves = [np.loadtxt(folder / "curve.csv", delimiter=",", skiprows=1, usecols=(0, 2, 3))
+              for folder in (whole, tmp_path / "cut")]
     np.testing.assert_array_equal(*curves)
     assert not (tmp_path / "cut" / "checkpoint").exists()
 
 
 def test_validation_does_not_change_training(text_file, tmp_path, monkeypatch):
-    keras_charlm.fit(text_file, tmp_path / "with", epochs=2, **EXACT)
     weighed = []
 
     class Weigh(keras.callbacks.Callback):
