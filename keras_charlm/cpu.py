@@ -6,8 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
-# Rows of a batch that are worth a core of their own. Fewer would be faster still, but each core's
-# part is built and compiled by itself, so that many make the first step wait. Two parts always pay.
+# Rows of a batch that are worth a core of their own. Fewer would be faster still, but TensorFlow
+# unfolds and prepares each core's part by itself, so that many make the first step wait. Two parts
+# always pay.
 _LEAST_ROWS = 8
 
 
