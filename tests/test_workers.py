@@ -134,7 +134,7 @@ def test_workers_that_differ_are_refused(text, tmp_path):
     assert not any((tmp_path / name).exists() for name in "mno")
 
 
-@pytest.mark.parametrize("count, ends", [(2, ("stopped", 1, 0)), (3, (0,))])
+@pytest.mark.parametrize("count, ends", [(2, ("stopped", 1, 0)), (3, (2, 0))])
 def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count, ends):
     """A signal for one stops all after the same batch. When one dies, the others say so and stop,
     and all go on from the last checkpoint to the end of an undisturbed training."""
