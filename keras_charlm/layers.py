@@ -292,8 +292,8 @@ def _by_core(function, *values):
         return list(function(*values))
     rows = [batch // parts + (i < batch % parts) for i in range(parts)]
     shares = zip(*(tf.split(value, rows) for value in values), strict=True)
-    # Built once for all shares of as many rows, however many cores there are.
-    function = tf.function(function, autograph=False)
+    if tf.inside_function():  # built once for all shares of as many rows, however many cores
+        function = tf.function(function, autograph=False)
     results = [function(*share) for share in shares]
     return [tf.concat(result, axis=0) for result in zip(*results, strict=True)]
 
