@@ -55,13 +55,14 @@ class _Cell(NamedTuple):
     float32 or wider, because sums over hundreds of steps must not round to eight bits.
     """
 
-    # (x, u, bias, carry) -> (h, carry, gates), where x and u are the projections of the input and
-    # of the last h, (B, G), and gates is what the backward pass cannot do without
+    # (x, u, bias, carry, save) -> (h, carry, saved), where x and u are the projections of the input
+    # and of the last h, (B, G), and saved is what the backward pass cannot do without: the gates
+    # and the carry before the step, (B, saves, H), or None if not `save`
     forward: Callable
-    # (gradient of h from the output, the same from the next step, dcarry, gates, carry before the
-    # step) -> (dcarry, [dx, du]), or (dcarry, [dx]) where x and u are only ever added
+    # (gradient of h from the output, the same from the next step, dcarry, saved) -> (dcarry,
+    # [dx, du]), or (dcarry, [dx]) where x and u are only ever added
     backward: Callable
-    gates: int  # how many (B, H) are saved, as (B, gates, H)
+    saves: int
     gradients: int  # how many there are of dx and du
 
 
@@ -76,66 +77,67 @@ def _columns(parts, dtype):
 
 
 @_fused
-def _lstm_forward(x, u, bias, carry):
+def _lstm_forward(x, u, bias, carry, save):
     (c,) = carry
     i, f, g, o = tf.split(_wide(x) + _wide(u) + _wide(bias), 4, axis=1)
     i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
+    saved = tf.cast(tf.stack([i, f, g, o, c], 1), x.dtype) if save else None
     c = f * c + i * g
-    return tf.cast(o * tf.tanh(c), x.dtype), (c,), tf.cast(tf.stack([i, f, g, o], 1), x.dtype)
+    return tf.cast(o * tf.tanh(c), x.dtype), (c,), saved
 
 
 @_fused
-def _lstm_backward(dy, dh, dcarry, gates, carry):
-    (dc,), (c,) = dcarry, carry
-    i, f, g, o = tf.unstack(_wide(gates), axis=1)
+def _lstm_backward(dy, dh, dcarry, saved):
+    (dc,) = dcarry
+    i, f, g, o, c = tf.unstack(_wide(saved), axis=1)
     dh = _wide(dy) + _wide(dh)
     t = tf.tanh(f * c + i * g)
     dc += dh * o * (1 - t * t)
     dz = [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g), dh * t * o * (1 - o)]
-    dz = _columns(dz, gates.dtype)
-    return (dc * f,), [dz]
+    return (dc * f,), [_columns(dz, saved.dtype)]
 
 
 @_fused
-def _gru_forward(x, u, bias, carry):
+def _gru_forward(x, u, bias, carry, save):
     (h,) = carry
     xz, xr, xg = tf.split(_wide(x) + _wide(bias[0]), 3, axis=1)
     uz, ur, ug = tf.split(_wide(u) + _wide(bias[1]), 3, axis=1)
     z, r = tf.sigmoid(xz + uz), tf.sigmoid(xr + ur)
     g = tf.tanh(xg + r * ug)
+    saved = tf.cast(tf.stack([z, r, g, ug, h], 1), x.dtype) if save else None
     h = z * h + (1 - z) * g
-    return tf.cast(h, x.dtype), (h,), tf.cast(tf.stack([z, r, g, ug], 1), x.dtype)
+    return tf.cast(h, x.dtype), (h,), saved
 
 
 @_fused
-def _gru_backward(dy, dh, dcarry, gates, carry):
-    (dh_carry,), (h,) = dcarry, carry
-    z, r, g, ug = tf.unstack(_wide(gates), axis=1)
+def _gru_backward(dy, dh, dcarry, saved):
+    (dh_carry,) = dcarry
+    z, r, g, ug, h = tf.unstack(_wide(saved), axis=1)
     dh = _wide(dy) + _wide(dh) + dh_carry
     dz = dh * (h - g) * z * (1 - z)
     dg = dh * (1 - z) * (1 - g * g)
     dr = dg * ug * r * (1 - r)
-    dx = _columns([dz, dr, dg], gates.dtype)
-    du = _columns([dz, dr, dg * r], gates.dtype)
+    dx = _columns([dz, dr, dg], saved.dtype)
+    du = _columns([dz, dr, dg * r], saved.dtype)
     return (dh * z,), [dx, du]
 
 
 @_fused
-def _simple_forward(x, u, bias, carry):
+def _simple_forward(x, u, bias, carry, save):
     h = tf.cast(tf.tanh(_wide(x) + _wide(u) + _wide(bias)), x.dtype)
-    return h, carry, h[:, None]
+    return h, carry, h[:, None] if save else None
 
 
 @_fused
-def _simple_backward(dy, dh, dcarry, gates, carry):
-    h = _wide(gates[:, 0])
-    dz = tf.cast((_wide(dy) + _wide(dh)) * (1 - h * h), gates.dtype)
+def _simple_backward(dy, dh, dcarry, saved):
+    h = _wide(saved[:, 0])
+    dz = tf.cast((_wide(dy) + _wide(dh)) * (1 - h * h), saved.dtype)
     return dcarry, [dz]
 
 
-_LSTM = _Cell(_lstm_forward, _lstm_backward, gates=4, gradients=1)
-_GRU = _Cell(_gru_forward, _gru_backward, gates=4, gradients=2)
-_SIMPLE = _Cell(_simple_forward, _simple_backward, gates=1, gradients=1)
+_LSTM = _Cell(_lstm_forward, _lstm_backward, saves=5, gradients=1)
+_GRU = _Cell(_gru_forward, _gru_backward, saves=5, gradients=2)
+_SIMPLE = _Cell(_simple_forward, _simple_backward, saves=1, gradients=1)
 
 
 def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
@@ -149,25 +151,22 @@ def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
         save: whether to keep what `_backward` needs.
 
     Returns:
-        outputs (T, B, H), last h, last carry, saved (TensorArrays of gates and of every carry
-        before its step; empty unless `save`).
+        outputs (T, B, H), last h, last carry, saved (a list of one TensorArray, or of none unless
+        `save`).
     """
     steps = tf.shape(x)[0]
     batch, units = h.shape
     thin = x.dtype == tf.bfloat16 and batch and units >= _THIN * batch
     transposed = tf.transpose(recurrent_kernel) if thin else None
     outputs = tf.TensorArray(x.dtype, steps, element_shape=h.shape)
-    saved = ()
-    if save:
-        saved = (tf.TensorArray(x.dtype, steps, element_shape=(batch, cell.gates, units)),)
-        saved += tuple(tf.TensorArray(c.dtype, steps, element_shape=c.shape) for c in carry)
+    shape = (batch, cell.saves, units)
+    saved = [tf.TensorArray(x.dtype, steps, element_shape=shape)] if save else []
 
     def step(t, projected, h, carry, outputs, saved):
         u = tf.transpose(tf.matmul(transposed, h, transpose_b=True)) if thin \
             else tf.matmul(h, recurrent_kernel)
-        h, carry_after, gates = cell.forward(projected, u, bias, carry)
-        saved = tuple(a.write(t, value) for a, value in zip(saved, (gates, *carry), strict=False))
-        return h, carry_after, outputs.write(t, h), saved
+        h, carry, kept = cell.forward(projected, u, bias, carry, save)
+        return h, carry, outputs.write(t, h), [array.write(t, kept) for array in saved]
 
     h, carry, outputs, saved = _repeat(step, x, (h, carry, outputs, saved))
     outputs = outputs.stack()
@@ -182,7 +181,7 @@ def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
         gradients of the initial h and carry, and [dx, du] or [dx], each (T, B, G).
     """
     steps = tf.shape(doutputs)[0]
-    gates, *carries = saved
+    (saved,) = saved
     batch, units = dh.shape
     thin = batch and units >= _THIN * batch
     shape = (batch, recurrent_kernel.shape[1])
@@ -191,8 +190,7 @@ def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
     ]
 
     def step(t, doutput, dh, dcarry, gradients):
-        carry = tuple(c.read(t) for c in carries)
-        dcarry, dx_du = cell.backward(doutput, dh, dcarry, gates.read(t), carry)
+        dcarry, dx_du = cell.backward(doutput, dh, dcarry, saved.read(t))
         gradients = [a.write(t, d) for a, d in zip(gradients, dx_du, strict=True)]
         dh = tf.transpose(tf.matmul(recurrent_kernel, dx_du[-1], transpose_b=True)) if thin \
             else tf.matmul(dx_du[-1], recurrent_kernel, transpose_b=True)
