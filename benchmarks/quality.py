@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import random
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import numpy as np
 
 from benchmarks.common import kcharlm, save, saved, spread
 
@@ -35,6 +35,7 @@ class Recipe:
 LAST_TENTH = "the last 10% (nanoGPT's split)"
 NANOGPT = "nanoGPT's README: 1.4697, 10.7 million parameters, an A100"
 MAKEMORE = "makemore's README: 1.92, a transformer of 200,000 parameters"
+MAKEMORES_SEED = 3407  # its default, from which it shuffles the lines first of all
 _SHAKESPEARE = "--val-frac 0.1 --test-frac 0"
 _NAMES = ("--lines --val-frac 0.03 --test-frac 0 --units 118 --embedding 32 --batch-size 32 "
           "--seq-length 64 --dropout 0.2")
@@ -52,9 +53,9 @@ RECIPES = {
            "tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --epochs 3 --precision {precision}",
            None, f"the same in {other}")
        for precision, other in itertools.permutations(("float32", "bfloat16"))},
-    "names": Recipe("names", "1,000 random lines, doublets and all (makemore's split)",
+    "names": Recipe("names", "makemore's: 1,000 lines, doublets and all",
                     f"{_NAMES} --epochs 40 --duplicates", 1.90, MAKEMORE),
-    "names-distinct": Recipe("names", "1,000 random lines of the distinct ones",
+    "names-distinct": Recipe("names", "makemore's, of the distinct lines",
                              f"{_NAMES} --epochs 40", 1.955),
 }
 
@@ -109,15 +110,25 @@ def run(name: str, recipe: Recipe, path: Path, seed: int, options: str) -> dict[
 
 
 def hold_out(path: Path, folder: Path, distinct: bool) -> tuple[Path, Path]:
-    """1,000 random lines, the same for every seed of the training, and the others."""
+    """The 1,000 lines that makemore holds out, or would of the distinct ones, and the others."""
     lines = path.read_text(encoding="utf-8").split()
     if distinct:
-        lines = sorted(set(lines))
-    random.Random(0).shuffle(lines)
+        lines = list(dict.fromkeys(lines))
+    lines = [lines[place] for place in shuffled(len(lines), MAKEMORES_SEED)]
     files = folder / "train.txt", folder / "held_out.txt"
-    for file, part in zip(files, (lines[1000:], lines[:1000]), strict=True):
+    for file, part in zip(files, (lines[:-1000], lines[-1000:]), strict=True):
         file.write_text("\n".join(part) + "\n", encoding="utf-8")
     return files
+
+
+def shuffled(size: int, seed: int) -> list[int]:
+    """The numbers below `size` in the order of `torch.randperm` after `torch.manual_seed`."""
+    draws = np.random.RandomState(seed).randint(0, 2**32, size, np.uint32).tolist()
+    order = list(range(size))
+    for place in range(size - 1):
+        other = place + draws[place] % (size - place)
+        order[place], order[other] = order[other], order[place]
+    return order
 
 
 if __name__ == "__main__":

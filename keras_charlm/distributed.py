@@ -50,11 +50,15 @@ class Network(keras.Sequential):
             return logs
 
         alone = tf.function(step, autograph=False, reduce_retracing=True)
+        traced = {}
 
         def train(iterator):
-            if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
-                return steps(iterator)
-            return alone(next(iterator))  # train_on_batch has a generator of one batch
+            if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+                return alone(next(iterator))  # train_on_batch has a generator of one batch
+            # To find this by the iterator's type takes as long as twenty products of a step.
+            if (kind := iterator.element_spec) not in traced:
+                traced[kind] = steps.get_concrete_function(iterator)
+            return traced[kind](iterator)
 
         self.train_function = train
 

@@ -35,7 +35,7 @@ from keras_charlm import cpu, sampling
 __all__ = ["GRU", "LSTM", "Dense", "Dropout", "Embedding", "SimpleRNN", "cross_entropy", "run"]
 
 # Time steps in one turn of the loop, whose own cost is that of a small cell.
-_UNROLLED = 8
+_UNROLLED = 10
 # A matrix product packs its right factor anew each time, which for few rows takes longer than the
 # product. From this many units a row on, the transposed product, with the kernel on the left, is
 # faster; forwards in bfloat16 only.
@@ -154,22 +154,19 @@ def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
         outputs (T, B, H), last h, last carry, saved (a list of one TensorArray, or of none unless
         `save`).
     """
-    steps = tf.shape(x)[0]
     batch, units = h.shape
     thin = x.dtype == tf.bfloat16 and batch and units >= _THIN * batch
     transposed = tf.transpose(recurrent_kernel) if thin else None
-    outputs = tf.TensorArray(x.dtype, steps, element_shape=h.shape)
-    shape = (batch, cell.saves, units)
-    saved = [tf.TensorArray(x.dtype, steps, element_shape=shape)] if save else []
 
-    def step(t, projected, h, carry, outputs, saved):
+    def step(x, h, carry):
         u = tf.transpose(tf.matmul(transposed, h, transpose_b=True)) if thin \
             else tf.matmul(h, recurrent_kernel)
-        h, carry, kept = cell.forward(projected, u, bias, carry, save)
-        return h, carry, outputs.write(t, h), [array.write(t, kept) for array in saved]
+        h, carry, saved = cell.forward(x, u, bias, carry, save)
+        return (h, carry), [h, saved] if save else [h]
 
-    h, carry, outputs, saved = _repeat(step, x, (h, carry, outputs, saved))
-    outputs = outputs.stack()
+    shapes = [(batch, units), (batch, cell.saves, units)]
+    (h, carry), (outputs, *saved) = _scan(step, [x], (h, carry), shapes[: 1 + save])
+    outputs = outputs.concat()
     outputs.set_shape((x.shape[0], batch, units))  # which the loop has forgotten
     return outputs, h, carry, saved
 
@@ -180,46 +177,58 @@ def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
     Returns:
         gradients of the initial h and carry, and [dx, du] or [dx], each (T, B, G).
     """
-    steps = tf.shape(doutputs)[0]
-    (saved,) = saved
     batch, units = dh.shape
     thin = batch and units >= _THIN * batch
-    shape = (batch, recurrent_kernel.shape[1])
-    gradients = [
-        tf.TensorArray(doutputs.dtype, steps, element_shape=shape) for _ in range(cell.gradients)
-    ]
 
-    def step(t, doutput, dh, dcarry, gradients):
-        dcarry, dx_du = cell.backward(doutput, dh, dcarry, saved.read(t))
-        gradients = [a.write(t, d) for a, d in zip(gradients, dx_du, strict=True)]
+    def step(doutput, saved, dh, dcarry):
+        dcarry, dx_du = cell.backward(doutput, dh, dcarry, saved)
         dh = tf.transpose(tf.matmul(recurrent_kernel, dx_du[-1], transpose_b=True)) if thin \
             else tf.matmul(dx_du[-1], recurrent_kernel, transpose_b=True)
-        return dh, dcarry, gradients
+        return (dh, dcarry), dx_du
 
-    dh, dcarry, gradients = _repeat(step, doutputs, (dh, dcarry, gradients), reverse=True)
-    return dh, dcarry, [g.stack() for g in gradients]
+    shapes = [(batch, recurrent_kernel.shape[1])] * cell.gradients
+    (dh, dcarry), gradients = _scan(step, [doutputs, *saved], (dh, dcarry), shapes, reverse=True)
+    return dh, dcarry, [g.concat() for g in gradients]
 
 
-def _repeat(step, sequence, state, reverse=False):
-    """The state after `state = step(t, sequence[t], *state)` for each time step t, first to last or
-    in `reverse`; `sequence` is (T, ...)."""
-    times = tf.shape(sequence)[0]
+def _turn(times):
+    """Steps of one turn of the loop over so many time steps, of which there are whole turns."""
+    return max(n for n in range(1, _UNROLLED + 1) if (times or 1) % n == 0)
 
-    def turn(steps):
-        def body(done, *state):
-            first = times - done - steps if reverse else done
-            # Slices of the first axis are views; elements of a TensorArray would be copies.
-            elements = tf.unstack(sequence[first : first + steps], steps)
-            for i in reversed(range(steps)) if reverse else range(steps):
-                state = step(first + i, elements[i], *state)
-            return (done + steps, *state)
 
-        return lambda done, *_: done + steps <= times, body
+def _scan(step, sequences, state, shapes, reverse=False):
+    """A loop over time, first to last or in `reverse`, several steps a turn.
 
-    state = (0, *state)
-    for steps in (_UNROLLED, 1):
-        state = tf.while_loop(*turn(steps), state)
-    return state[1:]
+    Args:
+        step: (elements of the sequences at one time, *state) -> (state, list of what it emits).
+        sequences: each (T, ...), or a TensorArray that an earlier call over T steps returned.
+        state: what the first step begins with.
+        shapes: those of what a step emits, in the dtype of the first sequence.
+
+    Returns:
+        The last state, and of each thing emitted a TensorArray with an element (n, ...) for each
+        turn of n steps.
+    """
+    lead = sequences[0]
+    steps = _turn(lead.shape[0])
+    turns = tf.shape(lead)[0] // steps
+    arrays = [tf.TensorArray(lead.dtype, turns, element_shape=(steps, *shape)) for shape in shapes]
+
+    def turn(done, state, arrays):
+        place = turns - 1 - done if reverse else done
+        # Slices of the first axis are views; elements of a TensorArray would be copies.
+        columns = [tf.unstack(s.read(place) if isinstance(s, tf.TensorArray)
+                              else s[place * steps : (place + 1) * steps], steps)
+                   for s in sequences]
+        emitted = [None] * steps
+        for i in reversed(range(steps)) if reverse else range(steps):
+            state, emitted[i] = step(*(column[i] for column in columns), *state)
+        arrays = [array.write(place, tf.stack(values))
+                  for array, values in zip(arrays, zip(*emitted, strict=True), strict=True)]
+        return done + 1, state, arrays
+
+    _, state, arrays = tf.while_loop(lambda done, *_: done < turns, turn, (0, state, arrays))
+    return state, arrays
 
 
 def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
