@@ -7,9 +7,11 @@ logits; Adam, the gradient clipped by its global norm, the state carried from wi
 from __future__ import annotations
 
 import json
+import re
 import resource
 import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -131,7 +133,7 @@ def products(layers, units, embedding, batch, window, precision):
     """
     import tensorflow as tf
 
-    from keras_charlm.layers import _repeat
+    from keras_charlm.layers import _scan
 
     dtype = tf.dtypes.as_dtype(precision)
     gates, n = 4 * units, batch * window
@@ -148,17 +150,17 @@ def products(layers, units, embedding, batch, window, precision):
     def step():
         sums = []
         for x, kernel in zip(inputs, kernels, strict=True):
-            def forward(_t, _x, h):
-                return ((h @ recurrent)[:, :units],)
+            def forward(_, h):
+                return ((h @ recurrent)[:, :units],), []
 
-            def backward(_t, _x, dz):
+            def backward(_, dz):
                 dh = tf.matmul(dz, recurrent, transpose_b=True)
-                return (tf.concat([dh] * 4, 1),)
+                return (tf.concat([dh] * 4, 1),), []
 
             bulk = (x @ kernel, tf.matmul(dz, kernel, transpose_b=True),
                     tf.matmul(x, dz, transpose_a=True), tf.matmul(h, dz, transpose_a=True))
-            loops = (*_repeat(forward, times, (h[:batch],)),
-                     *_repeat(backward, times, (dz[:batch],)))
+            loops = [_scan(loop, [times], (start[:batch],), [])[0][0]
+                     for loop, start in ((forward, h), (backward, dz))]
             sums += [product[0, 0] for product in (*bulk, *loops)]
         return tf.add_n([tf.cast(s, tf.float32) for s in sums])
 
@@ -216,6 +218,14 @@ PEERS = {"keras_charlm": keras_charlm, "evaluation": evaluation, "keras": stock_
          "sample_keras": sample_keras}
 
 
+def memory():
+    """Megabytes (on Linux): the most that the process had, and how much of what it has now is not
+    code of the libraries."""
+    status = Path("/proc/self/status").read_text()
+    return {"memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "data_mb": round(int(re.search(r"RssAnon:\s*(\d+)", status)[1]) / 1024)}
+
+
 @click.command()
 @click.argument("peer", type=click.Choice(PEERS))
 @click.option("--layers", default=2)
@@ -226,8 +236,7 @@ PEERS = {"keras_charlm": keras_charlm, "evaluation": evaluation, "keras": stock_
 @click.option("--precision", default="bfloat16")
 def main(peer, **settings):
     def tell(**values):
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB on Linux
-        print(json.dumps({**values, "memory_mb": round(memory)}), flush=True)
+        print(json.dumps({**values, **memory()}), flush=True)
 
     began = time.perf_counter()
     step = PEERS[peer](**settings)

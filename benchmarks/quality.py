@@ -37,7 +37,7 @@ NANOGPT = "nanoGPT's README: 1.4697, 10.7 million parameters, an A100"
 MAKEMORE = "makemore's README: 1.92, a transformer of 200,000 parameters"
 MAKEMORES_SEED = 3407  # its default, from which it shuffles the lines first of all
 _SHAKESPEARE = "--val-frac 0.1 --test-frac 0"
-_NAMES = ("--lines --val-frac 0.03 --test-frac 0 --units 118 --embedding 32 --batch-size 32 "
+_NAMES = ("--lines --val-frac 0.005 --test-frac 0 --units 112 --embedding 64 --batch-size 32 "
           "--seq-length 64 --dropout 0.2")
 RECIPES = {
     "shakespeare-84s": Recipe("tinyshakespeare", LAST_TENTH,

@@ -55,6 +55,7 @@ def compare(peers, rounds, seconds, **settings):
                 [(SCORED if w.name == "evaluation" else trained) / s for s in w.seconds]),
             "first_step": w.ready["first_step"],
             "memory_mb": w.last["memory_mb"],
+            "data_mb": w.last["data_mb"],
         } for w in workers}
 
 

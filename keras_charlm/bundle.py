@@ -34,7 +34,7 @@ from keras_charlm.errors import BundleError, CharLMError, TrainingError
 from keras_charlm.files import LARGEST_JSON, locked, regular
 from keras_charlm.vocabulary import Vocabulary
 
-FORMAT = 2
+FORMAT = 3
 MODELS = Path("saved_models")
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
@@ -306,7 +306,7 @@ def parameters(model: ModelConfig, symbols: int) -> int:
     for _ in range(model.layers):
         total += gates * model.units * (below + model.units + biases)
         below = model.units
-    return total + (below + 1) * symbols
+    return total + below * (model.embedding or symbols) + symbols
 
 
 def find(path: str | Path) -> Path:

@@ -149,13 +149,14 @@ class CorpusConfig(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """Shape of the network: embedding, stacked recurrent layers with dropout, dense logits."""
+    """Shape of the network: embedding, stacked recurrent layers with dropout, logits."""
 
     cell: str = setting("lstm", "Kind of recurrent layer.", choices=("lstm", "gru", "rnn"))
     layers: int | None = setting(None, "Number of recurrent layers.", low=1, high=16)
     units: int | None = setting(None, "Cells in each recurrent layer.", low=1, high=16384)
     embedding: int | None = setting(
-        None, "Width of the character embedding; 0 feeds one-hot vectors.", low=0, high=16384
+        None, "Width of the character embedding, whose vectors give the logits too; 0 feeds "
+        "one-hot vectors.", low=0, high=16384
     )
     dropout: float | None = setting(
         None, "Share of each layer's outputs dropped in training.", low=0, high=1, open_high=True

@@ -17,15 +17,24 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from keras_charlm import layers
+
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Network(keras.Sequential):
     """A Sequential that fits any number of replicas alike.
 
+    A `TiedDense` is tied to the first layer.
+
     It has to be built and compiled, and its optimizer built, within the strategy's scope. The data
     have one element (B / replicas, T) for each replica and batch; `steps_per_epoch` has to be
     given, as a multiple of `steps_per_execution`.
     """
+
+    def add(self, layer, rebuild=True):
+        if isinstance(layer, layers.TiedDense):
+            layer.tie(self.layers[0])
+        super().add(layer, rebuild)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         pass

@@ -21,7 +21,7 @@ from keras_charlm.vocabulary import UNKNOWN
 WARM_UP = 256
 _MOST_ROWS = 256
 _WINDOW = 128  # characters of a row at once; with many rows fewer, for the memory of the logits
-_AT_ONCE = 8192
+_AT_ONCE = 8192  # of all rows; a window of eights, which the layers take eight at a time
 
 
 class Evaluator:
@@ -92,7 +92,7 @@ class Evaluator:
         if not len(mine):
             return
         begins = mine * share
-        window = min(_WINDOW, _AT_ONCE // len(mine), warm_up + share)
+        window = min(_WINDOW, _AT_ONCE // len(mine) // 8 * 8, warm_up + share)
         states = self._zero_states(len(mine))
         for at in range(0, warm_up + share, window):
             position = (begins + at)[:, None] + np.arange(window)  # (rows, window)

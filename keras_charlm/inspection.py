@@ -189,9 +189,10 @@ class Network:
         self.gates = GATES[self.kind]
         self.layers = [_Layer(*layer.get_weights()) for layer in layers]
         self.units = len(self.layers[0].recurrent)
-        self.logits = model.get_layer(network.LOGITS).get_weights()
-        self.vocabulary = len(self.logits[1])
+        kernel, bias = model.get_layer(network.LOGITS).get_weights()
+        self.vocabulary = len(bias)
         table = model.get_layer(network.EMBEDDING).get_weights()
+        self.logits = (kernel @ table[0].T if table else kernel), bias
         # A one-hot vector picks a row of the kernel.
         self.table = table[0] if table else np.eye(self.vocabulary, dtype=np.float32)
         self.start = start

@@ -32,9 +32,10 @@ import tensorflow as tf
 
 from keras_charlm import cpu, sampling
 
-__all__ = ["GRU", "LSTM", "Dense", "Dropout", "Embedding", "SimpleRNN", "cross_entropy", "run"]
+__all__ = ["GRU", "LSTM", "Dense", "Dropout", "Embedding", "SimpleRNN", "TiedDense",
+           "cross_entropy", "run"]
 
-# Time steps in one turn of the loop, whose own cost is that of a small cell.
+# Most time steps in one turn of the loop, whose own cost is that of a small cell.
 _UNROLLED = 10
 # A matrix product packs its right factor anew each time, which for few rows takes longer than the
 # product. From this many units a row on, the transposed product, with the kernel on the left, is
@@ -459,6 +460,60 @@ class Dense(keras.layers.Dense):
     def call(self, inputs, training=None):
         (outputs,) = _by_core(lambda rows: [super(Dense, self).call(rows)], inputs)
         return outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class TiedDense(keras.layers.Layer):
+    """Logits by the table of an embedding: how alike the input, projected to the embedding's width,
+    and each symbol's vector are, plus a bias.
+
+    Source: Press and Wolf, "Using the Output Embedding to Improve Language Models", EACL 2017.
+
+    Args:
+        symbols: V, rows of the table.
+        width: its columns.
+        kernel_initializer: of the projection; by default one that gives logits of the inputs' size.
+
+    Call arguments:
+        inputs: (B, T, H).
+
+    Returns:
+        (B, T, V).
+    """
+
+    def __init__(self, symbols, width, kernel_initializer=None, **kwargs):
+        super().__init__(**kwargs)
+        self.symbols, self.width = symbols, width
+        self.kernel_initializer = keras.initializers.get(
+            kernel_initializer or keras.initializers.VarianceScaling(1 / width))
+
+    def tie(self, embedding):
+        """Take the table of an `Embedding`, before the first call."""
+        # Kept within a function: it stays a weight of the embedding alone.
+        self.table = lambda: embedding.embeddings
+
+    def build(self, shape):
+        self.kernel = self.add_weight(
+            (shape[-1], self.width), initializer=self.kernel_initializer, name="kernel")
+        self.bias = self.add_weight((self.symbols,), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        kernel, table, bias = (tf.convert_to_tensor(w) for w in (
+            self.kernel, self.table(), self.bias))
+
+        def share(rows):
+            logits = tf.matmul(_flat(rows) @ kernel, table, transpose_b=True) + bias
+            return [tf.reshape(logits, (*_lead(rows), self.symbols))]
+
+        (outputs,) = _by_core(share, inputs)
+        return outputs
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.symbols)
+
+    def get_config(self):
+        return {**super().get_config(), "symbols": self.symbols, "width": self.width,
+                "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
 
 
 @_fused

@@ -1,4 +1,4 @@
-"""The network: a Keras Sequential of embedding, stacked stateful recurrent layers, dense logits."""
+"""The network: a Keras Sequential of embedding, stacked stateful recurrent layers, logits."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def build(
 ) -> Network:
     """Build the network with fresh weights and zero states.
 
+    With an embedding its table gives the logits as well: see `layers.TiedDense`.
+
     Args:
         config: Shape of the network, with nothing left open (see `config.resolve`).
         vocabulary_size: Width of the logits, the unknown symbol included.
@@ -57,7 +59,7 @@ def build(
         # Keras's default, a 35th of this, leaves the first layer to learn from next to nothing.
         init = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
         stack.append(layers.Embedding(vocabulary_size, config.embedding, name=EMBEDDING,
-                                            embeddings_initializer=init, dtype=policy))
+                                      embeddings_initializer=init, dtype=policy))
     else:
         stack.append(OneHot(vocabulary_size, name=EMBEDDING, dtype=policy))
     for i in range(config.layers):
@@ -68,9 +70,14 @@ def build(
         if config.dropout:
             stack.append(layers.Dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}",
                                         dtype=policy))
-    stack.append(layers.Dense(
-        vocabulary_size, name=LOGITS, dtype="float32",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds))))
+    if config.embedding:
+        init = keras.initializers.VarianceScaling(1 / config.embedding, seed=next(seeds))
+        stack.append(layers.TiedDense(vocabulary_size, config.embedding, init, name=LOGITS,
+                                      dtype="float32"))
+    else:
+        init = keras.initializers.GlorotUniform(seed=next(seeds))
+        stack.append(layers.Dense(vocabulary_size, name=LOGITS, dtype="float32",
+                                  kernel_initializer=init))
     return Network(stack, name="charlm")
 
 

@@ -725,8 +725,8 @@ def _policy(precision: str) -> str:
 
 
 def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabulary) -> int:
-    """Copy another model's weights. Characters that both know keep their rows of the embedding (or
-    of the first kernel, with one-hot input) and their columns of the logits.
+    """Copy another model's weights. Characters that both know keep their rows of the embedding (or,
+    with one-hot input, of the first kernel, and their columns of the logits) and their biases.
 
     Returns:
         How many characters of the vocabulary those are.
@@ -735,8 +735,10 @@ def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabular
     known = np.concatenate([[True], theirs > 0])  # the unknown symbol is always id 0
     theirs = np.concatenate([[0], theirs])
     mine, values = model.named_weights(network), base.weights()
-    # Name: axis of the characters.
-    by_character = {next(iter(mine)): 0, f"{model.LOGITS}/kernel": 1, f"{model.LOGITS}/bias": 0}
+    # Name: axis of the characters. The logits' kernel has one where no embedding gives them.
+    by_character = {next(iter(mine)): 0, f"{model.LOGITS}/bias": 0}
+    if not base.card.model.embedding:
+        by_character[f"{model.LOGITS}/kernel"] = 1
     for name, variable in mine.items():
         value, axis = values[name], by_character.get(name)
         if axis is not None:

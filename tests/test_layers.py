@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_charlm import layers
+from keras_charlm import layers, model
+from keras_charlm.config import ModelConfig
 
 NAMES = ["LSTM", "GRU", "SimpleRNN"]
 B, T, D, H = 4, 7, 5, 6
@@ -98,7 +99,7 @@ def test_products_with_the_kernel_on_the_left_are_the_same(name, dtype, bound, m
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("steps", [1, layers._UNROLLED, 2 * layers._UNROLLED + 3])
+@pytest.mark.parametrize("steps", [1, layers._UNROLLED, 2 * layers._UNROLLED, 23])
 def test_every_number_of_time_steps_is_run_to_its_end(name, steps):
     fast, stock = pair(name)
     x, states = values(name, steps=steps)
@@ -286,6 +287,23 @@ def test_saved_and_loaded(tmp_path):
         if hasattr(layer, "reset_state"):
             layer.reset_state()
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_tied_logits_are_products_with_the_rows_of_the_embedding(tmp_path):
+    network = model.build(ModelConfig(layers=1, units=H, embedding=D, dropout=0.0), 9, B)
+    embedding, logits = network.layers[0], network.layers[-1]
+    x = np.random.default_rng(0).normal(size=(B, T, H)).astype("float32")
+    logits.bias.assign(np.arange(9))
+    kernel, bias, table = map(np.asarray, (logits.kernel, logits.bias, embedding.embeddings))
+    np.testing.assert_allclose(logits(x), x @ kernel @ table.T + bias, rtol=1e-5, atol=1e-5)
+    assert len(logits.weights) == 2 and len(network.weights) == len(set(map(id, network.weights)))
+
+    network.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    ids = np.arange(B * T).reshape(B, T) % 9
+    np.testing.assert_array_equal(loaded(ids), network(ids))
+    loaded.layers[0].embeddings.assign(table * 0)
+    np.testing.assert_array_equal(loaded(ids)[0, 0], bias)
 
 
 def test_weights_of_keras_load(tmp_path):

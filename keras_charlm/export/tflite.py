@@ -184,7 +184,9 @@ class Network(tf.Module):
 
     def _logits(self, x):
         kernel, bias = self.weights[-2:]
-        return x @ kernel + bias
+        if self._one_hot:
+            return x @ kernel + bias
+        return tf.matmul(x @ kernel, self.weights[0], transpose_b=True) + bias
 
     def _split(self, state):
         return tf.split(state, self._sizes, axis=1)
