@@ -56,7 +56,7 @@ def train(rows):
                 lines.append([row["size"], row["precision"], label,
                               figure(measured["characters_per_second"]), f"{ratio:.2f}",
                               f"{measured['first_step']:.1f}", measured["memory_mb"],
-                              measured["data_mb"]])
+                              measured.get("data_mb", "")])
     return "Training", (
         "Characters a second of one training step on the same batch: embedding, LSTM layers with "
         "dropout 0.5, logits, Adam, clipped gradient, state carried. 'Ours to it' divides our "

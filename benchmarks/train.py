@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import click
 
-from benchmarks.common import Worker, interleave, save, spread, version
+from benchmarks.common import Worker, interleave, save, saved, spread, version
 from benchmarks.peers import SCORED
 
 SIZES = {  # layers, units, embedding, batch, window
@@ -25,19 +25,23 @@ NAMES = ("layers", "units", "embedding", "batch", "window")
 @click.option("--seconds", default=1.5, help="About how long a peer steps in one round.")
 @click.option("--save-as", default="train", help="Name of the JSON file in benchmarks/results/.")
 def main(sizes, precisions, rounds, seconds, save_as):
-    """Characters a second of a training step, all peers in turn, medians of single steps."""
+    """Characters a second of a training step, all peers in turn, medians of single steps.
+
+    Sizes and precisions that are not run keep the figures they have.
+    """
     peers = ["keras_charlm", "evaluation", "keras", "products"]
     peers += ["pytorch"] * bool(version("torch"))
-    rows = []
+    rows = {(row["size"], row["precision"]): row for row in saved(save_as)}
     for size in sizes:
         settings = dict(zip(NAMES, SIZES[size], strict=True))
         for precision in precisions:
             measured = compare(peers, rounds, seconds, **settings, precision=precision)
-            rows.append({"size": size, "precision": precision, **settings, "peers": measured})
+            rows[size, precision] = {"size": size, "precision": precision, **settings,
+                                     "peers": measured}
             speeds = {peer: f"{m['characters_per_second']['median']:,.0f}"
                       for peer, m in measured.items()}
             click.echo(f"{size} {precision}: {speeds}", err=True)
-    save(save_as, rows)
+    save(save_as, list(rows.values()))
 
 
 def compare(peers, rounds, seconds, **settings):
