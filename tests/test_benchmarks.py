@@ -69,6 +69,11 @@ def test_corpora(rows):
         assert all(p["megabytes_per_second"]["median"] > 0 for p in row["peers"].values())
 
 
+def test_lines_are_shuffled_as_makemore_shuffles_them():
+    # torch.manual_seed(3407); torch.randperm(10)
+    assert quality.shuffled(10, quality.MAKEMORES_SEED) == [9, 1, 5, 7, 3, 2, 8, 6, 4, 0]
+
+
 def test_quality_and_overhead(rows, tmp_path, monkeypatch):
     text = tmp_path / "names.txt"
     text.write_text("\n".join(f"name{i:05}" for i in range(1500)))
