@@ -177,12 +177,27 @@ def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path, c
         a, b = (m.vocabulary.encode(char)[0] for m in (old, new))
         np.testing.assert_allclose(old.model.get_layer("embedding").embeddings[a],
                                    new.model.get_layer("embedding").embeddings[b], atol=1e-6)
-        np.testing.assert_allclose(old.model.get_layer("logits").kernel[:, a],
-                                   new.model.get_layer("logits").kernel[:, b], atol=1e-6)
-    np.testing.assert_allclose(old.model.layers[1].cell.recurrent_kernel,
-                               new.model.layers[1].cell.recurrent_kernel, atol=1e-6)
+        np.testing.assert_allclose(old.model.get_layer("logits").bias[a],
+                                   new.model.get_layer("logits").bias[b], atol=1e-6)
+    for of in (lambda m: m.layers[1].cell.recurrent_kernel, lambda m: m.get_layer("logits").kernel):
+        np.testing.assert_allclose(of(old.model), of(new.model), atol=1e-6)
     with pytest.raises(OptionError, match="units is 9, but the model"):
         keras_charlm.fit(other, tmp_path / "n", init_from=text_model, units=9)
+
+
+def test_with_one_hot_input_characters_keep_rows_and_columns(text_file, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("the cat sat on 1234 mats. xyz" * 30)
+    old = keras_charlm.fit(text_file, tmp_path / "old", epochs=1,
+                           **{**TINY, "embedding": 0})
+    new = keras_charlm.fit(other, tmp_path / "new", init_from=tmp_path / "old", epochs=1,
+                           learning_rate=1e-9, batch_size=4, seq_length=8)
+    for char in "acehmnost .":
+        a, b = (m.vocabulary.encode(char)[0] for m in (old, new))
+        for of, axis in ((lambda m: m.layers[1].cell.kernel, 0),
+                         (lambda m: m.get_layer("logits").kernel, 1)):
+            np.testing.assert_allclose(np.take(of(old.model), a, axis),
+                                       np.take(of(new.model), b, axis), atol=1e-6)
 
 
 def test_an_existing_model_is_never_overwritten_unasked(text_file, text_model):
