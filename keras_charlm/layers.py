@@ -472,7 +472,7 @@ class TiedDense(keras.layers.Layer):
     Args:
         symbols: V, rows of the table.
         width: its columns.
-        kernel_initializer: of the projection; by default one that gives logits of the inputs' size.
+        kernel_initializer: of the projection.
 
     Call arguments:
         inputs: (B, T, H).
@@ -481,11 +481,10 @@ class TiedDense(keras.layers.Layer):
         (B, T, V).
     """
 
-    def __init__(self, symbols, width, kernel_initializer=None, **kwargs):
+    def __init__(self, symbols, width, kernel_initializer, **kwargs):
         super().__init__(**kwargs)
         self.symbols, self.width = symbols, width
-        self.kernel_initializer = keras.initializers.get(
-            kernel_initializer or keras.initializers.VarianceScaling(1 / width))
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def tie(self, embedding):
         """Take the table of an `Embedding`, before the first call."""

@@ -71,6 +71,7 @@ def build(
             stack.append(layers.Dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}",
                                         dtype=policy))
     if config.embedding:
+        # Vectors of variance 1 and so many numbers: logits of the size of what is projected.
         init = keras.initializers.VarianceScaling(1 / config.embedding, seed=next(seeds))
         stack.append(layers.TiedDense(vocabulary_size, config.embedding, init, name=LOGITS,
                                       dtype="float32"))
