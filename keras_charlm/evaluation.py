@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_charlm import layers
 from keras_charlm import model as network
 from keras_charlm.scores import Scores
 from keras_charlm.streams import LineStream, TextStream
@@ -111,8 +112,8 @@ def _reader(model: keras.Model):
     @tf.function(autograph=False)
     def read(inputs, targets, states):
         logits, states = network.run(model, inputs, states)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # (B, T)
-        return loss, tf.argmax(logits, -1, tf.int32) == targets, states
+        nats = layers.cross_entropy(targets, logits)  # (B, T)
+        return nats, layers.likeliest(logits) == targets, states
 
     return read
 

@@ -8,6 +8,9 @@ the time loop keeps only what is sequential, the recurrent product and the eleme
     backward    the loop over time for the gate gradients alone, then every weight gradient and the
                 input gradient as one large matrix product each
 
+For small layers that loop is one program of XLA, products and all. For large ones the products are
+faster by oneDNN, and XLA compiles the cell alone.
+
 Each core takes a share of the batch's rows through all of this on its own: the products of one time
 step are too small to share, and the cores would wait for each other twice a step. The other layers
 and the loss share their rows out likewise, because the operations run in one thread each (see
@@ -24,8 +27,8 @@ Letters in shapes: B sequences, T time steps, D input features, H units, G gate 
 kernels (4H for LSTM, 3H for GRU, H for SimpleRNN).
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -33,37 +36,38 @@ import tensorflow as tf
 from keras_charlm import cpu, sampling
 
 __all__ = ["GRU", "LSTM", "Dense", "Dropout", "Embedding", "SimpleRNN", "TiedDense",
-           "cross_entropy", "run"]
+           "cross_entropy", "likeliest", "run"]
 
 # Most time steps in one turn of the loop, whose own cost is that of a small cell.
 _UNROLLED = 10
 # A matrix product packs its right factor anew each time, which for few rows takes longer than the
 # product. From this many units a row on, the transposed product, with the kernel on the left, is
-# faster; forwards in bfloat16 only.
+# faster.
 _THIN = 10
+# Up to so many multiplications in a step's product for each gate, XLA runs the whole loop.
+_SMALL = 1 << 20
 # Largest vocabulary for which an embedding's gradient is a product with one-hot vectors.
 _ONE_HOT = 256
 
-# A cell is a dozen small operations, each a trip through memory; XLA fuses them into one. The
-# matrix products stay outside, where oneDNN is faster than XLA.
+# A cell is a dozen small operations, each a trip through memory; XLA fuses them into one.
 _fused = tf.function(autograph=False, jit_compile=tf.test.is_built_with_xla() or None)
 
 
-class _Cell(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cell:
     """The element-wise part of a recurrent layer at one time step.
 
-    The carry is whatever goes from step to step beside the output `h`: a tuple of (B, H) in
-    float32 or wider, because sums over hundreds of steps must not round to eight bits.
+    All of it is in float32 or wider. The carry is whatever goes from step to step beside the
+    output `h`: a tuple of (B, H), because sums over hundreds of steps must not round to eight bits.
     """
 
-    # (x, u, bias, carry, save) -> (h, carry, saved), where x and u are the projections of the input
-    # and of the last h, (B, G), and saved is what the backward pass cannot do without: the gates
-    # and the carry before the step, (B, saves, H), or None if not `save`
+    # (x, u, bias, carry) -> (h, carry, saved), where x and u are the projections of the input and
+    # of the last h, (B, G), and saved is what the backward pass cannot do without: the gates and
+    # the carry before the step, a list of (B, H)
     forward: Callable
-    # (gradient of h from the output, the same from the next step, dcarry, saved) -> (dcarry,
-    # [dx, du]), or (dcarry, [dx]) where x and u are only ever added
+    # (dh, dcarry, saved) -> (dcarry, [dx, du]), or (dcarry, [dx]) where x and u are only ever added
     backward: Callable
-    saves: int
+    saves: int  # how many things there are in saved
     gradients: int  # how many there are of dx and du
 
 
@@ -72,68 +76,52 @@ def _wide(x):
     return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
-def _columns(parts, dtype):
-    """Gate gradients, each (B, H), side by side as (B, G); XLA concatenates along a new axis."""
-    return tf.reshape(tf.cast(tf.stack(parts, 1), dtype), (-1, len(parts) * parts[0].shape[1]))
-
-
-@_fused
-def _lstm_forward(x, u, bias, carry, save):
+def _lstm_forward(x, u, bias, carry):
     (c,) = carry
-    i, f, g, o = tf.split(_wide(x) + _wide(u) + _wide(bias), 4, axis=1)
-    i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
-    saved = tf.cast(tf.stack([i, f, g, o, c], 1), x.dtype) if save else None
-    c = f * c + i * g
-    return tf.cast(o * tf.tanh(c), x.dtype), (c,), saved
+    z = x + u + bias
+    # All gates at once, as tanh(z) is 2 sigmoid(2z) - 1: XLA is slow at putting parts together.
+    candidate = tf.repeat(tf.constant([0, 0, 1, 0], z.dtype), c.shape[1])
+    gates = tf.sigmoid(z * (1 + candidate)) * (1 + candidate) - candidate
+    i, f, g, o = tf.split(gates, 4, axis=1)
+    c_next = f * c + i * g
+    return o * tf.tanh(c_next), (c_next,), [i, f, g, o, c]
 
 
-@_fused
-def _lstm_backward(dy, dh, dcarry, saved):
-    (dc,) = dcarry
-    i, f, g, o, c = tf.unstack(_wide(saved), axis=1)
-    dh = _wide(dy) + _wide(dh)
+def _lstm_backward(dh, dcarry, saved):
+    (dc,), (i, f, g, o, c) = dcarry, saved
     t = tf.tanh(f * c + i * g)
     dc += dh * o * (1 - t * t)
     dz = [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g), dh * t * o * (1 - o)]
-    return (dc * f,), [_columns(dz, saved.dtype)]
+    return (dc * f,), [tf.concat(dz, 1)]
 
 
-@_fused
-def _gru_forward(x, u, bias, carry, save):
+def _gru_forward(x, u, bias, carry):
     (h,) = carry
-    xz, xr, xg = tf.split(_wide(x) + _wide(bias[0]), 3, axis=1)
-    uz, ur, ug = tf.split(_wide(u) + _wide(bias[1]), 3, axis=1)
+    xz, xr, xg = tf.split(x + bias[0], 3, axis=1)
+    uz, ur, ug = tf.split(u + bias[1], 3, axis=1)
     z, r = tf.sigmoid(xz + uz), tf.sigmoid(xr + ur)
     g = tf.tanh(xg + r * ug)
-    saved = tf.cast(tf.stack([z, r, g, ug, h], 1), x.dtype) if save else None
-    h = z * h + (1 - z) * g
-    return tf.cast(h, x.dtype), (h,), saved
+    h_next = z * h + (1 - z) * g
+    return h_next, (h_next,), [z, r, g, ug, h]
 
 
-@_fused
-def _gru_backward(dy, dh, dcarry, saved):
-    (dh_carry,) = dcarry
-    z, r, g, ug, h = tf.unstack(_wide(saved), axis=1)
-    dh = _wide(dy) + _wide(dh) + dh_carry
+def _gru_backward(dh, dcarry, saved):
+    (dh_carry,), (z, r, g, ug, h) = dcarry, saved
+    dh += dh_carry
     dz = dh * (h - g) * z * (1 - z)
     dg = dh * (1 - z) * (1 - g * g)
     dr = dg * ug * r * (1 - r)
-    dx = _columns([dz, dr, dg], saved.dtype)
-    du = _columns([dz, dr, dg * r], saved.dtype)
-    return (dh * z,), [dx, du]
+    return (dh * z,), [tf.concat([dz, dr, dg], 1), tf.concat([dz, dr, dg * r], 1)]
 
 
-@_fused
-def _simple_forward(x, u, bias, carry, save):
-    h = tf.cast(tf.tanh(_wide(x) + _wide(u) + _wide(bias)), x.dtype)
-    return h, carry, h[:, None] if save else None
+def _simple_forward(x, u, bias, carry):
+    h = tf.tanh(x + u + bias)
+    return h, carry, [h]
 
 
-@_fused
-def _simple_backward(dy, dh, dcarry, saved):
-    h = _wide(saved[:, 0])
-    dz = tf.cast((_wide(dy) + _wide(dh)) * (1 - h * h), saved.dtype)
-    return dcarry, [dz]
+def _simple_backward(dh, dcarry, saved):
+    (h,) = saved
+    return dcarry, [dh * (1 - h * h)]
 
 
 _LSTM = _Cell(_lstm_forward, _lstm_backward, saves=5, gradients=1)
@@ -147,29 +135,32 @@ def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
     Args:
         x: (T, B, G).
         recurrent_kernel: (H, G).
-        h: the output before the first step, (B, H).
+        h: the output before the first step, (B, H), wide.
         carry: tuple of (B, H), wide.
         save: whether to keep what `_backward` needs.
 
     Returns:
-        outputs (T, B, H), last h, last carry, saved (a list of one TensorArray, or of none unless
-        `save`).
+        outputs (T, B, H), last h, last carry, and a list of what is saved, empty unless `save`.
     """
     batch, units = h.shape
-    thin = x.dtype == tf.bfloat16 and batch and units >= _THIN * batch
-    transposed = tf.transpose(recurrent_kernel) if thin else None
+    if _in_one_program(x, h):
+        shapes = [(batch, units)] * (1 + cell.saves * save)
+        (h, carry), emitted = _forward_program(
+            cell, _bits(x), _wide(recurrent_kernel), _wide(bias), h, carry, shapes, x.dtype)
+        outputs, *saved = (tf.bitcast(e, x.dtype) for e in emitted)
+        return outputs, h, carry, saved
+
+    product = _product(recurrent_kernel, batch)
 
     def step(x, h, carry):
-        u = tf.transpose(tf.matmul(transposed, h, transpose_b=True)) if thin \
-            else tf.matmul(h, recurrent_kernel)
-        h, carry, saved = cell.forward(x, u, bias, carry, save)
-        return (h, carry), [h, saved] if save else [h]
+        h, carry, *saved = _forward_step(cell, x, product(h), bias, carry, save)
+        return (h, carry), [h, *saved]
 
-    shapes = [(batch, units), (batch, cell.saves, units)]
-    (h, carry), (outputs, *saved) = _scan(step, [x], (h, carry), shapes[: 1 + save])
+    shapes = [(batch, units), (batch, cell.saves, units)][: 1 + save]
+    (h, carry), (outputs, *saved) = _scan(step, [x], (tf.cast(h, x.dtype), carry), shapes)
     outputs = outputs.concat()
     outputs.set_shape((x.shape[0], batch, units))  # which the loop has forgotten
-    return outputs, h, carry, saved
+    return outputs, _wide(h), carry, saved
 
 
 def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
@@ -178,18 +169,97 @@ def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
     Returns:
         gradients of the initial h and carry, and [dx, du] or [dx], each (T, B, G).
     """
-    batch, units = dh.shape
-    thin = batch and units >= _THIN * batch
+    batch, _ = dh.shape
+    shapes = [(batch, recurrent_kernel.shape[1])] * cell.gradients
+    if _in_one_program(doutputs, dh):
+        dtype, transposed = doutputs.dtype, _wide(tf.transpose(recurrent_kernel))
+        (dh, dcarry), gradients = _backward_program(
+            cell, transposed, [*map(_bits, saved)], _bits(doutputs), dh, dcarry, shapes, dtype)
+        return dh, dcarry, [tf.bitcast(g, dtype) for g in gradients]
+
+    product = _product(recurrent_kernel, batch, transposed=True)
 
     def step(doutput, saved, dh, dcarry):
-        dcarry, dx_du = cell.backward(doutput, dh, dcarry, saved)
-        dh = tf.transpose(tf.matmul(recurrent_kernel, dx_du[-1], transpose_b=True)) if thin \
-            else tf.matmul(dx_du[-1], recurrent_kernel, transpose_b=True)
-        return (dh, dcarry), dx_du
+        dcarry, dx_du = _backward_step(cell, doutput, dh, dcarry, saved)
+        return (product(dx_du[-1]), dcarry), dx_du
 
-    shapes = [(batch, recurrent_kernel.shape[1])] * cell.gradients
-    (dh, dcarry), gradients = _scan(step, [doutputs, *saved], (dh, dcarry), shapes, reverse=True)
-    return dh, dcarry, [g.concat() for g in gradients]
+    state = tf.cast(dh, doutputs.dtype), dcarry
+    (dh, dcarry), gradients = _scan(step, [doutputs, *saved], state, shapes, reverse=True)
+    return _wide(dh), dcarry, [g.concat() for g in gradients]
+
+
+def _in_one_program(x, h):
+    """Whether XLA runs the loop over `x` (T, B, N) as well, products and all, which then spares
+    the start of two operations a step. The products of oneDNN are faster from some size on."""
+    if None in x.shape[:2]:
+        return False
+    batch, units = h.shape
+    return batch * units**2 <= _SMALL
+
+
+@_fused
+def _forward_program(cell, x, recurrent_kernel, bias, h, carry, shapes, dtype):
+    def step(x, h, carry):
+        h, carry, saved = cell.forward(x, h @ recurrent_kernel, bias, carry)
+        return (h, carry), [h, *saved][: len(shapes)]
+
+    return _loop(step, [x], (h, carry), shapes, dtype)
+
+
+@_fused
+def _backward_program(cell, transposed, saved, doutputs, dh, dcarry, shapes, dtype):
+    def step(doutput, *values):
+        *saved, dh, dcarry = values
+        dcarry, dx_du = cell.backward(doutput + dh, dcarry, saved)
+        return (dx_du[-1] @ transposed, dcarry), dx_du
+
+    return _loop(step, [doutputs, *saved], (dh, dcarry), shapes, dtype, reverse=True)
+
+
+@_fused
+def _forward_step(cell, x, u, bias, carry, save):
+    h, carry, saved = cell.forward(_wide(x), _wide(u), _wide(bias), carry)
+    saved = [tf.cast(tf.stack(saved, 1), x.dtype)] if save else []  # (B, saves, H)
+    return tf.cast(h, x.dtype), carry, *saved
+
+
+@_fused
+def _backward_step(cell, doutput, dh, dcarry, saved):
+    saved = tf.unstack(_wide(saved), axis=1)
+    dcarry, dx_du = cell.backward(_wide(doutput) + _wide(dh), dcarry, saved)
+    return dcarry, [tf.cast(d, doutput.dtype) for d in dx_du]
+
+
+def _product(kernel, rows, transposed=False):
+    """The function of x, of so many rows, that gives its product with the kernel (H, G), or with
+    the kernel transposed, in the faster order."""
+    if rows and kernel.shape[0] >= _THIN * rows:
+        left = kernel if transposed else tf.transpose(kernel)
+        return lambda x: tf.transpose(tf.matmul(left, x, transpose_b=True))
+    return lambda x: tf.matmul(x, kernel, transpose_b=transposed)
+
+
+def _bits(x):
+    """Numbers of two bytes as integers: to read or write one of many such, XLA would convert them
+    all to float32 and back."""
+    return tf.bitcast(x, tf.uint16) if x.dtype.size == 2 else x
+
+
+def _loop(step, sequences, state, shapes, dtype, reverse=False):
+    """`_scan` within a program of XLA: one step a turn, on wide numbers. The sequences and what is
+    emitted, tensors (T, ...), are `_bits` of numbers of the dtype."""
+    times = sequences[0].shape[0]
+    arrays = [tf.TensorArray(sequences[0].dtype, times, element_shape=s) for s in shapes]
+
+    def turn(done, state, arrays):
+        place = times - 1 - done if reverse else done
+        state, emitted = step(*(_wide(tf.bitcast(s[place], dtype)) for s in sequences), *state)
+        arrays = [array.write(place, _bits(tf.cast(value, dtype)))
+                  for array, value in zip(arrays, emitted, strict=True)]
+        return done + 1, state, arrays
+
+    _, state, arrays = tf.while_loop(lambda done, *_: done < times, turn, (0, state, arrays))
+    return state, [array.stack() for array in arrays]
 
 
 def _turn(times):
@@ -233,7 +303,7 @@ def _scan(step, sequences, state, shapes, reverse=False):
 
 
 def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
-    """A whole recurrent layer with a derived gradient.
+    """A whole recurrent layer with a derived gradient, which itself has none.
 
     Args:
         cell: a `_Cell`.
@@ -251,7 +321,11 @@ def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
     dtype = sequences.dtype
 
     @tf.custom_gradient
-    def recur(x, kernel, recurrent_kernel, bias, h, *carry):
+    def recur(*arguments):
+        # A tape outside must not look into the loops for a way back of their own.
+        x, kernel, recurrent_kernel, bias, h = map(tf.stop_gradient, arguments[:5])
+        carry = tuple(map(tf.stop_gradient, arguments[5:]))
+
         def forward(save):
             projected = tf.reshape(_flat(x) @ kernel, (*_lead(x), kernel.shape[1]))  # (T, B, G)
             return _forward(cell, projected, recurrent_kernel, bias, h, carry, save)
@@ -263,7 +337,7 @@ def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
             dh, dcarry, dx_du = _backward(cell, recurrent_kernel, kept, doutputs, dh, dcarry)
             dx_du = [_flat(d) for d in dx_du]  # (T * B, G)
             dx, du = dx_du[0], dx_du[-1]
-            before = tf.concat([h[None], outputs[:-1]], axis=0)  # (T, B, H)
+            before = tf.concat([tf.cast(h, dtype)[None], outputs[:-1]], axis=0)  # (T, B, H)
             dkernel = tf.matmul(_flat(x), dx, transpose_a=True)
             drecurrent = tf.matmul(_flat(before), du, transpose_a=True)
             ones = tf.ones_like(dx[:, :1])  # as a product, a sum is several times faster
@@ -281,8 +355,8 @@ def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
         outputs, *states = recur(tf.transpose(x, (1, 0, 2)), *weights, h, *carry)
         return tf.transpose(outputs, (1, 0, 2)), *states
 
-    outputs, h, *carry = _by_core(share, sequences, tf.cast(h, dtype), *map(_wide, carry))
-    return outputs, carry if cell is _GRU else [_wide(h), *carry]
+    outputs, h, *carry = _by_core(share, sequences, *map(_wide, (h, *carry)))
+    return outputs, carry if cell is _GRU else [h, *carry]
 
 
 def _by_core(function, *values):
@@ -574,6 +648,19 @@ def cross_entropy(ids, logits):
     (nats,) = _by_core(lambda *rows: [tf.nn.sparse_softmax_cross_entropy_with_logits(*rows)],
                        tf.cast(ids, tf.int32), logits)
     return nats
+
+
+def likeliest(logits):
+    """The id with the largest logit, shared among the cores.
+
+    Args:
+        logits: (..., V).
+
+    Returns:
+        int32 (...).
+    """
+    (ids,) = _by_core(lambda rows: [tf.argmax(rows, -1, tf.int32)], logits)
+    return ids
 
 
 def run(layer, sequences, states=None):
