@@ -2,13 +2,11 @@
 
 import json
 import os
-import random
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,24 @@ from keras_charlm.workers import addresses
 SETTINGS = {"layers": 1, "units": 8, "embedding": 4, "batch-size": 6, "seq-length": 8,
             "precision": "float32", "dropout": 0, "clip-norm": 0.02}
 STARTED = []
+# The command line, which stops its own process (SIGSTOP) at any moment soon after a checkpoint: a
+# test that looked for the moment from outside would come too late on a busy machine.
+HALTING = """
+import os, random, signal, threading
+from kcharlm.main import main
+from kcharlm.options import load_tensorflow
+load_tensorflow(start=False)
+from keras_charlm.callbacks import Saving
+save = Saving.save
+def save_and_halt(self):
+    save(self)
+    Saving.save = save
+    halt = threading.Timer(random.uniform(0, 0.1), os.kill, (os.getpid(), signal.SIGSTOP))
+    halt.daemon = True
+    halt.start()
+Saving.save = save_and_halt
+main()
+"""
 
 
 def ports(count):
@@ -36,9 +52,9 @@ def ports(count):
     return found
 
 
-def start(count, *args, each=lambda index: (), missing=0, **settings):
+def start(count, *args, each=lambda index: (), missing=0, halting=None, **settings):
     """Start `kcharlm fit` as so many workers but the last `missing`, or without TF_CONFIG for
-    one."""
+    one. The one numbered `halting` stops in mid-training."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports(count)]}
     running = []
@@ -48,7 +64,8 @@ def start(count, *args, each=lambda index: (), missing=0, **settings):
         if count == 1:
             del env["TF_CONFIG"]
         running.append(subprocess.Popen(
-            [sys.executable, "-m", "kcharlm", "fit", *map(str, args), *options, *each(index)],
+            [sys.executable, *(("-c", HALTING) if index == halting else ("-m", "kcharlm")), "fit",
+             *map(str, args), *options, *each(index)],
             env=env, stderr=subprocess.PIPE, text=True))
     STARTED.extend(running)
     return running
@@ -70,13 +87,12 @@ def ended(running, timeout=600):
     return [(process.returncode, error) for process, error in zip(running, errors, strict=True)]
 
 
-def wait_for_checkpoint(folder, running):
-    """Wait until the training has saved once more."""
-    state = folder / "checkpoint" / "state.npz"
-    before = state.stat().st_mtime_ns if state.exists() else 0
-    while not (state.exists() and state.stat().st_mtime_ns > before):
-        assert all(process.poll() is None for process in running), ended(running)
-        time.sleep(0.01)
+def strike(process, number):
+    """Send the signal as soon as the process has stopped itself."""
+    found = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert found.si_code == os.CLD_STOPPED, process.communicate()
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
 
 
 def alone(text, folder, **settings):
@@ -141,9 +157,8 @@ def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count):
     more = {**SETTINGS, "dropout": 0.3, "epochs": 10, "checkpoint-every": "0.1s"}
     whole, folder = start(count, text, "-o", tmp_path / "whole", **more), tmp_path / "cut"
 
-    running = start(count, text, "-o", folder, **more)
-    wait_for_checkpoint(folder, running)
-    running[1].send_signal(signal.SIGTERM)
+    running = start(count, text, "-o", folder, halting=1, **more)
+    strike(running[1], signal.SIGTERM)
     results = ended(running)
     assert [code for code, _ in results] == [143] * count, results
     stopped = [re.search(r"Stopped after batch [\d,]+, and nothing is lost; go on with: kcharlm "
@@ -151,10 +166,8 @@ def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count):
     assert len({found[0] for found in stopped}) == 1 and stopped[0][1] == str(folder)
 
     for victim in (count - 1, 0):
-        running = start(count, "--resume", folder)
-        wait_for_checkpoint(folder, running)
-        time.sleep(random.uniform(0, 0.1))  # any moment between two checkpoints
-        running[victim].kill()
+        running = start(count, "--resume", folder, halting=victim)
+        strike(running[victim], signal.SIGKILL)
         results = ended(running, timeout=120)
         assert results.pop(victim)[0] == -signal.SIGKILL
         for code, error in results:
