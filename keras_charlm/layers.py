@@ -144,9 +144,8 @@ def _forward(cell, x, recurrent_kernel, bias, h, carry, save):
     """
     batch, units = h.shape
     if _in_one_program(x, h):
-        shapes = [(batch, units)] * (1 + cell.saves * save)
         (h, carry), emitted = _forward_program(
-            cell, _bits(x), _wide(recurrent_kernel), _wide(bias), h, carry, shapes, x.dtype)
+            cell, _bits(x), _wide(recurrent_kernel), _wide(bias), h, carry, save, x.dtype)
         outputs, *saved = (tf.bitcast(e, x.dtype) for e in emitted)
         return outputs, h, carry, saved
 
@@ -169,20 +168,20 @@ def _backward(cell, recurrent_kernel, saved, doutputs, dh, dcarry):
     Returns:
         gradients of the initial h and carry, and [dx, du] or [dx], each (T, B, G).
     """
-    batch, _ = dh.shape
-    shapes = [(batch, recurrent_kernel.shape[1])] * cell.gradients
     if _in_one_program(doutputs, dh):
         dtype, transposed = doutputs.dtype, _wide(tf.transpose(recurrent_kernel))
         (dh, dcarry), gradients = _backward_program(
-            cell, transposed, [*map(_bits, saved)], _bits(doutputs), dh, dcarry, shapes, dtype)
+            cell, transposed, [*map(_bits, saved)], _bits(doutputs), dh, dcarry, dtype)
         return dh, dcarry, [tf.bitcast(g, dtype) for g in gradients]
 
+    batch, _ = dh.shape
     product = _product(recurrent_kernel, batch, transposed=True)
 
     def step(doutput, saved, dh, dcarry):
         dcarry, dx_du = _backward_step(cell, doutput, dh, dcarry, saved)
         return (product(dx_du[-1]), dcarry), dx_du
 
+    shapes = [(batch, recurrent_kernel.shape[1])] * cell.gradients
     state = tf.cast(dh, doutputs.dtype), dcarry
     (dh, dcarry), gradients = _scan(step, [doutputs, *saved], state, shapes, reverse=True)
     return _wide(dh), dcarry, [g.concat() for g in gradients]
@@ -198,21 +197,23 @@ def _in_one_program(x, h):
 
 
 @_fused
-def _forward_program(cell, x, recurrent_kernel, bias, h, carry, shapes, dtype):
+def _forward_program(cell, x, recurrent_kernel, bias, h, carry, save, dtype):
     def step(x, h, carry):
         h, carry, saved = cell.forward(x, h @ recurrent_kernel, bias, carry)
-        return (h, carry), [h, *saved][: len(shapes)]
+        return (h, carry), [h, *saved] if save else [h]
 
+    shapes = [h.shape] * (1 + cell.saves * save)
     return _loop(step, [x], (h, carry), shapes, dtype)
 
 
 @_fused
-def _backward_program(cell, transposed, saved, doutputs, dh, dcarry, shapes, dtype):
+def _backward_program(cell, transposed, saved, doutputs, dh, dcarry, dtype):
     def step(doutput, *values):
         *saved, dh, dcarry = values
         dcarry, dx_du = cell.backward(doutput + dh, dcarry, saved)
         return (dx_du[-1] @ transposed, dcarry), dx_du
 
+    shapes = [(dh.shape[0], transposed.shape[0])] * cell.gradients
     return _loop(step, [doutputs, *saved], (dh, dcarry), shapes, dtype, reverse=True)
 
 
