@@ -21,7 +21,8 @@ _BY_SIZE = "by --size"
 @click.option("--resume", metavar="MODEL", help="Go on with a training that was stopped or killed.")
 @click.option("--init-from", metavar="MODEL", help="Start from the weights of this model.")
 @settings(CorpusConfig)
-@settings(ModelConfig, layers=_BY_SIZE, units=_BY_SIZE, embedding=_BY_SIZE, dropout=_BY_SIZE)
+@settings(ModelConfig, layers=_BY_SIZE, units=_BY_SIZE, embedding=_BY_SIZE, tied=_BY_SIZE,
+          dropout=_BY_SIZE)
 @settings(FitConfig, learning_rate=_BY_SIZE)
 @click.option("--launcher", type=click.Choice(["ray"]),
               help="Start the workers with Ray Train instead of by TF_CONFIG.")

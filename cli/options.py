@@ -64,10 +64,12 @@ def settings(kind: type[Settings], **shown: str):
 
 
 def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | None):
-    bounds = field.metadata
+    bounds, flag = field.metadata, _flag(field.name)
+    if kind is bool and not optional:
+        return click.option(flag, is_flag=True, default=None, help=bounds["help"])
     if kind is bool:
-        return click.option(_flag(field.name), is_flag=True, default=None, help=bounds["help"])
-    if bounds.get("duration"):
+        flag, param = f"{flag}/--no-{flag[2:]}", None
+    elif bounds.get("duration"):
         param = Duration()
     elif bounds.get("size"):
         param = Size()
@@ -79,7 +81,7 @@ def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | N
     if bounds.get("duration") and field.default is not None:
         default = f"{field.default:g}s"
     text = bounds["help"] + (f"  [default: {default}]" if default else "")
-    return click.option(_flag(field.name), type=param, default=None, help=text)
+    return click.option(flag, type=param, default=None, help=text)
 
 
 def _flag(name: str) -> str:

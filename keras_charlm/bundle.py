@@ -34,7 +34,7 @@ from keras_charlm.errors import BundleError, CharLMError, TrainingError
 from keras_charlm.files import LARGEST_JSON, locked, regular
 from keras_charlm.vocabulary import Vocabulary
 
-FORMAT = 3
+FORMAT = 4
 MODELS = Path("saved_models")
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
@@ -159,7 +159,7 @@ def _wrong(card: Card) -> str | None:
         "name": text(card.name), "run": text(card.run), "created": text(card.created),
         "versions": all_of(text, card.versions),
         "model": None not in (card.model.layers, card.model.units, card.model.embedding,
-                              card.model.dropout),
+                              card.model.tied, card.model.dropout),
         "fit": None not in (card.fit.epochs, card.fit.learning_rate),
         "corpus": isinstance(corpus, dict) and text(corpus["name"]) and digest(corpus["sha256"])
         and isinstance(corpus["files"], list) and all(map(text, corpus["files"]))
@@ -306,7 +306,7 @@ def parameters(model: ModelConfig, symbols: int) -> int:
     for _ in range(model.layers):
         total += gates * model.units * (below + model.units + biases)
         below = model.units
-    return total + below * (model.embedding or symbols) + symbols
+    return total + below * (model.embedding if model.tied else symbols) + symbols
 
 
 def find(path: str | Path) -> Path:

@@ -8,6 +8,7 @@ The command line's options, its help and the README's tables follow these fields
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -81,7 +82,7 @@ def check(field: dataclasses.Field, kind: type, value: Any) -> None:
     # `not (a <= b)` rather than `a > b`, so that NaN is refused as well.
     above = low < value if bounds.get("open_low") else low <= value
     below = high is None or (value < high if bounds.get("open_high") else value <= high)
-    if not (above and below and value != float("inf")):
+    if not (above and below and value != math.inf):
         raise OptionError(f"{field.name} is {value}; it takes {_range(bounds)}.")
 
 
@@ -155,12 +156,20 @@ class ModelConfig(Settings):
     layers: int | None = setting(None, "Number of recurrent layers.", low=1, high=16)
     units: int | None = setting(None, "Cells in each recurrent layer.", low=1, high=16384)
     embedding: int | None = setting(
-        None, "Width of the character embedding, whose vectors give the logits too; 0 feeds "
-        "one-hot vectors.", low=0, high=16384
+        None, "Width of the character embedding; 0 feeds one-hot vectors.", low=0, high=16384
+    )
+    tied: bool | None = setting(
+        None, "Whether the embedding's vectors give the logits too, or weights of their own do."
     )
     dropout: float | None = setting(
         None, "Share of each layer's outputs dropped in training.", low=0, high=1, open_high=True
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tied and self.embedding == 0:
+            raise OptionError("tied is true and embedding is 0; logits can be tied to an embedding "
+                              "only: give it a width, or leave tied out.")
 
 
 @dataclass(frozen=True)
@@ -169,7 +178,7 @@ class FitConfig(Settings):
 
     size: str = setting(
         "auto",
-        "Fills layers, units, embedding and dropout where they are not given; "
+        "Fills layers, units, embedding, tied and dropout where they are not given; "
         "auto goes by the length of the text.",
         choices=("auto", "small", "medium", "large"),
     )
@@ -390,18 +399,19 @@ class Size:
     layers: int
     units: int
     embedding: int
+    tied: bool
     learning_rate: float
     # (most training characters, dropout), in rising order: the less text, the more dropout.
     dropout: tuple[tuple[float, float], ...]
 
 
 SIZES = {
-    "small": Size(2, 128, 32, 4e-3, ((100_000, 0.3), (1_000_000, 0.2), (float("inf"), 0.0))),
-    "medium": Size(2, 256, 64, 4e-3, ((300_000, 0.5), (3_000_000, 0.2), (float("inf"), 0.0))),
-    "large": Size(2, 512, 128, 2e-3, ((3_000_000, 0.5), (20_000_000, 0.2), (float("inf"), 0.0))),
+    "small": Size(2, 128, 32, True, 4e-3, ((100_000, 0.3), (1_000_000, 0.2), (math.inf, 0.0))),
+    "medium": Size(2, 256, 64, False, 4e-3, ((300_000, 0.5), (3_000_000, 0.2), (math.inf, 0.0))),
+    "large": Size(2, 512, 128, False, 2e-3, ((3_000_000, 0.5), (20_000_000, 0.2), (math.inf, 0.0))),
 }
 # Parameters of the order of the training characters: (most training characters, size).
-AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (float("inf"), "large"))
+AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
 
 # Without --epochs: about this many characters are read in all, within these numbers of epochs, and
 # at least this many steps are taken.
@@ -427,6 +437,7 @@ def resolve(model: ModelConfig, fit: FitConfig, characters: int) -> tuple[ModelC
         "layers": size.layers,
         "units": size.units,
         "embedding": size.embedding,
+        "tied": size.tied and model.embedding != 0,
         "dropout": next(rate for most, rate in size.dropout if characters <= most),
     }
     model = replace(model, **{k: v for k, v in defaults.items() if getattr(model, k) is None})

@@ -183,16 +183,18 @@ class Network:
             start: Id that is read before a text.
         """
         from keras_charlm import model as network
+        from keras_charlm.layers import TiedDense
 
         layers = network.recurrent_layers(model)
         self.kind = next(k for k, cell in network.CELLS.items() if isinstance(layers[0], cell))
         self.gates = GATES[self.kind]
         self.layers = [_Layer(*layer.get_weights()) for layer in layers]
         self.units = len(self.layers[0].recurrent)
-        kernel, bias = model.get_layer(network.LOGITS).get_weights()
+        logits = model.get_layer(network.LOGITS)
+        kernel, bias = logits.get_weights()
         self.vocabulary = len(bias)
         table = model.get_layer(network.EMBEDDING).get_weights()
-        self.logits = (kernel @ table[0].T if table else kernel), bias
+        self.logits = (kernel @ table[0].T if isinstance(logits, TiedDense) else kernel), bias
         # A one-hot vector picks a row of the kernel.
         self.table = table[0] if table else np.eye(self.vocabulary, dtype=np.float32)
         self.start = start

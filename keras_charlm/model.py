@@ -40,7 +40,7 @@ def build(
 ) -> Network:
     """Build the network with fresh weights and zero states.
 
-    With an embedding its table gives the logits as well: see `layers.TiedDense`.
+    Where they are tied, the embedding's table gives the logits as well: see `layers.TiedDense`.
 
     Args:
         config: Shape of the network, with nothing left open (see `config.resolve`).
@@ -70,7 +70,7 @@ def build(
         if config.dropout:
             stack.append(layers.Dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}",
                                         dtype=policy))
-    if config.embedding:
+    if config.tied:
         # Vectors of variance 1 and so many numbers: logits of the size of what is projected.
         init = keras.initializers.VarianceScaling(1 / config.embedding, seed=next(seeds))
         stack.append(layers.TiedDense(vocabulary_size, config.embedding, init, name=LOGITS,

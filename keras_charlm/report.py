@@ -350,6 +350,7 @@ def _facts(model: CharLM, history: History | None) -> dict[str, list[tuple[str, 
     network = [
         ("layers", f"{shape.layers} x {shape.units} {shape.cell}"),
         ("input", f"embedding of {shape.embedding}" if shape.embedding else "one-hot"),
+        ("logits", "by the embedding's vectors" if shape.tied else "by weights of their own"),
         ("dropout", f"{shape.dropout:g}"),
         ("parameters", f"{card.parameters:,}"),
         ("on-device file", f"{(model.path / bundle.DEVICE).stat().st_size:,} bytes"),

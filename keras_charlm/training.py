@@ -211,7 +211,7 @@ def _check_tensorboard(folder: str | None) -> None:
 def _shape_of(base: bundle.Bundle, asked: ModelConfig) -> ModelConfig:
     """The shape of the model to start from; only dropout may differ."""
     have = base.card.model
-    for name in ("cell", "layers", "units", "embedding"):
+    for name in ("cell", "layers", "units", "embedding", "tied"):
         default = getattr(ModelConfig(), name)
         if getattr(asked, name) not in (default, getattr(have, name)):
             raise OptionError(
@@ -663,7 +663,8 @@ class Run:
              f"{' (distinct lines)' if text.config.lines and not text.config.duplicates else ''}")
         m, f = plan.model, plan.fit
         note(f"model       {m.layers} x {m.units} {m.cell}, "
-             f"{f'embedding {m.embedding}' if m.embedding else 'one-hot'}, dropout {m.dropout:g}: "
+             f"{f'embedding {m.embedding}' if m.embedding else 'one-hot'}"
+             f"{', tied' if m.tied else ''}, dropout {m.dropout:g}: "
              f"{network.count_params():,} parameters")
         batches = counted(self.windows.steps, "batch", "batches")
         note("training    " + (f"{batches} an epoch" if f.max_time else
@@ -726,7 +727,7 @@ def _policy(precision: str) -> str:
 
 def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabulary) -> int:
     """Copy another model's weights. Characters that both know keep their rows of the embedding (or,
-    with one-hot input, of the first kernel, and their columns of the logits) and their biases.
+    with one-hot input, of the first kernel), their columns of the logits and their biases.
 
     Returns:
         How many characters of the vocabulary those are.
@@ -735,9 +736,9 @@ def _start_from(network: keras.Model, base: bundle.Bundle, vocabulary: Vocabular
     known = np.concatenate([[True], theirs > 0])  # the unknown symbol is always id 0
     theirs = np.concatenate([[0], theirs])
     mine, values = model.named_weights(network), base.weights()
-    # Name: axis of the characters. The logits' kernel has one where no embedding gives them.
+    # Name: axis of the characters. The logits' kernel has one unless the embedding gives them.
     by_character = {next(iter(mine)): 0, f"{model.LOGITS}/bias": 0}
-    if not base.card.model.embedding:
+    if not base.card.model.tied:
         by_character[f"{model.LOGITS}/kernel"] = 1
     for name, variable in mine.items():
         value, axis = values[name], by_character.get(name)

@@ -60,6 +60,17 @@ def test_the_size_goes_by_the_text_and_explicit_options_win():
     assert (model.units, model.dropout, model.layers, fit.epochs) == (77, 0.0, 2, 3)
 
 
+def test_logits_are_tied_where_there_is_an_embedding_to_tie_them_to():
+    def tied(**settings):
+        return resolve(ModelConfig(**settings), FitConfig(size="small"), 1000)[0].tied
+
+    assert SIZES["small"].tied
+    assert (tied(), tied(embedding=5), tied(tied=False), tied(embedding=0)) == (
+        True, True, False, False)
+    with pytest.raises(OptionError, match="tied is true and embedding is 0"):
+        ModelConfig(tied=True, embedding=0)
+
+
 def test_less_text_gets_more_dropout():
     rates = [resolve(ModelConfig(), FitConfig(size="large"), n)[0].dropout
              for n in (10**5, 10**7, 10**9)]

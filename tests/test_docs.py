@@ -38,7 +38,7 @@ def table(verb):
     rows = ["| option | what it does | default |", "| --- | --- | --- |"]
     for option in options(verb):
         text, _, default = (option.help or "").partition("  [default: ")
-        name = ", ".join(f"`{o}`" for o in option.opts)
+        name = ", ".join(f"`{o}`" for o in (*option.opts, *option.secondary_opts))
         if isinstance(option.type, click.Choice):
             name += " " + " ".join(f"`{c}`" for c in option.type.choices)
         text = re.sub(r"((?:\\[rn])+)", r"`\1`", text)
@@ -48,8 +48,8 @@ def table(verb):
 
 def sizes():
     rows = ["| `--size` | chosen for texts of | layers x units | embedding | "
-            "dropout (by characters of the training part) | learning rate |",
-            "| --- | --- | --- | --- | --- | --- |"]
+            "tied | dropout (by characters of the training part) | learning rate |",
+            "| --- | --- | --- | --- | --- | --- | --- |"]
     before = 0
     for most, name in AUTO_SIZE:
         size = SIZES[name]
@@ -58,7 +58,7 @@ def sizes():
             f"{rate:g}" + (f" (up to {top:,})" if top < float("inf") else "")
             for top, rate in size.dropout)
         rows.append(f"| {name} | {span} | {size.layers} x {size.units} | {size.embedding} | "
-                    f"{dropout} | {size.learning_rate:g} |")
+                    f"{'yes' if size.tied else 'no'} | {dropout} | {size.learning_rate:g} |")
         before = most
     return "\n".join(rows)
 
@@ -78,7 +78,8 @@ def test_tables_are_those_of_the_program(name):
 
 
 def test_every_option_in_the_text_exists():
-    known = {o for verb in VERBS for option in options(verb) for o in option.opts} | {"--help"}
+    known = {o for verb in VERBS for option in options(verb)
+             for o in (*option.opts, *option.secondary_opts)} | {"--help"}
     text = re.sub(r"`python (docs/|-m benchmarks)[^`]*`", "", README.read_text())  # not ours
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert used <= known | {"--version"}, used - known

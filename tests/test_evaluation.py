@@ -13,9 +13,9 @@ from keras_charlm.streams import TextStream
 SIZE = 7
 
 
-def network(cell="lstm", embedding=3, seed=0, scale=3.0):
-    model = build(ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, dropout=0.5), SIZE,
-                  seed=seed)
+def network(cell="lstm", embedding=3, tied=True, seed=0, scale=3.0):
+    model = build(ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, tied=tied,
+                              dropout=0.5), SIZE, seed=seed)
     for weight in model.trainable_weights:  # so large that the state matters
         weight.assign(weight * scale)
     return model
@@ -27,9 +27,9 @@ def text(size, seed=0):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize("embedding", [0, 3])
-def test_a_text_equals_its_chunks(cell, embedding):
-    model = network(cell, embedding)
+@pytest.mark.parametrize("embedding, tied", [(0, False), (3, False), (3, True)])
+def test_a_text_equals_its_chunks(cell, embedding, tied):
+    model = network(cell, embedding, tied)
     ids = tf.constant(text(40).symbols[None])
     whole, end = run(model, ids, zero_states(model, 1))
     states, parts = zero_states(model, 1), []

@@ -401,12 +401,12 @@ def test_files_larger_than_a_model_s_can_be_are_not_read(model):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize("embedding", [0, 5])
-def test_the_number_of_weights_is_the_network_s(cell, embedding):
+@pytest.mark.parametrize("embedding, tied", [(0, False), (5, False), (5, True)])
+def test_the_number_of_weights_is_the_network_s(cell, embedding, tied):
     from keras_charlm.config import ModelConfig
     from keras_charlm.model import build
 
-    config = ModelConfig(cell=cell, layers=2, units=7, embedding=embedding, dropout=0.0)
+    config = ModelConfig(cell=cell, layers=2, units=7, embedding=embedding, tied=tied, dropout=0.0)
     network = build(config, 11)
     assert bundle.parameters(config, 11) == sum(int(np.prod(w.shape)) for w in
                                                 network.trainable_weights)

@@ -13,9 +13,9 @@ SIZE, START = 7, 4
 CELLS = ["lstm", "gru", "rnn"]
 
 
-def keras_model(cell="lstm", embedding=3, seed=0):
-    model = build(ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, dropout=0.5), SIZE,
-                  seed=seed)
+def keras_model(cell="lstm", embedding=3, tied=True, seed=0):
+    model = build(ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, tied=tied,
+                              dropout=0.5), SIZE, seed=seed)
     rng = np.random.default_rng(seed)
     for weight in model.trainable_weights:  # so large that the state matters, biases too
         weight.assign(weight * 2 + rng.normal(0, 0.3, weight.shape))
@@ -38,9 +38,9 @@ def whole(network, ids, hold=()):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("embedding", [0, 3])
-def test_activations_are_those_of_the_keras_layers(cell, embedding):
-    model, ids = keras_model(cell, embedding), text(30)
+@pytest.mark.parametrize("embedding, tied", [(0, False), (3, False), (3, True)])
+def test_activations_are_those_of_the_keras_layers(cell, embedding, tied):
+    model, ids = keras_model(cell, embedding, tied), text(30)
     found = whole(Network(model, START), ids)
     x = model.get_layer(EMBEDDING)(np.concatenate([[START], ids])[None])
     for i, layer in enumerate(recurrent_layers(model)):

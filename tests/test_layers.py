@@ -297,7 +297,7 @@ def test_saved_and_loaded(tmp_path):
 
 
 def test_tied_logits_are_products_with_the_rows_of_the_embedding(tmp_path):
-    network = model.build(ModelConfig(layers=1, units=H, embedding=D, dropout=0.0), 9, B)
+    network = model.build(ModelConfig(layers=1, units=H, embedding=D, tied=True, dropout=0.0), 9, B)
     embedding, logits = network.layers[0], network.layers[-1]
     x = np.random.default_rng(0).normal(size=(B, T, H)).astype("float32")
     logits.bias.assign(np.arange(9))

@@ -18,23 +18,24 @@ VOCABULARIES = {
     "wide": Vocabulary("char", (10, *range(0x4E00, 0x4E00 + 5000), 0x1F600, 0x10FFFF)),
     "byte": Vocabulary("byte", (10, 32, *range(97, 123), *range(128, 256))),
 }
-# name: cell, embedding, vocabulary
+# name: cell, embedding, whether tied, vocabulary
 CASES = {
-    "lstm": ("lstm", 5, "latin"),
-    "lstm-one-hot": ("lstm", 0, "byte"),
-    "gru": ("gru", 5, "byte"),
-    "gru-one-hot": ("gru", 0, "latin"),
-    "rnn": ("rnn", 5, "wide"),
-    "rnn-one-hot": ("rnn", 0, "latin"),
+    "lstm": ("lstm", 5, False, "latin"),
+    "lstm-tied": ("lstm", 5, True, "latin"),
+    "lstm-one-hot": ("lstm", 0, False, "byte"),
+    "gru": ("gru", 5, True, "byte"),
+    "gru-one-hot": ("gru", 0, False, "latin"),
+    "rnn": ("rnn", 5, True, "wide"),
+    "rnn-one-hot": ("rnn", 0, False, "latin"),
 }
 
 
 @functools.cache
 def built(name):
     """A small network with uneven probabilities: model, network, vocabulary and file."""
-    cell, embedding, vocabulary = CASES[name]
+    cell, embedding, tied, vocabulary = CASES[name]
     vocabulary = VOCABULARIES[vocabulary]
-    config = ModelConfig(cell, layers=2, units=16, embedding=embedding, dropout=0.1)
+    config = ModelConfig(cell, layers=2, units=16, embedding=embedding, tied=tied, dropout=0.1)
     keras_model = model.build(config, vocabulary.size, seed=1)
     random = np.random.default_rng(0)
     for weight in keras_model.trainable_variables:
@@ -243,7 +244,7 @@ def test_settings_reach_the_draw():
 
 def test_assign_copies_new_weights_without_a_new_trace():
     keras_model, _, vocabulary, _ = built("lstm")
-    config = ModelConfig("lstm", 2, 16, 5, 0.0)
+    config = ModelConfig("lstm", layers=2, units=16, embedding=5, dropout=0.0)
     other = model.build(config, vocabulary.size, seed=9)
     network = tflite.Network(keras_model, config, vocabulary)
     runner = network.runner()
@@ -268,7 +269,7 @@ def test_check_accepts_the_network_it_came_from(name):
 
 def test_the_file_holds_the_weights_once_and_only_builtin_operators():
     vocabulary = VOCABULARIES["latin"]
-    config = ModelConfig("lstm", 2, 128, 32, 0.0)
+    config = ModelConfig("lstm", layers=2, units=128, embedding=32, tied=True, dropout=0.0)
     keras_model = model.build(config, vocabulary.size)
     content = tflite.convert(tflite.Network(keras_model, config, vocabulary))
     weights = 4 * keras_model.count_params()

@@ -185,17 +185,18 @@ def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path, c
         keras_charlm.fit(other, tmp_path / "n", init_from=text_model, units=9)
 
 
-def test_with_one_hot_input_characters_keep_rows_and_columns(text_file, tmp_path):
+@pytest.mark.parametrize("embedding, table", [
+    (0, lambda m: m.layers[1].cell.kernel), (4, lambda m: m.layers[0].embeddings)])
+def test_of_untied_logits_characters_keep_their_columns(text_file, tmp_path, embedding, table):
     other = tmp_path / "other.txt"
     other.write_text("the cat sat on 1234 mats. xyz" * 30)
     old = keras_charlm.fit(text_file, tmp_path / "old", epochs=1,
-                           **{**TINY, "embedding": 0})
+                           **{**TINY, "embedding": embedding, "tied": False})
     new = keras_charlm.fit(other, tmp_path / "new", init_from=tmp_path / "old", epochs=1,
                            learning_rate=1e-9, batch_size=4, seq_length=8)
     for char in "acehmnost .":
         a, b = (m.vocabulary.encode(char)[0] for m in (old, new))
-        for of, axis in ((lambda m: m.layers[1].cell.kernel, 0),
-                         (lambda m: m.get_layer("logits").kernel, 1)):
+        for of, axis in ((table, 0), (lambda m: m.get_layer("logits").kernel, 1)):
             np.testing.assert_allclose(np.take(of(old.model), a, axis),
                                        np.take(of(new.model), b, axis), atol=1e-6)
 

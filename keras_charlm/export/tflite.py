@@ -103,6 +103,7 @@ class Network(tf.Module):
         super().__init__()
         self._cell, self._per_layer = CELLS[config.cell]
         self._layers, self._one_hot = config.layers, not config.embedding
+        self._tied = config.tied
         self._sizes = [config.units] * (config.layers * self._per_layer)
         self.state_size = sum(self._sizes)
         # Ids to codes, rising, filled up to a power of two for the binary search.
@@ -184,9 +185,8 @@ class Network(tf.Module):
 
     def _logits(self, x):
         kernel, bias = self.weights[-2:]
-        if self._one_hot:
-            return x @ kernel + bias
-        return tf.matmul(x @ kernel, self.weights[0], transpose_b=True) + bias
+        x = x @ kernel
+        return (tf.matmul(x, self.weights[0], transpose_b=True) if self._tied else x) + bias
 
     def _split(self, state):
         return tf.split(state, self._sizes, axis=1)
