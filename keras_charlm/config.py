@@ -164,6 +164,10 @@ class ModelConfig(Settings):
     dropout: float | None = setting(
         None, "Share of each layer's outputs dropped in training.", low=0, high=1, open_high=True
     )
+    noise: float = setting(
+        0.0, "Share of the characters read as the unknown one in training: more to learn for long "
+        "trainings on short texts.", low=0, high=1, open_high=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

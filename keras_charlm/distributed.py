@@ -24,7 +24,7 @@ from keras_charlm import layers
 class Network(keras.Sequential):
     """A Sequential that fits any number of replicas alike.
 
-    A `TiedDense` is tied to the first layer.
+    A `TiedDense` is tied to the embedding.
 
     It has to be built and compiled, and its optimizer built, within the strategy's scope. The data
     have one element (B / replicas, T) for each replica and batch; `steps_per_epoch` has to be
@@ -33,7 +33,7 @@ class Network(keras.Sequential):
 
     def add(self, layer, rebuild=True):
         if isinstance(layer, layers.TiedDense):
-            layer.tie(self.layers[0])
+            layer.tie(next(x for x in self.layers if isinstance(x, layers.Embedding)))
         super().add(layer, rebuild)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):

@@ -35,7 +35,7 @@ import tensorflow as tf
 
 from keras_charlm import cpu, sampling
 
-__all__ = ["GRU", "LSTM", "Dense", "Dropout", "Embedding", "SimpleRNN", "TiedDense",
+__all__ = ["GRU", "LSTM", "Blanks", "Dense", "Dropout", "Embedding", "SimpleRNN", "TiedDense",
            "cross_entropy", "likeliest", "run"]
 
 # Most time steps in one turn of the loop, whose own cost is that of a small cell.
@@ -600,6 +600,17 @@ def _masked(x, row, seed, rate):
     return tf.cast(_wide(x * kept) / (1 - rate), x.dtype)
 
 
+def _next_seed(layer):
+    """The seed of a random layer and a counter, int32 (2,)."""
+    return tf.cast(layer.seed_generator.next(), tf.int32)
+
+
+def _replica():
+    """The number of the replica that runs this."""
+    replica = tf.distribute.get_replica_context()
+    return replica.replica_id_in_sync_group if replica else 0
+
+
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Dropout(keras.layers.Dropout):
     """Dropout, as `keras.layers.Dropout` with other masks, drawn faster on the CPU.
@@ -615,9 +626,7 @@ class Dropout(keras.layers.Dropout):
     def call(self, inputs, training=False):
         if not training or self.noise_shape is not None or not 0 < self.rate < 1:
             return super().call(inputs, training=training)
-        seed = tf.cast(self.seed_generator.next(), tf.int32)  # (2,): the seed and a counter
-        replica = tf.distribute.get_replica_context()
-        number = replica.replica_id_in_sync_group if replica else 0
+        seed, number = _next_seed(self), _replica()
         if not on_cpu_only():
             seed = tf.random.experimental.stateless_fold_in(seed, number)
             return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
@@ -634,6 +643,24 @@ class Dropout(keras.layers.Dropout):
 
         (outputs,) = _by_core(share, inputs, tf.range(tf.shape(inputs)[0]))
         return outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Blanks(keras.layers.Dropout):
+    """In training, some ids read as 0: what a network knows by heart helps it less.
+
+    Source: Xie et al., "Data Noising as Smoothing in Neural Network Language Models", ICLR 2017,
+    section 3.2, blank noising.
+
+    Arguments are those of `keras.layers.Dropout`; ids of any integer type and shape go in and out.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        seed = tf.random.experimental.stateless_fold_in(_next_seed(self), _replica())
+        kept = tf.random.stateless_uniform(tf.shape(inputs), seed) >= self.rate
+        return tf.where(kept, inputs, tf.zeros_like(inputs))
 
 
 def cross_entropy(ids, logits):

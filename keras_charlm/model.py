@@ -46,7 +46,7 @@ def build(
         config: Shape of the network, with nothing left open (see `config.resolve`).
         vocabulary_size: Width of the logits, the unknown symbol included.
         batch_size: Rows of a batch on one device; each has a recurrent state of its own.
-        seed: Seed of the weights and of dropout.
+        seed: Seed of the weights, of dropout and of noise.
         policy: Keras dtype policy of the layers; logits are always float32.
 
     Returns:
@@ -55,6 +55,8 @@ def build(
     """
     seeds = iter(range(seed, seed + 10_000))  # one of its own for each random part
     stack: list[keras.layers.Layer] = [keras.Input(batch_shape=(batch_size, None), dtype="int32")]
+    if config.noise:
+        stack.append(layers.Blanks(config.noise, seed=next(seeds), name="noise"))
     if config.embedding:
         # Keras's default, a 35th of this, leaves the first layer to learn from next to nothing.
         init = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
@@ -103,7 +105,7 @@ def zero_states(model: keras.Model, batch_size: int) -> list[list[tf.Tensor]]:
 def run(
     model: keras.Model, ids: tf.Tensor, states: list[list[tf.Tensor]]
 ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
-    """Read ids from given states, without dropout and without touching the model's own states.
+    """Read ids from given states, as after training, without touching the model's own states.
 
     Args:
         model: A network of `build`; its batch size does not matter here.

@@ -352,6 +352,7 @@ def _facts(model: CharLM, history: History | None) -> dict[str, list[tuple[str, 
         ("input", f"embedding of {shape.embedding}" if shape.embedding else "one-hot"),
         ("logits", "by the embedding's vectors" if shape.tied else "by weights of their own"),
         ("dropout", f"{shape.dropout:g}"),
+        *([("noise", f"{shape.noise:g}")] if shape.noise else []),
         ("parameters", f"{card.parameters:,}"),
         ("on-device file", f"{(model.path / bundle.DEVICE).stat().st_size:,} bytes"),
     ]

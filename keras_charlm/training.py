@@ -209,7 +209,7 @@ def _check_tensorboard(folder: str | None) -> None:
 
 
 def _shape_of(base: bundle.Bundle, asked: ModelConfig) -> ModelConfig:
-    """The shape of the model to start from; only dropout may differ."""
+    """The shape of the model to start from; only dropout and noise may differ."""
     have = base.card.model
     for name in ("cell", "layers", "units", "embedding", "tied"):
         default = getattr(ModelConfig(), name)
@@ -218,7 +218,8 @@ def _shape_of(base: bundle.Bundle, asked: ModelConfig) -> ModelConfig:
                 f"{name} is {getattr(asked, name)}, but the model in {base.path} has "
                 f"{getattr(have, name)}; leave it out, or start without --init-from."
             )
-    return have if asked.dropout is None else replace(have, dropout=asked.dropout)
+    dropout = have.dropout if asked.dropout is None else asked.dropout
+    return replace(have, dropout=dropout, noise=asked.noise)
 
 
 def _folder(output: str | Path | None, name: str, overwrite: bool) -> Path:
@@ -664,7 +665,8 @@ class Run:
         m, f = plan.model, plan.fit
         note(f"model       {m.layers} x {m.units} {m.cell}, "
              f"{f'embedding {m.embedding}' if m.embedding else 'one-hot'}"
-             f"{', tied' if m.tied else ''}, dropout {m.dropout:g}: "
+             f"{', tied' if m.tied else ''}, dropout {m.dropout:g}"
+             f"{f', noise {m.noise:g}' if m.noise else ''}: "
              f"{network.count_params():,} parameters")
         batches = counted(self.windows.steps, "batch", "batches")
         note("training    " + (f"{batches} an epoch" if f.max_time else

@@ -72,7 +72,7 @@ SCRIPT = textwrap.dedent("""
         sys.exit()
     for n in (1, 2):
         fit(f"bfloat-{n}", [States(f"bfloat-{n}")], precision="bfloat16", devices=n)
-    settings |= dict(layers=1, epochs=2, dropout=0.3)
+    settings |= dict(layers=1, epochs=2, dropout=0.3, noise=0.1)
     fit("drop-whole", [States("drop-whole")], devices=2)
     cut_and_resume("drop", (2,))
 

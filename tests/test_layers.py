@@ -391,6 +391,26 @@ def test_dropout_follows_its_seed_and_leaves_the_rest_to_keras():
     assert not np.any(layers.Dropout(1.0)(x, training=True))
 
 
+def test_noise_blanks_its_share_of_the_characters_and_in_training_only():
+    a, b = (layers.Blanks(0.2, seed=3) for _ in range(2))
+    ids = np.random.default_rng(0).integers(1, 9, (100, 500)).astype("int32")
+    noisy = a(ids, training=True).numpy()
+    assert abs(np.mean(noisy == 0) - 0.2) < 0.01 and noisy.dtype == ids.dtype
+    np.testing.assert_array_equal(noisy[noisy > 0], ids[noisy > 0])
+    np.testing.assert_array_equal(b(ids, training=True), noisy)
+    assert np.any(a(ids, training=True).numpy() != noisy)
+    np.testing.assert_array_equal(a(ids), ids)
+
+    # A network that learns with noise reads without.
+    network = model.build(ModelConfig(layers=1, units=H, embedding=D, tied=True, dropout=0.0,
+                                      noise=0.5), 9, 2)
+    ids = ids[:2, :5]
+    seen, _ = model.run(network, tf.constant(ids), model.zero_states(network, 2))
+    np.testing.assert_allclose(network(ids), seen, rtol=1e-5, atol=1e-6)
+    network.layers[2].reset_state()
+    assert not np.allclose(network(ids, training=True), seen, atol=1e-3)
+
+
 def test_the_loss_is_that_of_keras_and_shared_by_rows():
     rng = np.random.default_rng(0)
     ids, logits = rng.integers(0, 9, (64, T)), tf.constant(rng.normal(size=(64, T, 9)), "float32")

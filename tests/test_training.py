@@ -15,7 +15,7 @@ from keras_charlm.callbacks import learning_rate
 from keras_charlm.config import FitConfig
 from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
 
-EXACT = {**TINY, "precision": "float32", "dropout": 0.3}
+EXACT = {**TINY, "precision": "float32", "dropout": 0.3, "noise": 0.1}
 
 
 def weights(folder):
