@@ -48,7 +48,7 @@ RECIPES = {
                               f"{_SHAKESPEARE} --max-time 10m --units 384 --dropout 0.4", 1.47,
                               NANOGPT),
     "shakespeare-hour": Recipe("tinyshakespeare", LAST_TENTH,
-                               f"{_SHAKESPEARE} --epochs 14 --size large", 1.43,
+                               f"{_SHAKESPEARE} --epochs 18 --size large --noise 0.1", 1.43,
                                NANOGPT),
     **{f"shakespeare-{precision}": Recipe(
            "tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --epochs 3 --precision {precision}",
