@@ -221,7 +221,7 @@ class FitConfig(Settings):
     patience: int | None = setting(
         None, "Stop after this many epochs without a better validation figure.", low=1
     )
-    seed: int = setting(0, "Seed of weights, dropout, window offsets and line order.",
+    seed: int = setting(0, "Seed of weights, dropout, noise, window offsets and line order.",
                         low=0, high=2**31 - 1)
     precision: str = setting(
         "auto",

@@ -650,7 +650,7 @@ class Blanks(keras.layers.Dropout):
     """In training, some ids read as 0: what a network knows by heart helps it less.
 
     Source: Xie et al., "Data Noising as Smoothing in Neural Network Language Models", ICLR 2017,
-    section 3.2, blank noising.
+    section 3, blank noising.
 
     Arguments are those of `keras.layers.Dropout`; ids of any integer type and shape go in and out.
     """

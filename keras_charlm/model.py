@@ -105,7 +105,7 @@ def zero_states(model: keras.Model, batch_size: int) -> list[list[tf.Tensor]]:
 def run(
     model: keras.Model, ids: tf.Tensor, states: list[list[tf.Tensor]]
 ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
-    """Read ids from given states, as after training, without touching the model's own states.
+    """Read ids from given states, without dropout or noise and beside the model's own states.
 
     Args:
         model: A network of `build`; its batch size does not matter here.
