@@ -25,7 +25,7 @@ def test_a_card_survives_json(text_model):
 
 
 @pytest.mark.parametrize("values, message", [
-    ({"format": 99}, "has format 99, and this program reads format 3; update"),
+    ({"format": 99}, "has format 99, and this program reads format 4; update"),
     ({"format": 1}, "has format 1, .* so train the model anew"),
     ({"format": "x"}, "no model's configuration"),
     ({"model": {"cell": "transformer"}}, "damaged"),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY, babble
-from test_tflite import CASES, built, logits_of, opened, text_of
+from test_tflite import CASES, built, logits_of, opened, shape, text_of
 
 import keras_charlm
 from keras_charlm import generation
-from keras_charlm.config import ModelConfig, SampleConfig
+from keras_charlm.config import SampleConfig
 from keras_charlm.errors import ExportError
 from keras_charlm.export import savedmodel
 from keras_charlm.vocabulary import Vocabulary
@@ -26,8 +26,7 @@ SETTINGS = {"length": 12, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 
 def case(request, tmp_path_factory):
     """A cell at toy size: Keras model, file's runner, vocabulary, server, loaded SavedModel."""
     keras_model, _, vocabulary, _ = built(request.param)
-    cell, embedding, _ = CASES[request.param]
-    server = savedmodel.Server(keras_model, ModelConfig(cell, 2, 16, embedding, 0.1), vocabulary,
+    server = savedmodel.Server(keras_model, shape(request.param), vocabulary,
                                lines=False, start=10, normalize="none")  # fmt: skip
     folder = tmp_path_factory.mktemp("saved") / request.param
     savedmodel.save(server, folder)
@@ -293,7 +292,7 @@ def test_nfkc_reads_a_ligature_as_its_letters(tmp_path):
     import tensorflow_text  # noqa: F401 - its operators
 
     keras_model, _, vocabulary, _ = built("lstm")
-    server = savedmodel.Server(keras_model, ModelConfig("lstm", 2, 16, 5, 0.1), vocabulary,
+    server = savedmodel.Server(keras_model, shape("lstm"), vocabulary,
                                lines=False, start=10, normalize="nfkc")  # fmt: skip
     savedmodel.save(server, tmp_path / "nfkc")
     loaded = tf.saved_model.load(str(tmp_path / "nfkc"))

@@ -30,12 +30,15 @@ CASES = {
 }
 
 
+def shape(name):
+    cell, embedding, tied, _ = CASES[name]
+    return ModelConfig(cell, layers=2, units=16, embedding=embedding, tied=tied, dropout=0.1)
+
+
 @functools.cache
 def built(name):
     """A small network with uneven probabilities: model, network, vocabulary and file."""
-    cell, embedding, tied, vocabulary = CASES[name]
-    vocabulary = VOCABULARIES[vocabulary]
-    config = ModelConfig(cell, layers=2, units=16, embedding=embedding, tied=tied, dropout=0.1)
+    config, vocabulary = shape(name), VOCABULARIES[CASES[name][-1]]
     keras_model = model.build(config, vocabulary.size, seed=1)
     random = np.random.default_rng(0)
     for weight in keras_model.trainable_variables:
