@@ -89,8 +89,8 @@ def ended(running, timeout=600):
 
 def strike(process, number):
     """Send the signal as soon as the process has stopped itself."""
-    found = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-    assert found.si_code == os.CLD_STOPPED, process.communicate()
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), process.communicate()
     process.send_signal(number)
     process.send_signal(signal.SIGCONT)
 
