@@ -225,7 +225,7 @@ class FitConfig(Settings):
                         low=0, high=2**31 - 1)
     precision: str = setting(
         "auto",
-        "Precision of the products; auto takes bfloat16 where the hardware has it.",
+        "Precision of the products; auto takes bfloat16 where the hardware is faster by it.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     quantize: str = setting(

@@ -20,7 +20,7 @@ from keras_charlm.vocabulary import UNKNOWN
 # first reads the WARM_UP characters before it, unscored. LSTMs remember less than that: on
 # tinyshakespeare the sixth digit is that of a single row.
 WARM_UP = 256
-_MOST_ROWS = 256
+_MOST_ROWS = 128
 _WINDOW = 128  # characters of a row at once; with many rows fewer, for the memory of the logits
 _AT_ONCE = 8192  # of all rows; a window of eights, which the layers take eight at a time
 

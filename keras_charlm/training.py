@@ -723,7 +723,7 @@ def _divisible(batch: int, replicas: int) -> int:
 def _policy(precision: str) -> str:
     """The Keras dtype policy of a precision; 'auto' asks the hardware."""
     if precision == "auto":
-        precision = "bfloat16" if devices.has_bfloat16() else "float32"
+        precision = "bfloat16" if devices.prefer_bfloat16() else "float32"
     return "float32" if precision == "float32" else f"mixed_{precision}"
 
 

@@ -362,7 +362,8 @@ def test_schedules():
 
 
 def test_the_hardware_decides_the_precision(monkeypatch):
-    for flags, policy in (("fpu amx_bf16", "mixed_bfloat16"), ("fpu avx2", "float32")):
+    for flags, policy in (("fpu avx512_bf16 amx_bf16", "mixed_bfloat16"),
+                          ("fpu avx512_bf16", "float32"), ("fpu avx2", "float32")):
         monkeypatch.setattr(Path, "read_text", lambda self, flags=flags: flags)
         assert training._policy("auto") == policy
     assert training._policy("float16") == "mixed_float16"
