@@ -18,7 +18,7 @@ ROWS = 64  # of a batch
 @click.command()
 @click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), default=SIZES)
 @click.option("--rounds", default=7, help="Interleaved repeats.")
-@click.option("--length", default=8000, help="Characters that a command draws in one stream.")
+@click.option("--length", default=25_000, help="Characters that a command draws in one stream.")
 @click.option("--steps", default=200, help="Characters that a peer's loop draws in one round.")
 @click.option("--save-as", default="generate", help="Name of the JSON file in benchmarks/results/.")
 def main(sizes, rounds, length, steps, save_as):
@@ -52,7 +52,7 @@ def measure(model, units, embedding, peers, rounds, length, steps):
         drawn["stream"].append(draw(model, "--length", length))
 
     def batch():
-        drawn["batch"].append(draw(model, "--length", length // 4, "--num", ROWS))
+        drawn["batch"].append(draw(model, "--length", length // 10, "--num", ROWS))
 
     def first():
         answer.append(seconds("generate", model, "--length", 1, "--seed", 1))
