@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -45,7 +46,7 @@ def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, 
                    or set(options) - {"devices"}):
         raise OptionError("--resume goes on with the corpus and the options that the training "
                           "began with; give it the model alone, or with other --devices.")
-    deal(options)  # a mistake is told before TensorFlow has loaded
+    reading, *_ = deal(options)  # a mistake is told before TensorFlow has loaded
     if workers and not launcher:
         raise OptionError("--workers goes with --launcher; without one, start each worker yourself "
                           "with its TF_CONFIG.")
@@ -60,6 +61,11 @@ def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, 
 
         on_ray(workers or 2, function, arguments)
         return
+    # So is a text that is not there; but of several workers each tells the others, later on.
+    if not resume and "TF_CONFIG" not in os.environ:
+        from keras_charlm.corpus import sources
+
+        sources(corpus, reading)
     load_tensorflow(start=False)
     from keras_charlm import training
 

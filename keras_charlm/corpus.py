@@ -172,12 +172,12 @@ def prepare(paths: Iterable[str | Path], config: CorpusConfig | None = None,
     config = config or CorpusConfig()
     paths = [str(path) for path in paths] or [str(NAMES)]
     _check_encoding(config.encoding)
-    sources = _sources(paths, config)
+    files = sources(paths, config)
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _tidy(folder)
-        return _prepare(paths, sources, config, folder, stdin)
+        return _prepare(paths, files, config, folder, stdin)
     except OSError as error:
         raise CorpusError(
             f"The prepared text cannot be kept in {folder} ({error.strerror or error}); make room "
@@ -225,8 +225,12 @@ def cache_folder() -> Path:
     return Path(base or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_charlm"
 
 
-def _sources(paths: list[str], config: CorpusConfig) -> list[str]:
-    """The files behind the paths, folders opened in sorted order."""
+def sources(paths: Iterable[str], config: CorpusConfig) -> list[str]:
+    """The files behind the paths, folders opened in sorted order.
+
+    Raises:
+        CorpusError: A path leads nowhere, or to a folder in which there is nothing to read.
+    """
     found = []
     for path in paths:
         if path != "-" and _is(path, Path.is_dir):
@@ -242,6 +246,8 @@ def _sources(paths: list[str], config: CorpusConfig) -> list[str]:
                 )
             found += files
         else:
+            if not (path == "-" or config.skip_unreadable or _is(path, Path.exists)):
+                next(_open(path, None), None)  # tells why not
             found.append(path)
     return found
 
@@ -254,13 +260,13 @@ def _is(path: str, kind: Callable[[Path], bool]) -> bool:
         return False
 
 
-def _prepare(paths, sources, config, folder, stdin) -> Corpus:
+def _prepare(paths, files, config, folder, stdin) -> Corpus:
     notices: list[str] = []
     # Files can be read twice, so their content may be known already; stdin and pipes cannot.
-    if not any(s == "-" or (_is(s, Path.exists) and not _is(s, Path.is_file)) for s in sources):
+    if not any(s == "-" or (_is(s, Path.exists) and not _is(s, Path.is_file)) for s in files):
         digest = hashlib.sha256(_recipe(config))
         readable = []
-        for source in sources:
+        for source in files:
             try:
                 for block in _open(source, None):
                     digest.update(block)
@@ -268,14 +274,14 @@ def _prepare(paths, sources, config, folder, stdin) -> Corpus:
                 readable.append(source)
             except CorpusError as error:
                 _skip(error, config, notices)
-        sources = readable
+        files = readable
         if cached := _cached(folder, digest.hexdigest()):
             return _corpus(paths, cached, config)
     digest, size = hashlib.sha256(_recipe(config)), 0
     with _Writer(folder) as writer:
         if config.lines:
             writer.write("\n")  # the newline starts a sample as well
-        for source in sources:
+        for source in files:
             begun = writer.length
             try:
                 size += _read(source, stdin, config, writer, digest)

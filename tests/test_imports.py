@@ -12,13 +12,13 @@ sys.argv = ["kcharlm", *{args!r}]
 try:
     main()
 except SystemExit as error:
-    assert not error.code, error.code
+    assert (error.code or 0) == {code}, error.code
 print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
 """
 
 
-def loaded(args, heavy=("tensorflow", "keras", "rich", "matplotlib", "jinja2")):
-    done = subprocess.run([sys.executable, "-c", PROBE.format(args=args, heavy=heavy)],
+def loaded(args, heavy=("tensorflow", "keras", "rich", "matplotlib", "jinja2"), code=0):
+    done = subprocess.run([sys.executable, "-c", PROBE.format(args=args, heavy=heavy, code=code)],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stderr.splitlines()[-1]
@@ -31,6 +31,11 @@ def loaded(args, heavy=("tensorflow", "keras", "rich", "matplotlib", "jinja2")):
                                   ["--version"]])
 def test_help_loads_neither_tensorflow_nor_numpy(args):
     assert loaded(args, ("tensorflow", "keras", "rich", "numpy")) == "[]"
+
+
+@pytest.mark.parametrize("path", ["none.txt", "."])
+def test_a_text_that_is_not_there_is_told_before_tensorflow_is_loaded(path):
+    assert loaded(["fit", path], code=2) == "[]"
 
 
 def test_generate_and_info_never_load_tensorflow(text_model):
