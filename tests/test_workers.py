@@ -1,7 +1,9 @@
 """Workers on this machine, in processes of their own, train as one."""
 
+import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -21,6 +23,9 @@ from keras_charlm.workers import addresses
 SETTINGS = {"layers": 1, "units": 8, "embedding": 4, "batch-size": 6, "seq-length": 8,
             "precision": "float32", "dropout": 0, "clip-norm": 0.02}
 STARTED = []
+# Below those that a system gives to outgoing connections: it would give one away before the worker
+# that is to listen there has started.
+PORTS = iter(random.sample(range(20_000, 32_000), 12_000))
 # The command line, which stops its own process (SIGSTOP) at any moment soon after a checkpoint: a
 # test that looked for the moment from outside would come too late on a busy machine.
 HALTING = """
@@ -42,13 +47,13 @@ main()
 
 
 def ports(count):
-    """As many free ports of the loopback address."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    """As many free ports of the loopback address, none of them twice."""
+    found = []
+    while len(found) < count:
+        port = next(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            found.append(port)
     return found
 
 
@@ -76,9 +81,8 @@ def cleared():
     """No process outlives its test."""
     yield
     while STARTED:
-        process = STARTED.pop()
-        process.kill()
-        process.communicate()
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def ended(running, timeout=600):
