@@ -36,11 +36,12 @@ def tune(batch: int) -> None:
     Args:
         batch: Rows of a batch.
     """
+    # A program runs where it was started: its parts would go to the one thread of all programs.
+    _set("xla_cpu_enable_concurrency_optimized_scheduler", "false")
     # XLA takes half of the widest vectors by default, right for processors before those that have
     # bfloat16, which lowered their clock for the widest.
-    given = os.environ.get("XLA_FLAGS", "")
-    if "avx512_bf16" in flags() and "xla_cpu_prefer_vector_width" not in given:
-        os.environ["XLA_FLAGS"] = f"{given} --xla_cpu_prefer_vector_width=512".strip()
+    if "avx512_bf16" in flags():
+        _set("xla_cpu_prefer_vector_width", "512")
     import tensorflow as tf
 
     threads = tf.config.threading
@@ -48,6 +49,13 @@ def tune(batch: int) -> None:
         return
     with contextlib.suppress(RuntimeError):  # TensorFlow has started
         threads.set_intra_op_parallelism_threads(max(1, cores() // parts(batch)))
+
+
+def _set(flag: str, value: str) -> None:
+    """Give XLA a flag, unless the user has."""
+    given = os.environ.get("XLA_FLAGS", "")
+    if flag not in given:
+        os.environ["XLA_FLAGS"] = f"{given} --{flag}={value}".strip()
 
 
 def parts(batch: int, replicas: int = 1) -> int:

@@ -36,7 +36,7 @@ import tensorflow as tf
 from keras_charlm import cpu, sampling
 
 __all__ = ["GRU", "LSTM", "Blanks", "Dense", "Dropout", "Embedding", "SimpleRNN", "TiedDense",
-           "cross_entropy", "likeliest", "run"]
+           "by_core", "cross_entropy", "fused", "likeliest", "run", "stepper", "steps"]
 
 # Most time steps in one turn of the loop, whose own cost is that of a small cell.
 _UNROLLED = 10
@@ -46,11 +46,13 @@ _UNROLLED = 10
 _THIN = 10
 # Up to so many multiplications in a step's product for each gate, XLA runs the whole loop.
 _SMALL = 1 << 20
+# Most units of a layer that XLA scores text by in less than float32, for which it has no products.
+_NARROW = 128
 # Largest vocabulary for which an embedding's gradient is a product with one-hot vectors.
 _ONE_HOT = 256
 
 # A cell is a dozen small operations, each a trip through memory; XLA fuses them into one.
-_fused = tf.function(autograph=False, jit_compile=tf.test.is_built_with_xla() or None)
+fused = tf.function(autograph=False, jit_compile=tf.test.is_built_with_xla() or None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class _Cell:
 
     # (x, u, bias, carry) -> (h, carry, saved), where x and u are the projections of the input and
     # of the last h, (B, G), and saved is what the backward pass cannot do without: the gates and
-    # the carry before the step, a list of (B, H)
+    # the carry before the step, a list of (B, H); with axis=0 all of these are transposed
     forward: Callable
     # (dh, dcarry, saved) -> (dcarry, [dx, du]), or (dcarry, [dx]) where x and u are only ever added
     backward: Callable
@@ -76,13 +78,14 @@ def _wide(x):
     return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
-def _lstm_forward(x, u, bias, carry):
+def _lstm_forward(x, u, bias, carry, axis=1):
     (c,) = carry
     z = x + u + bias
     # All gates at once, as tanh(z) is 2 sigmoid(2z) - 1: XLA is slow at putting parts together.
-    candidate = tf.repeat(tf.constant([0, 0, 1, 0], z.dtype), c.shape[1])
+    candidate = tf.repeat(tf.constant([0, 0, 1, 0], z.dtype), c.shape[axis])
+    candidate = tf.expand_dims(candidate, 1 - axis)
     gates = tf.sigmoid(z * (1 + candidate)) * (1 + candidate) - candidate
-    i, f, g, o = tf.split(gates, 4, axis=1)
+    i, f, g, o = tf.split(gates, 4, axis)
     c_next = f * c + i * g
     return o * tf.tanh(c_next), (c_next,), [i, f, g, o, c]
 
@@ -95,10 +98,10 @@ def _lstm_backward(dh, dcarry, saved):
     return (dc * f,), [tf.concat(dz, 1)]
 
 
-def _gru_forward(x, u, bias, carry):
+def _gru_forward(x, u, bias, carry, axis=1):
     (h,) = carry
-    xz, xr, xg = tf.split(x + bias[0], 3, axis=1)
-    uz, ur, ug = tf.split(u + bias[1], 3, axis=1)
+    xz, xr, xg = tf.split(x + bias[0], 3, axis)
+    uz, ur, ug = tf.split(u + bias[1], 3, axis)
     z, r = tf.sigmoid(xz + uz), tf.sigmoid(xr + ur)
     g = tf.tanh(xg + r * ug)
     h_next = z * h + (1 - z) * g
@@ -114,7 +117,7 @@ def _gru_backward(dh, dcarry, saved):
     return (dh * z,), [tf.concat([dz, dr, dg], 1), tf.concat([dz, dr, dg * r], 1)]
 
 
-def _simple_forward(x, u, bias, carry):
+def _simple_forward(x, u, bias, carry, axis=1):
     h = tf.tanh(x + u + bias)
     return h, carry, [h]
 
@@ -196,7 +199,7 @@ def _in_one_program(x, h):
     return batch * units**2 <= _SMALL
 
 
-@_fused
+@fused
 def _forward_program(cell, x, recurrent_kernel, bias, h, carry, save, dtype):
     def step(x, h, carry):
         h, carry, saved = cell.forward(x, h @ recurrent_kernel, bias, carry)
@@ -206,7 +209,7 @@ def _forward_program(cell, x, recurrent_kernel, bias, h, carry, save, dtype):
     return _loop(step, [x], (h, carry), shapes, dtype)
 
 
-@_fused
+@fused
 def _backward_program(cell, transposed, saved, doutputs, dh, dcarry, dtype):
     def step(doutput, *values):
         *saved, dh, dcarry = values
@@ -217,14 +220,14 @@ def _backward_program(cell, transposed, saved, doutputs, dh, dcarry, dtype):
     return _loop(step, [doutputs, *saved], (dh, dcarry), shapes, dtype, reverse=True)
 
 
-@_fused
+@fused
 def _forward_step(cell, x, u, bias, carry, save):
     h, carry, saved = cell.forward(_wide(x), _wide(u), _wide(bias), carry)
     saved = [tf.cast(tf.stack(saved, 1), x.dtype)] if save else []  # (B, saves, H)
     return tf.cast(h, x.dtype), carry, *saved
 
 
-@_fused
+@fused
 def _backward_step(cell, doutput, dh, dcarry, saved):
     saved = tf.unstack(_wide(saved), axis=1)
     dcarry, dx_du = cell.backward(_wide(doutput) + _wide(dh), dcarry, saved)
@@ -349,19 +352,28 @@ def _recur(cell, sequences, states, kernel, recurrent_kernel, bias, training):
 
         return (outputs, h_last, *carry_last), gradient
 
-    # Beside h the LSTM carries c; the GRU carries h itself, unrounded.
-    h, *carry = (states[0], states[0]) if cell is _GRU else states
+    h, *carry = _apart(cell, states)
     weights = [tf.cast(w, dtype) for w in (kernel, recurrent_kernel, bias)]
 
     def share(x, h, *carry):
         outputs, *states = recur(tf.transpose(x, (1, 0, 2)), *weights, h, *carry)
         return tf.transpose(outputs, (1, 0, 2)), *states
 
-    outputs, h, *carry = _by_core(share, sequences, *map(_wide, (h, *carry)))
-    return outputs, carry if cell is _GRU else [h, *carry]
+    outputs, h, *carry = by_core(share, sequences, *map(_wide, (h, *carry)))
+    return outputs, _together(cell, h, carry)
 
 
-def _by_core(function, *values):
+def _apart(cell, states):
+    """h and what is carried beside it: the LSTM's c; the GRU carries h itself, unrounded."""
+    return (states[0], states[0]) if cell is _GRU else states
+
+
+def _together(cell, h, carry):
+    """The states of h and what is carried beside it."""
+    return list(carry) if cell is _GRU else [h, *carry]
+
+
+def by_core(function, *values):
     """Calls `function` once for each core, with a share of the rows of every value, at the same
     time; rows are along the first axis, of the results too.
 
@@ -522,8 +534,12 @@ class Embedding(keras.layers.Embedding):
 
             return [look_up(table)]
 
-        (rows,) = _by_core(share, inputs)
+        (rows,) = by_core(share, inputs)
         return rows
+
+    def vectors(self):
+        """The table as the layers behind it see it, float32 (V, D)."""
+        return _rounded(self, self.embeddings)
 
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
@@ -534,8 +550,12 @@ class Dense(keras.layers.Dense):
     """
 
     def call(self, inputs, training=None):
-        (outputs,) = _by_core(lambda rows: [super(Dense, self).call(rows)], inputs)
+        (outputs,) = by_core(lambda rows: [super(Dense, self).call(rows)], inputs)
         return outputs
+
+    def affine(self):
+        """The kernel (H, V) and the bias (V,)."""
+        return tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
 
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
@@ -580,8 +600,13 @@ class TiedDense(keras.layers.Layer):
             logits = tf.matmul(_flat(rows) @ kernel, table, transpose_b=True) + bias
             return [tf.reshape(logits, (*_lead(rows), self.symbols))]
 
-        (outputs,) = _by_core(share, inputs)
+        (outputs,) = by_core(share, inputs)
         return outputs
+
+    def affine(self):
+        """The kernel (H, V) of both products as one, and the bias (V,)."""
+        return (tf.matmul(self.kernel, self.table(), transpose_b=True),
+                tf.convert_to_tensor(self.bias))
 
     def compute_output_shape(self, shape):
         return (*shape[:-1], self.symbols)
@@ -591,7 +616,7 @@ class TiedDense(keras.layers.Layer):
                 "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
 
 
-@_fused
+@fused
 def _masked(x, row, seed, rate):
     """`x` (B, ...) where a random number for its place is not below `rate`, scaled to the same
     mean; `row` (B,) says which rows of the whole batch these are."""
@@ -641,7 +666,7 @@ class Dropout(keras.layers.Dropout):
 
             return [drop(x)]
 
-        (outputs,) = _by_core(share, inputs, tf.range(tf.shape(inputs)[0]))
+        (outputs,) = by_core(share, inputs, tf.range(tf.shape(inputs)[0]))
         return outputs
 
 
@@ -674,7 +699,7 @@ def cross_entropy(ids, logits):
     Returns:
         (B, T), of which Keras takes the mean.
     """
-    (nats,) = _by_core(lambda *rows: [tf.nn.sparse_softmax_cross_entropy_with_logits(*rows)],
+    (nats,) = by_core(lambda *rows: [tf.nn.sparse_softmax_cross_entropy_with_logits(*rows)],
                        tf.cast(ids, tf.int32), logits)
     return nats
 
@@ -688,8 +713,43 @@ def likeliest(logits):
     Returns:
         int32 (...).
     """
-    (ids,) = _by_core(lambda rows: [tf.argmax(rows, -1, tf.int32)], logits)
+    (ids,) = by_core(lambda rows: [tf.argmax(rows, -1, tf.int32)], logits)
     return ids
+
+
+def steps(layer):
+    """Whether a layer has a `stepper` here that is faster than `run`."""
+    wide = layer.compute_dtype in ("float32", "float64")
+    return layer.is_fast() and (wide or layer.units <= _NARROW)
+
+
+def stepper(layer):
+    """One time step of a layer, for the loop of a program of XLA. Each sequence is a column there
+    and not a row: the kernels stand on the left of the products, where none has to be packed anew
+    in every step.
+
+    Args:
+        layer: an `LSTM`, `GRU` or `SimpleRNN` of this module, on its fast path.
+
+    Returns:
+        The function from x (D, B) and states, a list of (H, B), to the new states, of which the
+        first is the output; all in float32 or wider.
+    """
+    cell, weights = layer._fast_cell, (layer.cell.kernel, layer.cell.recurrent_kernel)
+    kernel, recurrent = (tf.transpose(_rounded(layer, w)) for w in weights)
+    bias = _rounded(layer, layer.cell.bias)[..., None]
+
+    def step(x, states):
+        h, *carry = _apart(cell, states)
+        h, carry, _ = cell.forward(kernel @ x, recurrent @ h, bias, carry, axis=0)
+        return _together(cell, h, carry)
+
+    return step
+
+
+def _rounded(layer, weight):
+    """A weight as the products of the layer see it, but wide."""
+    return _wide(tf.cast(weight, layer.compute_dtype))
 
 
 def run(layer, sequences, states=None):

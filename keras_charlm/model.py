@@ -24,6 +24,10 @@ class OneHot(keras.layers.Layer):
     def call(self, ids):
         return tf.one_hot(ids, self.size, dtype=self.compute_dtype)
 
+    def vectors(self):
+        """What each id becomes, float32 (V, V)."""
+        return tf.eye(self.size)
+
     def compute_output_shape(self, shape):
         return (*shape, self.size)
 
