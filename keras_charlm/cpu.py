@@ -36,7 +36,7 @@ def tune(batch: int) -> None:
     Args:
         batch: Rows of a batch.
     """
-    # A program runs where it was started: its parts would go to the one thread of all programs.
+    # Ordered for several threads, a program goes over to the one thread that all programs have.
     _set("xla_cpu_enable_concurrency_optimized_scheduler", "false")
     # XLA takes half of the widest vectors by default, right for processors before those that have
     # bfloat16, which lowered their clock for the widest.

@@ -133,8 +133,8 @@ def _reader(model: keras.Model):
 
 
 def _program(model: keras.Model, states: list[list[tf.Tensor]]):
-    """The same of some rows, with the states as single arguments and results, as one program of
-    XLA: what the layers give is used within the step and stays in the processor's cache."""
+    """The same of some rows, with the states as single arguments and results, by a loop over time
+    in a program of XLA: what a layer gives is used within the step and stays in the cache."""
     vectors = tf.transpose(model.get_layer(network.EMBEDDING).vectors())  # (D, V)
     steps = [layers.stepper(layer) for layer in network.recurrent_layers(model)]
     kernel, bias = model.get_layer(network.LOGITS).affine()
@@ -143,13 +143,13 @@ def _program(model: keras.Model, states: list[list[tf.Tensor]]):
     symbols = tf.range(size)[:, None]
 
     @layers.fused
-    def program(inputs, targets, *before):
-        rows, times = inputs.shape
-        inputs, targets = tf.transpose(inputs), tf.transpose(targets)  # (T, B)
+    def program(inputs, targets, state):  # (T, B), (T, B), (number of states, H, B)
+        times, rows = inputs.shape
 
         def turn(t, state, nats, hits):
             x, after = tf.gather(vectors, inputs[t], axis=1), []  # (D, B)
-            for step, values in zip(steps, state, strict=True):
+            before = tf.nest.pack_sequence_as(states, tf.unstack(state))
+            for step, values in zip(steps, before, strict=True):
                 after.append(step(x, values))
                 x = after[-1][0]
             logits = kernel @ x + bias  # (V, B)
@@ -157,16 +157,20 @@ def _program(model: keras.Model, states: list[list[tf.Tensor]]):
             nats = nats.write(t, tf.reduce_logsumexp(logits, 0) - right)
             likeliest = tf.where(logits == tf.reduce_max(logits, 0), symbols, size)
             hits = hits.write(t, tf.reduce_min(likeliest, 0) == targets[t])  # XLA's argmax is slow
-            return t + 1, after, nats, hits
+            return t + 1, tf.stack(tf.nest.flatten(after)), nats, hits
 
-        state = tf.nest.pack_sequence_as(states, [tf.transpose(values) for values in before])
         empty = (tf.TensorArray(dtype, times, element_shape=(rows,))
                  for dtype in (tf.float32, tf.bool))
         _, state, nats, hits = tf.while_loop(lambda t, *_: t < times, turn, (0, state, *empty))
-        return [tf.transpose(found) for found in
-                (nats.stack(), hits.stack(), *tf.nest.flatten(state))]
+        return nats.stack(), hits.stack(), state
 
-    return program
+    def share(inputs, targets, *before):
+        # One array, as XLA moves a program that begins with many to the thread of all programs.
+        state = tf.stack([tf.transpose(values) for values in before])
+        nats, hits, state = program(tf.transpose(inputs), tf.transpose(targets), state)
+        return [tf.transpose(found) for found in (nats, hits, *tf.unstack(state))]
+
+    return share
 
 
 def _ids(stream: TextStream | LineStream, position: np.ndarray, start: int) -> np.ndarray:

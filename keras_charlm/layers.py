@@ -700,7 +700,7 @@ def cross_entropy(ids, logits):
         (B, T), of which Keras takes the mean.
     """
     (nats,) = by_core(lambda *rows: [tf.nn.sparse_softmax_cross_entropy_with_logits(*rows)],
-                       tf.cast(ids, tf.int32), logits)
+                      tf.cast(ids, tf.int32), logits)
     return nats
 
 
@@ -719,8 +719,7 @@ def likeliest(logits):
 
 def steps(layer):
     """Whether a layer has a `stepper` here that is faster than `run`."""
-    wide = layer.compute_dtype in ("float32", "float64")
-    return layer.is_fast() and (wide or layer.units <= _NARROW)
+    return layer.is_fast() and (layer.compute_dtype == "float32" or layer.units <= _NARROW)
 
 
 def stepper(layer):
@@ -733,7 +732,7 @@ def stepper(layer):
 
     Returns:
         The function from x (D, B) and states, a list of (H, B), to the new states, of which the
-        first is the output; all in float32 or wider.
+        first is the output; all in float32.
     """
     cell, weights = layer._fast_cell, (layer.cell.kernel, layer.cell.recurrent_kernel)
     kernel, recurrent = (tf.transpose(_rounded(layer, w)) for w in weights)
@@ -748,8 +747,8 @@ def stepper(layer):
 
 
 def _rounded(layer, weight):
-    """A weight as the products of the layer see it, but wide."""
-    return _wide(tf.cast(weight, layer.compute_dtype))
+    """A weight as the products of the layer see it, but in float32."""
+    return tf.cast(tf.cast(weight, layer.compute_dtype), tf.float32)
 
 
 def run(layer, sequences, states=None):
