@@ -61,9 +61,10 @@ def train(rows):
         "Characters a second of one training step on the same batch: embedding, LSTM layers with "
         "dropout 0.5, logits, Adam, clipped gradient, state carried. 'Ours to it' divides our "
         "median by the row's; 'first step' counts from the process's start, imports included. "
-        "'Evaluation' is scoring held-out text, of which the first step reads 262,144 characters; "
-        "it has a third of a training step's products, so at their bare speed it would be three "
-        "times as fast as they are. "
+        "'Evaluation' is scoring held-out text, of which the first step reads 262,144 characters "
+        "(with AMX by the layers one after the other, before a step of all of them became one "
+        "program); it has a third of a training step's products, so at their bare speed it would "
+        "be three times as fast as they are. "
         "'Memory' is the process's most; without the code of the libraries, of which ours uses "
         "XLA's compiler and stock Keras does not, it is what the process had at the end."
         "\n\n"
@@ -71,10 +72,10 @@ def train(rows):
                  "first step, s", "memory, MB", "without code, MB"], lines))
 
 
-def speeds() -> str:
-    """The README's table of training speed."""
+def speeds(name: str) -> str:
+    """A table of training speed for the README."""
     lines = []
-    for row in json.loads((RESULTS / "train.json").read_text())["rows"]:
+    for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:
         ours, torch, stock = (row["peers"][peer]["characters_per_second"]["median"]
                               for peer in ("keras_charlm", "pytorch", "keras"))
         lines.append([row["size"].replace("x", " x "), f"{row['batch']} x {row['window']}",
