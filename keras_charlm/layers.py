@@ -9,7 +9,8 @@ the time loop keeps only what is sequential, the recurrent product and the eleme
                 input gradient as one large matrix product each
 
 For small layers that loop is one program of XLA, products and all. For large ones the products are
-faster by oneDNN, and XLA compiles the cell alone.
+faster by oneDNN, and XLA compiles the cell alone. Where there is no way back to keep anything for,
+as in scoring a text, one program does a time step of all layers after the other: see `stepper`.
 
 Each core takes a share of the batch's rows through all of this on its own: the products of one time
 step are too small to share, and the cores would wait for each other twice a step. The other layers

@@ -2,6 +2,7 @@
 of these tests run in two of their own, with four devices each."""
 
 import importlib
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 from conftest import TINY, babble
 
-from keras_charlm import devices, distributed, layers, model, streams, training
+from keras_charlm import cpu, devices, distributed, layers, model, streams, training
 from keras_charlm.config import FitConfig, ModelConfig
 from keras_charlm.errors import OptionError
 
@@ -238,3 +239,12 @@ def test_a_batch_by_hand_trains_as_in_fit():
     by_fit.fit(windows, steps_per_epoch=3, verbose=0)
     for a, b in zip(by_hand.get_weights(), by_fit.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_flags_that_the_user_gave_xla_stay(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=128")
+    for _ in range(2):
+        cpu._set("xla_cpu_prefer_vector_width", "512")
+        cpu._set("xla_cpu_enable_fast_math", "false")
+    assert os.environ["XLA_FLAGS"] == (
+        "--xla_cpu_prefer_vector_width=128 --xla_cpu_enable_fast_math=false")
