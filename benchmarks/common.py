@@ -64,9 +64,14 @@ class Worker:
         self.name = name
         arguments = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.peers", name, *arguments], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, cwd=Path(__file__).parents[1])
+            [sys.executable, "-m", "benchmarks.peers", name, *arguments],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            cwd=Path(__file__).parents[1],
+        )
         self.ready = self._read()  # what it tells of its start
         self.seconds: list[float] = []
         self.last: dict[str, Any] = {}
@@ -106,8 +111,12 @@ def interleave(rounds: int, actions: Iterable[Callable[[], Any]]) -> None:
 
 def kcharlm(*arguments: Any) -> str:
     """What a command of ours prints; its notices go where this process's go."""
-    return subprocess.run([sys.executable, "-m", "kcharlm", *map(str, arguments)], check=True,
-                          stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(
+        [sys.executable, "-m", "kcharlm", *map(str, arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
 
 
 def made_text(size: int) -> str:

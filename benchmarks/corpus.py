@@ -22,16 +22,21 @@ def memory():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 """
-_OURS = _MEMORY + """
+_OURS = (
+    _MEMORY
+    + """
 import json, sys, time
-from keras_charlm.config import CorpusConfig
-from keras_charlm.corpus import prepare
+from keras_charlm.config import (CorpusConfig)
+from keras_charlm.text.corpus import prepare
 began = time.perf_counter()
 text = prepare([sys.argv[1]], CorpusConfig())
 took = time.perf_counter() - began
 print(json.dumps([took, memory()]))
 """
-_LOOP = _MEMORY + """
+)
+_LOOP = (
+    _MEMORY
+    + """
 import json, sys, time
 import numpy as np
 began = time.perf_counter()
@@ -42,6 +47,7 @@ np.array([ids[c] for c in text], np.uint16).tofile(sys.argv[1] + ".bin")
 took = time.perf_counter() - began
 print(json.dumps([took, memory()]))
 """
+)
 # Letters of alphabets with one, two, three and four bytes in UTF-8.
 _ALPHABETS = [(0x20, 0x7E), (0x410, 0x44F), (0x4E00, 0x9FA5), (0x1F300, 0x1F5FF)]
 
@@ -62,13 +68,26 @@ def main(megabytes, rounds, save_as):
             with path.open(encoding="utf-8") as file:
                 part.write_text(file.read(megabytes * 10**5), encoding="utf-8")
             measured = {"keras_charlm": [], "dictionary loop": []}
-            interleave(rounds, [
-                lambda p=path, m=measured: m["keras_charlm"].append(run(_OURS, p, folder)),
-                lambda p=part, m=measured: m["dictionary loop"].append(run(_LOOP, p, folder))])
-            rows.append({"text": name, "bytes": path.stat().st_size, "peers": {
-                peer: {"megabytes_per_second": spread([m[0] for m in values]),
-                       "memory_mb": max(m[1] for m in values)}
-                for peer, values in measured.items()}})
+            interleave(
+                rounds,
+                [
+                    lambda p=path, m=measured: m["keras_charlm"].append(run(_OURS, p, folder)),
+                    lambda p=part, m=measured: m["dictionary loop"].append(run(_LOOP, p, folder)),
+                ],
+            )
+            rows.append(
+                {
+                    "text": name,
+                    "bytes": path.stat().st_size,
+                    "peers": {
+                        peer: {
+                            "megabytes_per_second": spread([m[0] for m in values]),
+                            "memory_mb": max(m[1] for m in values),
+                        }
+                        for peer, values in measured.items()
+                    },
+                }
+            )
             click.echo(rows[-1], err=True)
     save(save_as, rows)
 
@@ -76,8 +95,13 @@ def main(megabytes, rounds, save_as):
 def run(code: str, path: Path, folder: str) -> tuple[float, float]:
     """Megabytes a second and megabytes of memory, in a process and with a cache of its own."""
     with tempfile.TemporaryDirectory(dir=folder) as cache:
-        done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, text=True,
-                              capture_output=True, env={"KERAS_CHARLM_CACHE": cache, "PATH": ""})
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)],
+            check=True,
+            text=True,
+            capture_output=True,
+            env={"KERAS_CHARLM_CACHE": cache, "PATH": ""},
+        )
     took, memory = json.loads(done.stdout)
     return path.stat().st_size / 1e6 / took, memory
 

@@ -29,8 +29,9 @@ def main(sizes, rounds, length, steps, save_as):
         for size in sizes:
             units, embedding = SIZES[size]
             model = train(Path(folder) / size, units, embedding)
-            rows.append({"size": size, **measure(model, units, embedding, peers, rounds, length,
-                                                 steps)})
+            rows.append(
+                {"size": size, **measure(model, units, embedding, peers, rounds, length, steps)}
+            )
             click.echo(rows[-1], err=True)
     save(save_as, rows)
 
@@ -39,8 +40,9 @@ def train(path: Path, units: int, embedding: int) -> Path:
     """A model of a text; how good it is does not matter here."""
     text = path.with_suffix(".txt")
     text.write_text(made_text(50_000))
-    kcharlm("fit", text, "-q", "-o", path, "--units", units, "--embedding", embedding,
-            "--epochs", 1)
+    kcharlm(
+        "fit", text, "-q", "-o", path, "--units", units, "--embedding", embedding, "--epochs", 1
+    )
     return path
 
 
@@ -59,16 +61,25 @@ def measure(model, units, embedding, peers, rounds, length, steps):
         helped.append(seconds("--help"))
 
     with ExitStack() as stack:
-        workers = {(peer, rows): stack.enter_context(
-            Worker(peer, units=units, embedding=embedding, batch=rows))
-            for peer in peers for rows in (1, ROWS)}
-        interleave(rounds, [stream, batch, first,
-                            *(lambda w=w: w.run(steps) for w in workers.values())])
+        workers = {
+            (peer, rows): stack.enter_context(
+                Worker(peer, units=units, embedding=embedding, batch=rows)
+            )
+            for peer in peers
+            for rows in (1, ROWS)
+        }
+        interleave(
+            rounds, [stream, batch, first, *(lambda w=w: w.run(steps) for w in workers.values())]
+        )
         return {
-            "stream": spread(drawn["stream"]), "batch": spread(drawn["batch"]),
-            "first_character": spread(answer), "help": spread(helped),
-            "peers": {f"{peer} {rows}": spread([rows / s for s in w.seconds])
-                      for (peer, rows), w in workers.items()},
+            "stream": spread(drawn["stream"]),
+            "batch": spread(drawn["batch"]),
+            "first_character": spread(answer),
+            "help": spread(helped),
+            "peers": {
+                f"{peer} {rows}": spread([rows / s for s in w.seconds])
+                for (peer, rows), w in workers.items()
+            },
         }
 
 

@@ -46,14 +46,21 @@ def main(axes, steps, precision, save_as, picture):
                 worker.seconds.clear()
                 worker.run(steps)
             characters = settings["batch"] * settings["window"]
-            rows.append({"axis": axis, **settings,
-                         **spread([characters / s for s in worker.seconds])})
+            rows.append(
+                {"axis": axis, **settings, **spread([characters / s for s in worker.seconds])}
+            )
             click.echo(rows[-1], err=True)
     coefficients = fit(rows)
     for row in rows:
         row["model"] = characters_per_second(row, coefficients)
-    save(save_as, {"measured": rows, "coefficients": dict(zip(PARTS, coefficients, strict=True)),
-                   "precision": precision})
+    save(
+        save_as,
+        {
+            "measured": rows,
+            "coefficients": dict(zip(PARTS, coefficients, strict=True)),
+            "precision": precision,
+        },
+    )
     draw(rows, axes, picture)
 
 
@@ -61,10 +68,13 @@ def costs(row) -> np.ndarray:
     """Operations, bytes and starts of one training step."""
     units, layers, steps = row["units"], row["layers"], row["window"]
     characters = row["batch"] * steps
-    weights = sum(4 * units * ((row["embedding"] if i == 0 else units) + units)
-                  for i in range(layers))
-    return np.array([6 * weights * characters, 3 * layers * steps * 4 * units * units * 2,
-                     layers * steps], float)
+    weights = sum(
+        4 * units * ((row["embedding"] if i == 0 else units) + units) for i in range(layers)
+    )
+    return np.array(
+        [6 * weights * characters, 3 * layers * steps * 4 * units * units * 2, layers * steps],
+        float,
+    )
 
 
 def fit(rows) -> np.ndarray:
@@ -94,8 +104,9 @@ def draw(rows, axes, path: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(axes), figsize=(3 * len(axes), 3), sharey=True,
-                                     squeeze=False)
+    figure, panels = pyplot.subplots(
+        1, len(axes), figsize=(3 * len(axes), 3), sharey=True, squeeze=False
+    )
     for panel, axis in zip(panels[0], axes, strict=True):
         own = [r for r in rows if r["axis"] == axis]
         panel.loglog([r[axis] for r in own], [r["median"] for r in own], "o", label="measured")

@@ -33,13 +33,24 @@ def main(sizes, rounds, seconds, precision, save_as):
             with Worker("keras_charlm", **settings) as worker:
                 worker.run(10)
                 worker.seconds.clear()
-                interleave(rounds, [
-                    lambda s=settings, i=inside: i.append(fit(text, Path(folder), s, seconds)),
-                    lambda w=worker: w.run(max(1, round(seconds / 3 / min(w.seconds or [0.1])))),
-                ])
-            rows.append({"size": size, "precision": precision, "inside": spread(inside),
-                         "alone": spread(worker.seconds),
-                         "ratio": median(inside) / median(worker.seconds)})
+                interleave(
+                    rounds,
+                    [
+                        lambda s=settings, i=inside: i.append(fit(text, Path(folder), s, seconds)),
+                        lambda w=worker: w.run(
+                            max(1, round(seconds / 3 / min(w.seconds or [0.1])))
+                        ),
+                    ],
+                )
+            rows.append(
+                {
+                    "size": size,
+                    "precision": precision,
+                    "inside": spread(inside),
+                    "alone": spread(worker.seconds),
+                    "ratio": median(inside) / median(worker.seconds),
+                }
+            )
             click.echo(rows[-1], err=True)
     save(save_as, rows)
 
@@ -47,12 +58,27 @@ def main(sizes, rounds, seconds, precision, save_as):
 def fit(text: Path, folder: Path, settings: dict[str, int], seconds: int) -> float:
     """Seconds of a batch, from the last lines of history.csv."""
     model = folder / "model"
-    options = {"layers": settings["layers"], "units": settings["units"],
-               "embedding": settings["embedding"], "batch-size": settings["batch"],
-               "seq-length": settings["window"], "precision": settings["precision"],
-               "dropout": 0.5, "max-time": f"{seconds}s", "test-frac": 0, "val-frac": 0.01}
-    kcharlm("fit", text, "-o", model, "--overwrite", "-q",
-            *(f"--{name}={value}" for name, value in options.items()))
+    options = {
+        "layers": settings["layers"],
+        "units": settings["units"],
+        "embedding": settings["embedding"],
+        "batch-size": settings["batch"],
+        "seq-length": settings["window"],
+        "precision": settings["precision"],
+        "dropout": 0.5,
+        "max-time": f"{seconds}s",
+        "test-frac": 0,
+        "val-frac": 0.01,
+    }
+    kcharlm(
+        "fit",
+        text,
+        "-o",
+        model,
+        "--overwrite",
+        "-q",
+        *(f"--{name}={value}" for name, value in options.items()),
+    )
     with (model / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     return settings["batch"] * settings["window"] / float(rows[-1]["characters_per_second"])

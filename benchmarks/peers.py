@@ -25,29 +25,30 @@ SCORED = 1 << 18  # characters of held-out text
 def keras_charlm(layers, units, embedding, batch, window, precision):
     """The network and the training step of `kcharlm fit`."""
     cpu.tune(batch)
-    from keras_charlm import distributed
-    from keras_charlm import layers as fast
+    from keras_charlm.network import layers
+    from keras_charlm.training import compiled
 
     network = _network(layers, units, embedding, batch, precision)
-    optimizer = distributed.Adam(RATE, global_clipnorm=CLIP)
+    optimizer = compiled.Adam(RATE, global_clipnorm=CLIP)
     optimizer.build(network.trainable_variables)
-    return _keras_steps(network, optimizer, fast.cross_entropy, batch, window)
+    return _keras_steps(network, optimizer, layers.cross_entropy, batch, window)
 
 
 def evaluation(layers, units, embedding, batch, window, precision):
     """Scoring held-out text as fit does after an epoch, SCORED characters a step."""
     cpu.tune(batch)
-    from keras_charlm import evaluation, streams
+    from keras_charlm.evaluation import evaluator
+    from keras_charlm.text import streams
 
-    evaluator = evaluation.Evaluator(_network(layers, units, embedding, batch, precision), 0)
+    evaluator = evaluator.Evaluator(_network(layers, units, embedding, batch, precision), 0)
     text = np.random.default_rng(0).integers(1, VOCABULARY, SCORED, dtype=np.uint8)
     table = np.arange(VOCABULARY, dtype=np.int32)
     return lambda: evaluator.total(streams.TextStream(text, table, 0, SCORED))
 
 
 def _network(layers, units, embedding, batch, precision):
-    from keras_charlm import model
     from keras_charlm.config import ModelConfig
+    from keras_charlm.network import model
 
     config = ModelConfig(layers=layers, units=units, embedding=embedding, dropout=DROPOUT)
     return model.build(config, VOCABULARY, batch, 0, _policy(precision))
@@ -62,14 +63,21 @@ def stock_keras(layers, units, embedding, batch, window, precision):
     import keras
 
     policy = _policy(precision)
-    stack = [keras.Input(batch_shape=(batch, None), dtype="int32"),
-             keras.layers.Embedding(VOCABULARY, embedding, dtype=policy)]
+    stack = [
+        keras.Input(batch_shape=(batch, None), dtype="int32"),
+        keras.layers.Embedding(VOCABULARY, embedding, dtype=policy),
+    ]
     for _ in range(layers):
         stack.append(keras.layers.LSTM(units, return_sequences=True, stateful=True, dtype=policy))
         stack.append(keras.layers.Dropout(DROPOUT, dtype=policy))
     stack.append(keras.layers.Dense(VOCABULARY, dtype="float32"))
-    return _keras_steps(keras.Sequential(stack), keras.optimizers.Adam(RATE, global_clipnorm=CLIP),
-                        keras.losses.SparseCategoricalCrossentropy(from_logits=True), batch, window)
+    return _keras_steps(
+        keras.Sequential(stack),
+        keras.optimizers.Adam(RATE, global_clipnorm=CLIP),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batch,
+        window,
+    )
 
 
 def _keras_steps(network, optimizer, loss, batch, window):
@@ -133,7 +141,7 @@ def products(layers, units, embedding, batch, window, precision):
     """
     import tensorflow as tf
 
-    from keras_charlm.layers import _scan
+    from keras_charlm.network.recurrent import _scan
 
     dtype = tf.dtypes.as_dtype(precision)
     gates, n = 4 * units, batch * window
@@ -150,6 +158,7 @@ def products(layers, units, embedding, batch, window, precision):
     def step():
         sums = []
         for x, kernel in zip(inputs, kernels, strict=True):
+
             def forward(_, h):
                 return ((h @ recurrent)[:, :units],), []
 
@@ -157,10 +166,16 @@ def products(layers, units, embedding, batch, window, precision):
                 dh = tf.matmul(dz, recurrent, transpose_b=True)
                 return (tf.concat([dh] * 4, 1),), []
 
-            bulk = (x @ kernel, tf.matmul(dz, kernel, transpose_b=True),
-                    tf.matmul(x, dz, transpose_a=True), tf.matmul(h, dz, transpose_a=True))
-            loops = [_scan(loop, [times], (start[:batch],), [])[0][0]
-                     for loop, start in ((forward, h), (backward, dz))]
+            bulk = (
+                x @ kernel,
+                tf.matmul(dz, kernel, transpose_b=True),
+                tf.matmul(x, dz, transpose_a=True),
+                tf.matmul(h, dz, transpose_a=True),
+            )
+            loops = [
+                _scan(loop, [times], (start[:batch],), [])[0][0]
+                for loop, start in ((forward, h), (backward, dz))
+            ]
             sums += [product[0, 0] for product in (*bulk, *loops)]
         return tf.add_n([tf.cast(s, tf.float32) for s in sums])
 
@@ -192,8 +207,10 @@ def sample_keras(layers, units, embedding, batch, **_):
     import keras
     import tensorflow as tf
 
-    stack = [keras.Input(batch_shape=(batch, 1), dtype="int32"),
-             keras.layers.Embedding(VOCABULARY, embedding)]
+    stack = [
+        keras.Input(batch_shape=(batch, 1), dtype="int32"),
+        keras.layers.Embedding(VOCABULARY, embedding),
+    ]
     for _ in range(layers):
         stack.append(keras.layers.LSTM(units, return_sequences=True, stateful=True))
     network = keras.Sequential([*stack, keras.layers.Dense(VOCABULARY)])
@@ -213,17 +230,25 @@ def _text(batch, window):
     return np.random.default_rng(0).integers(1, VOCABULARY, (batch, window + 1)).astype(np.int32)
 
 
-PEERS = {"keras_charlm": keras_charlm, "evaluation": evaluation, "keras": stock_keras,
-         "pytorch": pytorch, "products": products, "sample_pytorch": sample_pytorch,
-         "sample_keras": sample_keras}
+PEERS = {
+    "keras_charlm": keras_charlm,
+    "evaluation": evaluation,
+    "keras": stock_keras,
+    "pytorch": pytorch,
+    "products": products,
+    "sample_pytorch": sample_pytorch,
+    "sample_keras": sample_keras,
+}
 
 
 def memory():
     """Megabytes (on Linux): the most that the process had, and how much of what it has now is not
     code of the libraries."""
     status = Path("/proc/self/status").read_text()
-    return {"memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            "data_mb": round(int(re.search(r"RssAnon:\s*(\d+)", status)[1]) / 1024)}
+    return {
+        "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "data_mb": round(int(re.search(r"RssAnon:\s*(\d+)", status)[1]) / 1024),
+    }
 
 
 @click.command()

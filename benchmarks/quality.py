@@ -37,27 +37,53 @@ NANOGPT = "nanoGPT's README: 1.4697, 10.7 million parameters, an A100"
 MAKEMORE = "makemore's README: 1.92, a transformer of 200,000 parameters"
 MAKEMORES_SEED = 3407  # its default, from which it shuffles the lines first of all
 _SHAKESPEARE = "--val-frac 0.1 --test-frac 0"
-_NAMES = ("--lines --val-frac 0.005 --test-frac 0 --units 112 --embedding 64 --batch-size 32 "
-          "--seq-length 64 --dropout 0.2")
+_NAMES = (
+    "--lines --val-frac 0.005 --test-frac 0 --units 112 --embedding 64 --batch-size 32 "
+    "--seq-length 64 --dropout 0.2"
+)
 RECIPES = {
-    "shakespeare-84s": Recipe("tinyshakespeare", LAST_TENTH,
-                              f"{_SHAKESPEARE} --max-time 84s", 1.55,
-                              "nanoGPT's recipe for a CPU took 84 s on such a machine: 1.886"),
+    "shakespeare-84s": Recipe(
+        "tinyshakespeare",
+        LAST_TENTH,
+        f"{_SHAKESPEARE} --max-time 84s",
+        1.55,
+        "nanoGPT's recipe for a CPU took 84 s on such a machine: 1.886",
+    ),
     "shakespeare-3m": Recipe("tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 3m", 1.50),
-    "shakespeare-10m": Recipe("tinyshakespeare", LAST_TENTH,
-                              f"{_SHAKESPEARE} --max-time 10m --units 384 --dropout 0.4", 1.47,
-                              NANOGPT),
-    "shakespeare-hour": Recipe("tinyshakespeare", LAST_TENTH,
-                               f"{_SHAKESPEARE} --epochs 18 --size large --noise 0.1", 1.43,
-                               NANOGPT),
-    **{f"shakespeare-{precision}": Recipe(
-           "tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --epochs 3 --precision {precision}",
-           None, f"the same in {other}")
-       for precision, other in itertools.permutations(("float32", "bfloat16"))},
-    "names": Recipe("names", "makemore's 1,000 lines, doublets and all",
-                    f"{_NAMES} --epochs 25 --duplicates", 1.90, MAKEMORE),
-    "names-distinct": Recipe("names", "1,000 of the distinct lines, as makemore would",
-                             f"{_NAMES} --epochs 25", 1.955),
+    "shakespeare-10m": Recipe(
+        "tinyshakespeare",
+        LAST_TENTH,
+        f"{_SHAKESPEARE} --max-time 10m --units 384 --dropout 0.4",
+        1.47,
+        NANOGPT,
+    ),
+    "shakespeare-hour": Recipe(
+        "tinyshakespeare",
+        LAST_TENTH,
+        f"{_SHAKESPEARE} --epochs 18 --size large --noise 0.1",
+        1.43,
+        NANOGPT,
+    ),
+    **{
+        f"shakespeare-{precision}": Recipe(
+            "tinyshakespeare",
+            LAST_TENTH,
+            f"{_SHAKESPEARE} --epochs 3 --precision {precision}",
+            None,
+            f"the same in {other}",
+        )
+        for precision, other in itertools.permutations(("float32", "bfloat16"))
+    },
+    "names": Recipe(
+        "names",
+        "makemore's 1,000 lines, doublets and all",
+        f"{_NAMES} --epochs 25 --duplicates",
+        1.90,
+        MAKEMORE,
+    ),
+    "names-distinct": Recipe(
+        "names", "1,000 of the distinct lines, as makemore would", f"{_NAMES} --epochs 25", 1.955
+    ),
 }
 
 
@@ -78,13 +104,16 @@ def main(texts, recipes, seeds, options, save_as):
         recipe = RECIPES[name]
         if recipe.text not in paths:
             continue
-        runs = [run(name, recipe, Path(paths[recipe.text]), seed, options)
-                for seed in range(seeds)]
+        runs = [run(name, recipe, Path(paths[recipe.text]), seed, options) for seed in range(seeds)]
         rows[name] = {
-            "recipe": name, "split": recipe.split, "goal": recipe.goal, "peer": recipe.peer,
+            "recipe": name,
+            "split": recipe.split,
+            "goal": recipe.goal,
+            "peer": recipe.peer,
             "command": f"kcharlm fit {recipe.text}.txt {recipe.options} {options}".strip(),
             "parameters": runs[0]["parameters"],
-            "nats": spread([r["nats"] for r in runs]), "runs": len(runs),
+            "nats": spread([r["nats"] for r in runs]),
+            "runs": len(runs),
             "seconds": spread([r["seconds"] for r in runs]),
         }
         click.echo(rows[name], err=True)
@@ -99,15 +128,27 @@ def run(name: str, recipe: Recipe, path: Path, seed: int, options: str) -> dict[
             train, held_out = hold_out(path, Path(folder), distinct="distinct" in name)
         model = Path(folder) / "model"
         began = time.perf_counter()
-        kcharlm("fit", train, "-q", "-o", model, "--seed", seed, *recipe.options.split(),
-                *options.split())
+        kcharlm(
+            "fit",
+            train,
+            "-q",
+            "-o",
+            model,
+            "--seed",
+            seed,
+            *recipe.options.split(),
+            *options.split(),
+        )
         took = time.perf_counter() - began
         info = json.loads(kcharlm("info", model, "--json"))
         scores = info["scores"]["validation"]
         if held_out:
             scores = json.loads(kcharlm("evaluate", model, held_out, "--json"))
-    return {"nats": scores["bits_per_character"] * math.log(2), "seconds": took,
-            "parameters": info["parameters"]}
+    return {
+        "nats": scores["bits_per_character"] * math.log(2),
+        "seconds": took,
+        "parameters": info["parameters"],
+    }
 
 
 def hold_out(path: Path, folder: Path, distinct: bool) -> tuple[Path, Path]:

@@ -17,16 +17,19 @@ TRIED = Path(__file__).parent / "tried.md"
 @click.option("-o", "--output", default=PAGE, type=click.Path(path_type=Path))
 def main(output):
     """Write the tables of every result there is."""
-    parts = ["# Measured\n\nWritten by `python -m benchmarks.results` from `benchmarks/results/`; "
-             "each section names its command and its machine. Figures are medians of interleaved "
-             "repeats, with the least and the largest in brackets.\n"]
+    parts = [
+        "# Measured\n\nWritten by `python -m benchmarks.results` from `benchmarks/results/`; "
+        "each section names its command and its machine. Figures are medians of interleaved "
+        "repeats, with the least and the largest in brackets.\n"
+    ]
     for name, section in SECTIONS.items():
         # train.json, then with --save-as train-... those of other machines
         for path in sorted(RESULTS.glob(f"{name}*.json"), key=lambda path: path.stem):
             found = json.loads(path.read_text())
             title, text = section(found["rows"])
-            parts.append(f"## {title}\n\n`python -m benchmarks.{name}`, {where(found['machine'])}."
-                         f"\n\n{text}")
+            parts.append(
+                f"## {title}\n\n`python -m benchmarks.{name}`, {where(found['machine'])}.\n\n{text}"
+            )
     if TRIED.exists():
         parts.append(TRIED.read_text())
     output.write_text("\n".join(parts))
@@ -35,28 +38,45 @@ def main(output):
 def where(machine) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     units = f" with {' and '.join(machine['matrix units'])}" if machine["matrix units"] else ""
-    return (f"{machine['date']}: {machine['cores']} cores of {machine['processor']}{units}, "
-            f"{machine['memory_gb']} GB, no GPU, Python {machine['python']}, {packages}")
+    return (
+        f"{machine['date']}: {machine['cores']} cores of {machine['processor']}{units}, "
+        f"{machine['memory_gb']} GB, no GPU, Python {machine['python']}, {packages}"
+    )
 
 
 def figure(values, form=",.0f") -> str:
-    return (f"{values['median']:{form}} ({values['min']:{form}} to {values['max']:{form}})")
+    return f"{values['median']:{form}} ({values['min']:{form}} to {values['max']:{form}})"
 
 
 def train(rows):
-    peers = {"keras_charlm": "keras_charlm", "pytorch": "PyTorch nn.LSTM", "keras": "stock Keras",
-             "products": "bare products", "evaluation": "keras_charlm, evaluation"}
+    peers = {
+        "keras_charlm": "keras_charlm",
+        "pytorch": "PyTorch nn.LSTM",
+        "keras": "stock Keras",
+        "products": "bare products",
+        "evaluation": "keras_charlm, evaluation",
+    }
     lines = []
     for row in rows:
         own = row["peers"]["keras_charlm"]
         for peer, label in peers.items():
             if measured := row["peers"].get(peer):
-                ratio = (own["characters_per_second"]["median"]
-                         / measured["characters_per_second"]["median"])
-                lines.append([row["size"], row["precision"], label,
-                              figure(measured["characters_per_second"]), f"{ratio:.2f}",
-                              f"{measured['first_step']:.1f}", measured["memory_mb"],
-                              measured.get("data_mb", "")])
+                ratio = (
+                    own["characters_per_second"]["median"]
+                    / measured["characters_per_second"]["median"]
+                )
+                lines.append(
+                    [
+                        row["size"],
+                        row["precision"],
+                        label,
+                        figure(measured["characters_per_second"]),
+                        f"{ratio:.2f}",
+                        f"{measured['first_step']:.1f}",
+                        measured["memory_mb"],
+                        measured.get("data_mb", ""),
+                    ]
+                )
     return "Training", (
         "Characters a second of one training step on the same batch: embedding, LSTM layers with "
         "dropout 0.5, logits, Adam, clipped gradient, state carried. 'Ours to it' divides our "
@@ -68,21 +88,51 @@ def train(rows):
         "'Memory' is the process's most; without the code of the libraries, of which ours uses "
         "XLA's compiler and stock Keras does not, it is what the process had at the end."
         "\n\n"
-        + table(["size", "precision", "of", "characters a second", "ours to it",
-                 "first step, s", "memory, MB", "without code, MB"], lines))
+        + table(
+            [
+                "size",
+                "precision",
+                "of",
+                "characters a second",
+                "ours to it",
+                "first step, s",
+                "memory, MB",
+                "without code, MB",
+            ],
+            lines,
+        )
+    )
 
 
 def speeds(name: str) -> str:
     """A table of training speed for the README."""
     lines = []
     for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:
-        ours, torch, stock = (row["peers"][peer]["characters_per_second"]["median"]
-                              for peer in ("keras_charlm", "pytorch", "keras"))
-        lines.append([row["size"].replace("x", " x "), f"{row['batch']} x {row['window']}",
-                      row["precision"], f"{ours:,.0f}", f"{torch:,.0f} ({ours / torch:.2f})",
-                      f"{stock:,.0f} ({ours / stock:.2f})"])
-    return table(["layers x units", "batch x window", "precision", "keras_charlm",
-                  "PyTorch (ours to it)", "stock Keras (ours to it)"], lines).strip()
+        ours, torch, stock = (
+            row["peers"][peer]["characters_per_second"]["median"]
+            for peer in ("keras_charlm", "pytorch", "keras")
+        )
+        lines.append(
+            [
+                row["size"].replace("x", " x "),
+                f"{row['batch']} x {row['window']}",
+                row["precision"],
+                f"{ours:,.0f}",
+                f"{torch:,.0f} ({ours / torch:.2f})",
+                f"{stock:,.0f} ({ours / stock:.2f})",
+            ]
+        )
+    return table(
+        [
+            "layers x units",
+            "batch x window",
+            "precision",
+            "keras_charlm",
+            "PyTorch (ours to it)",
+            "stock Keras (ours to it)",
+        ],
+        lines,
+    ).strip()
 
 
 def qualities() -> str:
@@ -91,20 +141,33 @@ def qualities() -> str:
     for row in json.loads((RESULTS / "quality.json").read_text())["rows"]:
         nats, runs = row["nats"], row["runs"]
         spread = f" ({nats['min']:.3f} to {nats['max']:.3f} over {runs} seeds)" if runs > 1 else ""
-        lines.append([f"`{row['command']}`", row["split"],
-                      f"{row['seconds']['median'] / 60:.1f} min", f"{row['parameters']:,}",
-                      f"{nats['median']:.3f}{spread}", row["peer"]])
-    return table(["command", "held out", "time", "parameters", "nats per character", "beside it"],
-                 lines).strip()
+        lines.append(
+            [
+                f"`{row['command']}`",
+                row["split"],
+                f"{row['seconds']['median'] / 60:.1f} min",
+                f"{row['parameters']:,}",
+                f"{nats['median']:.3f}{spread}",
+                row["peer"],
+            ]
+        )
+    return table(
+        ["command", "held out", "time", "parameters", "nats per character", "beside it"], lines
+    ).strip()
 
 
 def growth(found):
-    lines = [[row["axis"], row[row["axis"]], figure(row), f"{row['model']:,.0f}"]
-             for row in found["measured"]]
+    lines = [
+        [row["axis"], row[row["axis"]], figure(row), f"{row['model']:,.0f}"]
+        for row in found["measured"]
+    ]
     costs = found["coefficients"]
     gflops = 1e-9 / costs["arithmetic"] if costs["arithmetic"] else float("inf")
-    traffic = (f"{1e-9 / costs['traffic']:,.0f} GB/s" if costs["traffic"]
-               else "nothing that could be measured")
+    traffic = (
+        f"{1e-9 / costs['traffic']:,.0f} GB/s"
+        if costs["traffic"]
+        else "nothing that could be measured"
+    )
     return "How cost grows", (
         f"Precision {found['precision']}. From 2 layers of 256 units, embedding 64, batch 32 and "
         "windows of 64, one axis at a time. The model is a sum of arithmetic (6 operations for "
@@ -113,59 +176,106 @@ def growth(found):
         f"({1e6 * costs['dispatch']:,.0f} microseconds). The length of the corpus does not matter: "
         "a window is read from a memory map.\n\n"
         + table(["axis", "value", "characters a second", "model"], lines)
-        + "\n![Characters a second against each axis](results/growth.svg)\n")
+        + "\n![Characters a second against each axis](results/growth.svg)\n"
+    )
 
 
 def overhead(rows):
     return "Inside fit", (
         "Milliseconds of a batch inside `kcharlm fit` (pipeline, callbacks, progress bar, "
         "checkpoints), and of the same training step alone.\n\n"
-        + table(["size", "precision", "in fit", "alone", "ratio"],
-                [[row["size"], row["precision"],
-                  *(figure({k: 1e3 * v for k, v in row[part].items()}, ".1f")
-                    for part in ("inside", "alone")), f"{row['ratio']:.3f}"] for row in rows]))
+        + table(
+            ["size", "precision", "in fit", "alone", "ratio"],
+            [
+                [
+                    row["size"],
+                    row["precision"],
+                    *(
+                        figure({k: 1e3 * v for k, v in row[part].items()}, ".1f")
+                        for part in ("inside", "alone")
+                    ),
+                    f"{row['ratio']:.3f}",
+                ]
+                for row in rows
+            ],
+        )
+    )
 
 
 def generate(rows):
     lines = []
     for row in rows:
-        lines += [[row["size"], "kcharlm generate, one stream", figure(row["stream"])],
-                  [row["size"], "kcharlm generate, 64 samples", figure(row["batch"])]]
+        lines += [
+            [row["size"], "kcharlm generate, one stream", figure(row["stream"])],
+            [row["size"], "kcharlm generate, 64 samples", figure(row["batch"])],
+        ]
         names = {"sample_pytorch": "PyTorch nn.LSTM loop", "sample_keras": "stock Keras loop"}
         for peer, values in row["peers"].items():
             peer, streams = peer.split()
             lines.append([row["size"], f"{names[peer]}, rows: {streams}", figure(values)])
-    answers = "; ".join(f"{row['size']}: {figure(row['first_character'], '.2f')} s to a sample's "
-                        f"first character, {figure(row['help'], '.2f')} s for `--help`"
-                        for row in rows)
+    answers = "; ".join(
+        f"{row['size']}: {figure(row['first_character'], '.2f')} s to a sample's "
+        f"first character, {figure(row['help'], '.2f')} s for `--help`"
+        for row in rows
+    )
     return "Sampling", (
         "Characters a second: for ours of whole commands, start and output included, that draw "
         "25,000 in one stream or 2,500 in each of 64; for the peers of the loop alone. "
-        f"{answers}.\n\n"
-        + table(["size", "of", "characters a second"], lines))
+        f"{answers}.\n\n" + table(["size", "of", "characters a second"], lines)
+    )
 
 
 def corpus(rows):
     return "Preparing a corpus", (
         "From a file to ids that can be trained on. The dictionary loop, as in most character "
         "models, got a tenth of the text.\n\n"
-        + table(["text", "bytes", "of", "MB a second", "most memory, MB"],
-                [[row["text"], f"{row['bytes']:,}", peer,
-                  figure(measured["megabytes_per_second"]), f"{measured['memory_mb']:,.0f}"]
-                 for row in rows for peer, measured in row["peers"].items()]))
+        + table(
+            ["text", "bytes", "of", "MB a second", "most memory, MB"],
+            [
+                [
+                    row["text"],
+                    f"{row['bytes']:,}",
+                    peer,
+                    figure(measured["megabytes_per_second"]),
+                    f"{measured['memory_mb']:,.0f}",
+                ]
+                for row in rows
+                for peer, measured in row["peers"].items()
+            ],
+        )
+    )
 
 
 def quality(rows):
     return "Quality", (
         "Nats per character on held-out text, median of the runs, each with a seed of its own.\n\n"
-        + table(["recipe", "split", "command", "parameters", "nats", "runs", "seconds", "beside"],
-                [[row["recipe"], row["split"], f"`{row['command']}`", f"{row['parameters']:,}",
-                  figure(row["nats"], ".4f"), row["runs"], figure(row["seconds"]), row["peer"]]
-                 for row in rows]))
+        + table(
+            ["recipe", "split", "command", "parameters", "nats", "runs", "seconds", "beside"],
+            [
+                [
+                    row["recipe"],
+                    row["split"],
+                    f"`{row['command']}`",
+                    f"{row['parameters']:,}",
+                    figure(row["nats"], ".4f"),
+                    row["runs"],
+                    figure(row["seconds"]),
+                    row["peer"],
+                ]
+                for row in rows
+            ],
+        )
+    )
 
 
-SECTIONS = {"train": train, "overhead": overhead, "growth": growth, "generate": generate,
-            "corpus": corpus, "quality": quality}
+SECTIONS = {
+    "train": train,
+    "overhead": overhead,
+    "growth": growth,
+    "generate": generate,
+    "corpus": corpus,
+    "quality": quality,
+}
 
 
 if __name__ == "__main__":

@@ -36,10 +36,15 @@ def main(sizes, precisions, rounds, seconds, save_as):
         settings = dict(zip(NAMES, SIZES[size], strict=True))
         for precision in precisions:
             measured = compare(peers, rounds, seconds, **settings, precision=precision)
-            rows[size, precision] = {"size": size, "precision": precision, **settings,
-                                     "peers": measured}
-            speeds = {peer: f"{m['characters_per_second']['median']:,.0f}"
-                      for peer, m in measured.items()}
+            rows[size, precision] = {
+                "size": size,
+                "precision": precision,
+                **settings,
+                "peers": measured,
+            }
+            speeds = {
+                peer: f"{m['characters_per_second']['median']:,.0f}" for peer, m in measured.items()
+            }
             click.echo(f"{size} {precision}: {speeds}", err=True)
     save(save_as, list(rows.values()))
 
@@ -54,13 +59,17 @@ def compare(peers, rounds, seconds, **settings):
             worker.seconds.clear()
         interleave(rounds, [lambda w=w: w.run(w.steps) for w in workers])
         trained = settings["batch"] * settings["window"]
-        return {w.name: {
-            "characters_per_second": spread(
-                [(SCORED if w.name == "evaluation" else trained) / s for s in w.seconds]),
-            "first_step": w.ready["first_step"],
-            "memory_mb": w.last["memory_mb"],
-            "data_mb": w.last["data_mb"],
-        } for w in workers}
+        return {
+            w.name: {
+                "characters_per_second": spread(
+                    [(SCORED if w.name == "evaluation" else trained) / s for s in w.seconds]
+                ),
+                "first_step": w.ready["first_step"],
+                "memory_mb": w.last["memory_mb"],
+                "data_mb": w.last["data_mb"],
+            }
+            for w in workers
+        }
 
 
 if __name__ == "__main__":

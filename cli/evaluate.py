@@ -14,9 +14,14 @@ from .options import given, load_tensorflow, settings, watching
 @click.argument("model")
 @click.argument("file", required=False)
 @settings(EvaluateConfig)
-@click.option("--corpus", multiple=True, type=click.Path(), metavar="PATH",
-              help="A file that the model was trained on, where the training text is needed and no "
-                   "longer in the cache; give it once for each.")
+@click.option(
+    "--corpus",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="A file that the model was trained on, where the training text is needed and no "
+    "longer in the cache; give it once for each.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(model, file, corpus, as_json, **options):
     """Score how well MODEL predicts FILE (- for stdin), over the whole text, the state carried.
@@ -56,12 +61,16 @@ def _lines(found, unit):
         yield f"{label:<20}{getattr(found, name):.{digits}f}"
     yield f"accuracy            {found.accuracy:.2%}"
     if found.dynamic:
-        yield (f"dynamic             {found.dynamic.bits_per_character:.4f} bits per {unit}, "
-               f"accuracy {found.dynamic.accuracy:.2%}, learning on while it reads")
+        yield (
+            f"dynamic             {found.dynamic.bits_per_character:.4f} bits per {unit}, "
+            f"accuracy {found.dynamic.accuracy:.2%}, learning on while it reads"
+        )
     if found.baseline:
-        yield (f"{str(found.baseline['order']) + '-grams':<20}"
-               f"{found.baseline['bits_per_character']:.4f} bits per {unit}, by "
-               f"{found.baseline['grams']:,} grams counted in the training text")
+        yield (
+            f"{str(found.baseline['order']) + '-grams':<20}"
+            f"{found.baseline['bits_per_character']:.4f} bits per {unit}, by "
+            f"{found.baseline['grams']:,} grams counted in the training text"
+        )
     if found.kinds:
         yield ""
         yield from _kinds(found.kinds)
@@ -73,30 +82,41 @@ def _lines(found, unit):
 def _kinds(rows):
     others = [name for name in ("dynamic", "baseline") if f"{name}_bits_per_character" in rows[0]]
     shown = {"dynamic": "dynamic", "baseline": "n-grams"}
-    yield (f"{'kind':<42}{'characters':>12}{'share':>8}{'bits':>8}"
-           + "".join(f"{shown[name]:>9}" for name in others) + f"{'of loss':>9}")
+    yield (
+        f"{'kind':<42}{'characters':>12}{'share':>8}{'bits':>8}"
+        + "".join(f"{shown[name]:>9}" for name in others)
+        + f"{'of loss':>9}"
+    )
     for row in rows:
-        yield (f"{row['kind']:<42}{row['characters']:>12,}{row['share']:>8.1%}"
-               f"{row['bits_per_character']:>8.3f}"
-               + "".join(f"{row[f'{name}_bits_per_character']:>9.3f}" for name in others)
-               + f"{row['share_of_loss']:>9.1%}")
+        yield (
+            f"{row['kind']:<42}{row['characters']:>12,}{row['share']:>8.1%}"
+            f"{row['bits_per_character']:>8.3f}"
+            + "".join(f"{row[f'{name}_bits_per_character']:>9.3f}" for name in others)
+            + f"{row['share_of_loss']:>9.1%}"
+        )
 
 
 def _novelty(found, printable):
     both = found["drawn"], found["real"]
     yield f"{'in the training text':<32}{'drawn':>12}{'real':>12}"
     yield f"{'characters':<32}" + "".join(f"{side['characters']:>12,}" for side in both)
-    shares = [(f"windows of {length}", [side["windows"][length] for side in both])
-              for length in both[0]["windows"]]
+    shares = [
+        (f"windows of {length}", [side["windows"][length] for side in both])
+        for length in both[0]["windows"]
+    ]
     if "lines" in both[0]:
         shares.insert(0, ("whole lines", [side["lines"] for side in both]))
     for label, values in shares:
         yield f"{label:<32}" + "".join(
-            f"{'-' if value is None else f'{value:.2%}':>12}" for value in values)
+            f"{'-' if value is None else f'{value:.2%}':>12}" for value in values
+        )
     yield f"{'longest passage':<32}" + "".join(
-        f"{side['longest']['characters'] if side['longest'] else 0:>12,}" for side in both)
+        f"{side['longest']['characters'] if side['longest'] else 0:>12,}" for side in both
+    )
     for label, side in zip(("drawn", "real"), both, strict=True):
         if longest := side["longest"]:
             text = printable(longest["text"]).replace("\n", "\u2424").replace("\t", "\u2409")
-            yield (f"{label}: line {longest['line']:,}, offset {longest['offset']:,}: "
-                   f"{text[:200]}{'...' if len(text) > 200 else ''}")
+            yield (
+                f"{label}: line {longest['line']:,}, offset {longest['offset']:,}: "
+                f"{text[:200]}{'...' if len(text) > 200 else ''}"
+            )

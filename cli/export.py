@@ -11,10 +11,18 @@ from .options import given, load_tensorflow, settings
 @click.command()
 @click.argument("model")
 @settings(ExportConfig)
-@click.option("-o", "--output", type=click.Path(), metavar="PATH",
-              help="The file or folder to write.  [default: named for the model, here]")
-@click.option("--overwrite", is_flag=True,
-              help="Replace what is in --output when the export has passed its check.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="PATH",
+    help="The file or folder to write.  [default: named for the model, here]",
+)
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace what is in --output when the export has passed its check.",
+)
 def export(model, output, overwrite, **options):
     """Write MODEL for another place, check it there, and report what it is and costs.
 
@@ -26,7 +34,7 @@ def export(model, output, overwrite, **options):
     options = given(options)
     ExportConfig(**options)  # a mistake is told before TensorFlow has loaded
     load_tensorflow()
-    from keras_charlm import export
+    from keras_charlm.export import export
 
     report = export.export(model, output, overwrite=overwrite, **options)
     click.echo(printable(export.summary(report)), err=True)

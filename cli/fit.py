@@ -15,20 +15,38 @@ _BY_SIZE = "by --size"
 
 @click.command()
 @click.argument("corpus", nargs=-1)
-@click.option("-o", "--output", type=click.Path(), metavar="FOLDER",
-              help="Where the model goes.  [default: a new folder under saved_models/]")
-@click.option("--overwrite", is_flag=True,
-              help="Replace the model in --output when this one is ready.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Where the model goes.  [default: a new folder under saved_models/]",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace the model in --output when this one is ready."
+)
 @click.option("--resume", metavar="MODEL", help="Go on with a training that was stopped or killed.")
 @click.option("--init-from", metavar="MODEL", help="Start from the weights of this model.")
 @settings(CorpusConfig)
-@settings(ModelConfig, layers=_BY_SIZE, units=_BY_SIZE, embedding=_BY_SIZE, tied=_BY_SIZE,
-          dropout=_BY_SIZE)
+@settings(
+    ModelConfig,
+    layers=_BY_SIZE,
+    units=_BY_SIZE,
+    embedding=_BY_SIZE,
+    tied=_BY_SIZE,
+    dropout=_BY_SIZE,
+)
 @settings(FitConfig, learning_rate=_BY_SIZE)
-@click.option("--launcher", type=click.Choice(["ray"]),
-              help="Start the workers with Ray Train instead of by TF_CONFIG.")
-@click.option("--workers", type=click.IntRange(1),
-              help="How many workers to start with --launcher.  [default: 2]")
+@click.option(
+    "--launcher",
+    type=click.Choice(["ray"]),
+    help="Start the workers with Ray Train instead of by TF_CONFIG.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="How many workers to start with --launcher.  [default: 2]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
 def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, **options):
     """Train a model on a text: files, folders (with --glob), - for stdin; .gz is unpacked.
@@ -42,33 +60,46 @@ def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, 
     kcharlm fit --resume saved_models/corpus
     """
     options = given(options)
-    if resume and (any(path != "-" for path in corpus) or output or init_from
-                   or set(options) - {"devices"}):
-        raise OptionError("--resume goes on with the corpus and the options that the training "
-                          "began with; give it the model alone, or with other --devices.")
+    if resume and (
+        any(path != "-" for path in corpus) or output or init_from or set(options) - {"devices"}
+    ):
+        raise OptionError(
+            "--resume goes on with the corpus and the options that the training "
+            "began with; give it the model alone, or with other --devices."
+        )
     reading, *_ = deal(options)  # a mistake is told before TensorFlow has loaded
     if workers and not launcher:
-        raise OptionError("--workers goes with --launcher; without one, start each worker yourself "
-                          "with its TF_CONFIG.")
+        raise OptionError(
+            "--workers goes with --launcher; without one, start each worker yourself "
+            "with its TF_CONFIG."
+        )
     if resume:
         function, arguments = "resume", {"path": resume, "devices": options.get("devices")}
     else:
-        function, arguments = "fit", {"corpus": corpus, "output": output, "overwrite": overwrite,
-                                      "init_from": init_from, **options}
+        function, arguments = (
+            "fit",
+            {
+                "corpus": corpus,
+                "output": output,
+                "overwrite": overwrite,
+                "init_from": init_from,
+                **options,
+            },
+        )
     arguments["verbose"] = 0 if quiet else 1
     if launcher:
-        from keras_charlm.launch import on_ray
+        from keras_charlm.training.ray import on_ray
 
         on_ray(workers or 2, function, arguments)
         return
     # So is a text that is not there; but of several workers each tells the others, later on.
     if not resume and "TF_CONFIG" not in os.environ:
-        from keras_charlm.corpus import sources
+        from keras_charlm.text.corpus import sources
 
         sources(corpus, reading)
     load_tensorflow(start=False)
-    from keras_charlm import training
+    from keras_charlm.training import run
 
     if resume and corpus:  # the text comes again if it is no longer in the cache
         arguments["stdin"] = sys.stdin.buffer
-    getattr(training, function)(**arguments)
+    run.resume(**arguments) if resume else run.fit(**arguments)

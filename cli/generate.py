@@ -18,11 +18,16 @@ from .options import given, settings
 @click.command()
 @click.argument("model", required=False)
 @click.option("-p", "--prompt", default="", help="Text to go on from.")
-@click.option("--prompt-file", type=click.Path(),
-              help="File with the text to go on from; - for stdin.")
+@click.option(
+    "--prompt-file", type=click.Path(), help="File with the text to go on from; - for stdin."
+)
 @settings(SampleConfig)
-@click.option("--json", "as_json", is_flag=True,
-              help="One JSON object a sample: text, seed, bits_per_character.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object a sample: text, seed, bits_per_character.",
+)
 @click.option("--raw", is_flag=True, help="Print control characters to a terminal as they are.")
 def generate(model, prompt, prompt_file, as_json, raw, **options):
     """Draw text from MODEL: a folder, a name under saved_models/, or a .tflite file.
@@ -35,8 +40,8 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
     kcharlm generate names --num 20 --novel --seed 1
     """
     from keras_charlm.charlm import load
-    from keras_charlm.generation import Counts
-    from keras_charlm.vocabulary import normalize
+    from keras_charlm.generation.samples import Counts
+    from keras_charlm.text.vocabulary import normalize
 
     if prompt_file:
         if prompt:
@@ -53,8 +58,16 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
             text = sample.prompt + sample.text
             if isinstance(text, bytes):
                 text = text.decode("utf-8", "backslashreplace")
-            show(json.dumps({"text": text, "seed": sample.seed,
-                             "bits_per_character": sample.bits_per_character}) + "\n")
+            show(
+                json.dumps(
+                    {
+                        "text": text,
+                        "seed": sample.seed,
+                        "bits_per_character": sample.bits_per_character,
+                    }
+                )
+                + "\n"
+            )
     elif config.num > 1 or config.novel or opened.card.lines:
         for i, sample in enumerate(opened.samples(prompt, counts, **options)):
             if i and not opened.card.lines:
@@ -78,10 +91,12 @@ def _read(path: str) -> str:
         return data.decode("utf-8").replace("\r\n", "\n")  # as fit does, unless told not to
     except OSError as error:
         raise PromptError(
-            f"The prompt file {path} cannot be read ({error.strerror}); check the path.") from error
+            f"The prompt file {path} cannot be read ({error.strerror}); check the path."
+        ) from error
     except UnicodeDecodeError as error:
         raise PromptError(
-            f"The prompt file {path} is not UTF-8 (byte {error.start:,}); convert it.") from error
+            f"The prompt file {path} is not UTF-8 (byte {error.start:,}); convert it."
+        ) from error
 
 
 def _printer(is_bytes: bool, raw: bool):

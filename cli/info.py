@@ -18,7 +18,7 @@ def info(model, as_json):
     kcharlm info saved_models/shakespeare
     kcharlm info --json
     """
-    from keras_charlm.bundle import open_bundle
+    from keras_charlm.saved.bundle import open_bundle
 
     opened = open_bundle(model)
     card = opened.card
@@ -37,22 +37,42 @@ def _rows(opened, card):
     shape, fit, corpus = card.model, card.fit, card.corpus
     yield "model", opened.path
     yield "trained", card.created + ("" if card.finished else "  (not finished: --resume goes on)")
-    yield "network", (f"{shape.layers} x {shape.units} {shape.cell}, "
-                     f"{f'embedding {shape.embedding}' if shape.embedding else 'one-hot'}, "
-                     f"dropout {shape.dropout:g}, {card.parameters:,} parameters")
+    yield (
+        "network",
+        (
+            f"{shape.layers} x {shape.units} {shape.cell}, "
+            f"{f'embedding {shape.embedding}' if shape.embedding else 'one-hot'}, "
+            f"dropout {shape.dropout:g}, {card.parameters:,} parameters"
+        ),
+    )
     unit = opened.vocabulary.unit_name
-    yield "corpus", (f"{corpus['name']}: {corpus['characters']:,} {unit}s in {corpus['bytes']:,} "
-                     f"bytes, {opened.vocabulary.size - 1} distinct"
-                     + (", one document a line" if card.lines else ""))
+    yield (
+        "corpus",
+        (
+            f"{corpus['name']}: {corpus['characters']:,} {unit}s in {corpus['bytes']:,} "
+            f"bytes, {opened.vocabulary.size - 1} distinct"
+            + (", one document a line" if card.lines else "")
+        ),
+    )
     yield "sha256", corpus["sha256"]
     yield "split", ", ".join(f"{part} {v['characters']:,}" for part, v in card.split.items())
-    yield "training", (f"{fit.optimizer} {fit.learning_rate:g}, {fit.schedule}, batch "
-                       f"{fit.batch_size} x {fit.seq_length}, seed {fit.seed}, best epoch "
-                       f"{card.scores.get('epoch')}")
+    yield (
+        "training",
+        (
+            f"{fit.optimizer} {fit.learning_rate:g}, {fit.schedule}, batch "
+            f"{fit.batch_size} x {fit.seq_length}, seed {fit.seed}, best epoch "
+            f"{card.scores.get('epoch')}"
+        ),
+    )
     for part in ("validation", "test"):
         if scores := card.scores.get(part):
-            yield part, (f"{scores['bits_per_character']:.4f} bits per {unit} "
-                         f"({scores['nats_per_character']:.4f} nats)")
+            yield (
+                part,
+                (
+                    f"{scores['bits_per_character']:.4f} bits per {unit} "
+                    f"({scores['nats_per_character']:.4f} nats)"
+                ),
+            )
     alone = opened.path.is_file()
     quantize = opened.quantize if alone else fit.quantize
     yield "weights", {"none": "float32"}.get(quantize, quantize)

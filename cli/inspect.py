@@ -14,16 +14,30 @@ from .options import given, load_tensorflow, settings
 @click.command()
 @click.argument("model")
 @click.argument("file")
-@click.option("-o", "--output", type=click.Path(), metavar="PAGE",
-              help="The page to write.  [default: named for the model, here]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="PAGE",
+    help="The page to write.  [default: named for the model, here]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
-@click.option("--probe", multiple=True, metavar="REGEX",
-              help="Also look for cells that follow what this matches; may be repeated.")
-@click.option("--ablate", multiple=True, metavar="LAYER:CELL",
-              help="Hold this cell at zero and tell what that costs; may be repeated.")
+@click.option(
+    "--probe",
+    multiple=True,
+    metavar="REGEX",
+    help="Also look for cells that follow what this matches; may be repeated.",
+)
+@click.option(
+    "--ablate",
+    multiple=True,
+    metavar="LAYER:CELL",
+    help="Hold this cell at zero and tell what that costs; may be repeated.",
+)
 @settings(InspectConfig)
-@click.option("--npz", type=click.Path(), metavar="PATH",
-              help="Write all activations as a NumPy archive.")
+@click.option(
+    "--npz", type=click.Path(), metavar="PATH", help="Write all activations as a NumPy archive."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(model, file, output, overwrite, probe, ablate, npz, as_json, **options):
     """Look inside MODEL as it reads FILE (- for stdin): which cells follow what, as a page.
@@ -38,23 +52,34 @@ def inspect(model, file, output, overwrite, probe, ablate, npz, as_json, **optio
     options = given(options)
     InspectConfig(**options)  # a mistake is told before TensorFlow has loaded
     load_tensorflow()
-    from keras_charlm import inspection, inspector
     from keras_charlm.charlm import load
+    from keras_charlm.inspection import page
+    from keras_charlm.inspection.activations import activations, read_codes
+    from keras_charlm.inspection.inspect import inspect, summary
 
     opened = load(model)
     if not output and not (as_json or npz):
         output = f"{opened.card.name}.html"
     for path in filter(None, (output, npz)):
-        inspector.check_place(Path(path), overwrite)
-    text = opened.vocabulary.from_codes(inspection.read_codes(opened, Path(file)))
-    found = inspection.inspect(opened, text, name="stdin" if file == "-" else Path(file).name,
-                               probe=probe, ablate=ablate, **options)
+        page.check_place(Path(path), overwrite)
+    text = opened.vocabulary.from_codes(read_codes(opened, Path(file)))
+    found = inspect(
+        opened,
+        text,
+        name="stdin" if file == "-" else Path(file).name,
+        probe=probe,
+        ablate=ablate,
+        **options,
+    )
     if found.left_out:
-        click.echo(f"Read the first {len(found.codes):,} characters; {found.left_out:,} were left "
-                   "out (--characters reads more).", err=True)
+        click.echo(
+            f"Read the first {len(found.codes):,} characters; {found.left_out:,} were left "
+            "out (--characters reads more).",
+            err=True,
+        )
     if npz:
-        inspection.activations(opened, text[: len(found.codes)]).save(npz)
+        activations(opened, text[: len(found.codes)]).save(npz)
     if output:
-        page = inspector.write(found, output, overwrite=overwrite)
-        click.echo(printable(inspector.summary(output, page)), err=True)
-    click.echo(printable(json.dumps(found.to_dict()) if as_json else inspection.summary(found)))
+        page = page.write(found, output, overwrite=overwrite)
+        click.echo(printable(page.summary(output, page)), err=True)
+    click.echo(printable(json.dumps(found.to_dict()) if as_json else summary(found)))

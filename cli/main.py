@@ -67,8 +67,11 @@ def main():
     except MemoryError:
         fail("There is not enough memory; lower --batch-size, --seq-length or --units.", 1)
     except OSError as error:
-        fail(f"{error.filename or 'The output'} cannot be read or written "
-             f"({error.strerror or error}); make room, or mend its path or permissions.", 1)
+        fail(
+            f"{error.filename or 'The output'} cannot be read or written "
+            f"({error.strerror or error}); make room, or mend its path or permissions.",
+            1,
+        )
 
 
 def fail(message, code):

@@ -9,8 +9,8 @@ import re
 
 import click
 
-from keras_charlm.config import Settings, value_types
 from keras_charlm.display import quiet
+from keras_charlm.settings import Settings, value_types
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")

@@ -5,10 +5,20 @@ import click
 
 @click.command()
 @click.argument("model")
-@click.option("-o", "--output", type=click.Path(), metavar="FILE",
-              help="Where the page goes.  [default: report.html in the model's folder]")
-@click.option("--corpus", multiple=True, type=click.Path(), metavar="FILE",
-              help="Training text, where it is not where fit read it; once for each file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Where the page goes.  [default: report.html in the model's folder]",
+)
+@click.option(
+    "--corpus",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="Training text, where it is not where fit read it; once for each file.",
+)
 def report(model, output, corpus):
     """Write the report of MODEL anew: a page for the browser that needs nothing beside it.
 
@@ -22,6 +32,6 @@ def report(model, output, corpus):
     from keras_charlm.display import quiet
 
     with quiet():  # Matplotlib talks where it finds its folders new or closed
-        from keras_charlm import report
+        from keras_charlm.report import report
 
     click.echo(report.write(model, output, corpus=corpus, verbose=1))

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_charlm
-from keras_charlm import devices, layers
+from keras_charlm.network import recurrent
+from keras_charlm.training import devices
 
 
 class Speed(keras.callbacks.Callback):
@@ -39,7 +40,7 @@ def show(what, value):
 def layer_check():
     """cuDNN must take the layer, and give what the plain loop gives."""
     x = np.random.default_rng(0).normal(size=(64, 100, 128)).astype(np.float32)
-    for kind in (layers.LSTM, layers.GRU):
+    for kind in (recurrent.LSTM, recurrent.GRU):
         ours = kind(512, return_sequences=True)
         plain = getattr(keras.layers, kind.__name__)(512, return_sequences=True, use_cudnn=False)
         show(f"{kind.__name__}: the fast path of the CPU is off", not ours.is_fast())
@@ -57,8 +58,10 @@ def layer_check():
                 last = run(x)
             last.numpy()
             seconds.append(time.perf_counter() - began)
-        show(f"{kind.__name__}: times as fast as the plain loop, forward",
-             f"{seconds[1] / seconds[0]:.1f}")
+        show(
+            f"{kind.__name__}: times as fast as the plain loop, forward",
+            f"{seconds[1] / seconds[0]:.1f}",
+        )
         strict = kind(512, return_sequences=True, use_cudnn=True)
         try:
             strict(x)
@@ -70,15 +73,29 @@ def layer_check():
 def fit(folder, name, size, **settings):
     speed, units, batch, window = Speed(), *size
     model = keras_charlm.fit(
-        folder / "text.txt", folder / name, overwrite=True, layers=2, units=units, embedding=64,
-        batch_size=batch, seq_length=window, epochs=1, callbacks=[speed], verbose=0, **settings)
+        folder / "text.txt",
+        folder / name,
+        overwrite=True,
+        layers=2,
+        units=units,
+        embedding=64,
+        batch_size=batch,
+        seq_length=window,
+        epochs=1,
+        callbacks=[speed],
+        verbose=0,
+        **settings,
+    )
     return model, speed.characters_a_second(batch * window)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--anyway", action="store_true",
-                        help="run without a card, with tiny networks, to try this script")
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="run without a card, with tiny networks, to try this script",
+    )
     asked = parser.parse_args()
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus and not asked.anyway:
@@ -104,12 +121,15 @@ def main():
             many = ",".join(f"gpu:{i}" for i in range(len(gpus))) or "2"
             whole = {}
             for where in (one, many):
-                model, speed = fit(folder, "whole", size, precision="float32", dropout=0.0,
-                                   devices=where)
+                model, speed = fit(
+                    folder, "whole", size, precision="float32", dropout=0.0, devices=where
+                )
                 show(f"{where}: characters a second, float32", f"{speed:,.0f}")
                 whole[where] = model.model.get_weights()
-            show("largest difference of a weight, one device and all",
-                 f"{max(np.abs(a - b).max() for a, b in zip(*whole.values(), strict=True)):.1e}")
+            show(
+                "largest difference of a weight, one device and all",
+                f"{max(np.abs(a - b).max() for a, b in zip(*whole.values(), strict=True)):.1e}",
+            )
 
 
 if __name__ == "__main__":

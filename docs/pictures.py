@@ -1,10 +1,10 @@
 """Take a picture of a page that the program wrote, as the README shows it, with Chromium.
 
-    kcharlm report saved_models/shakespeare
-    python docs/pictures.py saved_models/shakespeare/report.html docs/images/report.png
+kcharlm report saved_models/shakespeare
+python docs/pictures.py saved_models/shakespeare/report.html docs/images/report.png
 
-    kcharlm inspect saved_models/python held-out.txt -o inside.html
-    python docs/pictures.py inside.html docs/images/inspect.png --width 1200 --height 700
+kcharlm inspect saved_models/python held-out.txt -o inside.html
+python docs/pictures.py inside.html docs/images/inspect.png --width 1200 --height 700
 """
 
 import argparse
@@ -31,7 +31,8 @@ def main():
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(
             viewport={"width": asked.width, "height": asked.height},
-            color_scheme="dark" if asked.dark else "light")
+            color_scheme="dark" if asked.dark else "light",
+        )
         page.goto(asked.page.resolve().as_uri())
         page.wait_for_selector("html:not([data-state=loading])", state="attached")
         for key in asked.keys:

@@ -14,15 +14,15 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "fit": "training",
-    "resume": "training",
+    "fit": "training.run",
+    "resume": "training.run",
     "load": "charlm",
     "CharLM": "charlm",
-    "activations": "inspection",
-    "Activations": "inspection",
-    "Sample": "generation",
-    "Scores": "scores",
-    "Evaluation": "scores",
+    "activations": "inspection.activations",
+    "Activations": "inspection.activations",
+    "Sample": "generation.samples",
+    "Scores": "evaluation.scores",
+    "Evaluation": "evaluation.scores",
     "CorpusConfig": "config",
     "ModelConfig": "config",
     "FitConfig": "config",

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_charlm import bundle, generation
-from keras_charlm.config import EvaluateConfig, SampleConfig, Settings, expect
-from keras_charlm.errors import OptionError
+from keras_charlm.config import EvaluateConfig
+from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import expect
 
 if TYPE_CHECKING:
-    import keras
-
-    from keras_charlm.examination import Watch
-    from keras_charlm.ngram import NGram
-    from keras_charlm.scores import Evaluation
+    from keras_charlm.evaluation.evaluate import Watch
+    from keras_charlm.evaluation.ngram import NGram
+    from keras_charlm.evaluation.scores import Evaluation
 
 
 def load(path: str | Path | None = None) -> CharLM:
@@ -39,60 +36,11 @@ def load(path: str | Path | None = None) -> CharLM:
         >>> model = keras_charlm.load("saved_models/shakespeare")
         >>> model.generate("ROMEO:", length=300, temp=0.8, seed=1)
     """
-    return CharLM(bundle.open_bundle(path))
+    return CharLM(path)
 
 
-class CharLM:
-    """A trained character-level language model.
-
-    Attributes:
-        path: Its folder, or its .tflite file.
-        card: What it is and where it comes from.
-        vocabulary: Its characters.
-    """
-
-    def __init__(self, opened: bundle.Bundle):
-        self.path, self.card, self.vocabulary = opened.path, opened.card, opened.vocabulary
-        self._bundle = opened
-
-    def __repr__(self) -> str:
-        shape = self.card.model
-        return f"<CharLM {self.path}: {shape.layers} x {shape.units} {shape.cell}>"
-
-    @property
-    def on_device(self) -> bool:
-        """Whether this is a .tflite file alone."""
-        return isinstance(self._bundle, bundle.DeviceFile)
-
-    @functools.cached_property
-    def device_file(self) -> Path:
-        """The on-device file, its content checked."""
-        return self._bundle.file(bundle.DEVICE)
-
-    @functools.cached_property
-    def runner(self) -> generation.Runner:
-        """The on-device file, opened in LiteRT."""
-        return generation.Runner(self.device_file)
-
-    @functools.cached_property
-    def model(self) -> keras.Sequential:
-        """The Keras model in float32, batch size 1, with zero states.
-
-        Its weights are those of the on-device file: as they were trained, or rounded where that
-        file stores them as float16 or int8.
-        """
-        return self.build(batch_size=1)
-
-    def build(self, batch_size: int) -> keras.Sequential:
-        """The Keras model with its trained weights for another batch size."""
-        from keras_charlm.model import build, named_weights
-
-        expect("batch_size", batch_size, int, "a whole number")
-        weights = self._bundle.weights()
-        model = build(self.card.model, self.vocabulary.size, batch_size)
-        for name, variable in named_weights(model).items():
-            variable.assign(weights[name])
-        return model
+class CharLM(TrainedModel):
+    """A trained character-level language model, with all that can be done with it."""
 
     def generate(self, prompt: str | bytes = "", **settings: Any) -> str | bytes:
         """Draw one text.
@@ -114,38 +62,14 @@ class CharLM:
         sample = next(self.samples(prompt, **settings), None)
         return sample.prompt + sample.text if sample else self.vocabulary.from_codes(np.array([]))
 
-    def samples(self, prompt: str | bytes = "", counts: generation.Counts | None = None,
-                **settings: Any) -> Iterator[generation.Sample]:
-        """Draw `num` texts as a batch; each is yielded when it and those before it are done.
-
-        Args:
-            prompt: What to go on from.
-            counts: Is filled with how many were drawn and how many of them were novel.
-            **settings: Fields of SampleConfig.
-
-        Returns:
-            An iterator of Sample (text, prompt, seed, bits_per_character).
-
-        Raises:
-            PromptError, OptionError: As for `generate`.
-        """
-        config = _config(SampleConfig, "generate", settings)
-        known = self.known if config.novel else None
-        return generation.samples(self.runner, self.vocabulary, config, prompt, known=known,
-                                  counts=counts, **self._reading())
-
-    def stream(self, prompt: str | bytes = "", **settings: Any) -> Iterator[str | bytes]:
-        """Draw one text and yield its pieces as they come, the prompt not included.
-
-        Args, Raises: As for `samples`; `num` and `novel` do not matter.
-        """
-        return generation.stream(self.runner, self.vocabulary,
-                                 _config(SampleConfig, "generate", settings), prompt,
-                                 **self._reading())
-
-    def evaluate(self, text: str | bytes | Path | None = None, *,
-                 corpus: Sequence[str | Path] = (), watch: Watch | None = None,
-                 **settings: Any) -> Evaluation:
+    def evaluate(
+        self,
+        text: str | bytes | Path | None = None,
+        *,
+        corpus: Sequence[str | Path] = (),
+        watch: Watch | None = None,
+        **settings: Any,
+    ) -> Evaluation:
         """Score how well the model predicts a text, over all of it, the state carried.
 
         Args:
@@ -168,11 +92,11 @@ class CharLM:
             >>> model.evaluate("To be, or not to be").bits_per_character
             >>> model.evaluate(baseline="ngram").baseline["bits_per_character"]
         """
-        from keras_charlm.examination import examine
+        from keras_charlm.evaluation.evaluate import evaluate
 
         if text is not None:
             expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
-        return examine(self, text, corpus, _config(EvaluateConfig, "evaluate", settings), watch)
+        return evaluate(self, text, corpus, EvaluateConfig.of("evaluate", settings), watch)
 
     def ngram(self, order: int | None = None, corpus: Sequence[str | Path] = ()) -> NGram:
         """Count the text that the model was trained on.
@@ -190,10 +114,10 @@ class CharLM:
         Example:
             >>> model.vocabulary.decode(model.ngram(order=10).generate(500, seed=1))
         """
-        from keras_charlm import ngram
-        from keras_charlm.examination import training
+        from keras_charlm.evaluation import ngram
+        from keras_charlm.evaluation.evaluate import training_text
 
-        split = training(self, corpus).split
+        split = training_text(self, corpus).split
         return ngram.baseline(split) if order is None else ngram.count(split, order)
 
     def compress(self, data: bytes) -> bytes:
@@ -202,7 +126,7 @@ class CharLM:
         Example:
             >>> model.decompress(model.compress(b"To be, or not to be"))
         """
-        from keras_charlm.compression import compress
+        from keras_charlm.evaluation.compression import compress
 
         return compress(self, data)[0]
 
@@ -212,12 +136,13 @@ class CharLM:
         Raises:
             CompressionError: It is damaged, or another model or machine wrote it.
         """
-        from keras_charlm.compression import decompress
+        from keras_charlm.evaluation.compression import decompress
 
         return decompress(self, content)
 
-    def export(self, output: str | Path | None = None, *, overwrite: bool = False,
-               **settings: Any) -> dict[str, Any]:
+    def export(
+        self, output: str | Path | None = None, *, overwrite: bool = False, **settings: Any
+    ) -> dict[str, Any]:
         """Write the model for another place and check it there.
 
         Args:
@@ -231,12 +156,13 @@ class CharLM:
         Raises:
             OptionError, ExportError, BundleError: See `keras_charlm.export.export`.
         """
-        from keras_charlm.export import export
+        from keras_charlm.export.export import export
 
         return export(self, output, overwrite=overwrite, **settings)
 
-    def report(self, output: str | Path | None = None, *,
-               corpus: Sequence[str | Path] = ()) -> Path:
+    def report(
+        self, output: str | Path | None = None, *, corpus: Sequence[str | Path] = ()
+    ) -> Path:
         """Write the page that says how good the model is and how it came to be.
 
         Args:
@@ -249,36 +175,6 @@ class CharLM:
         Raises:
             BundleError, CorpusError: See `keras_charlm.report.write`.
         """
-        from keras_charlm import report
+        from keras_charlm.report import report
 
         return report.write(self.path, output, corpus=corpus)
-
-    @functools.cached_property
-    def known(self) -> Callable[[str | bytes], bool]:
-        """Tells whether a line stands in the training text (models of lines only)."""
-        from keras_charlm.corpus import fingerprints
-
-        lines = self._bundle.training_lines()
-
-        def known(line: str | bytes) -> bool:
-            data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
-            fingerprint = fingerprints([data])[0]
-            at = np.searchsorted(lines, fingerprint)
-            return bool(at < len(lines) and lines[at] == fingerprint)
-
-        return known
-
-    def _reading(self) -> dict[str, Any]:
-        return {"lines": self.card.lines, "start": self.card.start,
-                "normalize": self.card.normalize}
-
-
-def _config(kind: type[Settings], verb: str, settings: dict[str, Any]) -> Any:
-    try:
-        return kind(**settings)
-    except TypeError:
-        names = sorted(kind().to_dict())
-        unknown = sorted(set(settings) - set(names))[0]
-        raise OptionError(
-            f"{verb} has no setting {unknown!r}; it has {', '.join(names)}."
-        ) from None

@@ -7,101 +7,13 @@ The command line's options, its help and the README's tables follow these fields
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-import types
-import typing
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from keras_charlm.errors import OptionError
-
-
-def setting(default: Any, help: str, **bounds: Any) -> Any:
-    """A dataclass field with its help text and bounds (`choices`, `low`, `high`, `open_high`)."""
-    return dataclasses.field(default=default, metadata={"help": help, **bounds})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Base of the configurations: checks each field against its own type and bounds."""
-
-    def __post_init__(self) -> None:
-        kinds = value_types(type(self))
-        for field in fields(self):
-            kind, optional = kinds[field.name]
-            value = getattr(self, field.name)
-            if value is not None or not optional:
-                check(field, kind, value)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """Build from a JSON object.
-
-        Args:
-            values: Names and values; every name must be a field.
-
-        Raises:
-            OptionError: A name is unknown or a value is out of range.
-        """
-        names = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - names):
-            raise OptionError(
-                f"{cls.__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(names))}."
-            )
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-def value_types(settings: type[Settings]) -> dict[str, tuple[type, bool]]:
-    """The plain type of each field, and whether it may be None."""
-    found = {}
-    for name, hint in typing.get_type_hints(settings).items():
-        optional = isinstance(hint, types.UnionType)
-        found[name] = (next(t for t in hint.__args__ if t is not types.NoneType), True) \
-            if optional else (hint, False)
-    return found
-
-
-def check(field: dataclasses.Field, kind: type, value: Any) -> None:
-    """Raise OptionError unless `value` fits the type and the bounds of `field`."""
-    bounds = field.metadata
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise OptionError(f"{field.name} is {value!r}; it takes {_article(kind)}.")
-    if "choices" in bounds and value not in bounds["choices"]:
-        raise OptionError(
-            f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."
-        )
-    low, high = bounds.get("low"), bounds.get("high")
-    if low is None:
-        return
-    # `not (a <= b)` rather than `a > b`, so that NaN is refused as well.
-    above = low < value if bounds.get("open_low") else low <= value
-    below = high is None or (value < high if bounds.get("open_high") else value <= high)
-    if not (above and below and value != math.inf):
-        raise OptionError(f"{field.name} is {value}; it takes {_range(bounds)}.")
-
-
-def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
-    """Raise OptionError unless an argument is of one of these types; `what` names them."""
-    if not isinstance(value, kinds):
-        raise OptionError(f"{name} is {value!r}; it takes {what}.")
-
-
-def _article(kind: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
-
-
-def _range(bounds: Any) -> str:
-    low, high = bounds.get("low"), bounds.get("high")
-    above = f"more than {low}" if bounds.get("open_low") else f"at least {low}"
-    if high is None:
-        return above
-    return f"{above} and {'less than' if bounds.get('open_high') else 'at most'} {high}"
+from keras_charlm.settings import Settings, refuse_unknown, setting
 
 
 @dataclass(frozen=True)
@@ -130,8 +42,9 @@ class CorpusConfig(Settings):
         False, "Each line is a document of its own (names, titles, recipes one a line)."
     )
     duplicates: bool = setting(
-        False, "Keep every copy of a line, so that frequent ones count for more; all go to the "
-        "same part of the split."
+        False,
+        "Keep every copy of a line, so that frequent ones count for more; all go to the "
+        "same part of the split.",
     )
     min_count: int = setting(
         1, "Characters seen fewer times in training become the unknown one.", low=1
@@ -165,15 +78,21 @@ class ModelConfig(Settings):
         None, "Share of each layer's outputs dropped in training.", low=0, high=1, open_high=True
     )
     noise: float = setting(
-        0.0, "Share of the characters read as the unknown one in training: more to learn for long "
-        "trainings on short texts.", low=0, high=1, open_high=True
+        0.0,
+        "Share of the characters read as the unknown one in training: more to learn for long "
+        "trainings on short texts.",
+        low=0,
+        high=1,
+        open_high=True,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tied and self.embedding == 0:
-            raise OptionError("tied is true and embedding is 0; logits can be tied to an embedding "
-                              "only: give it a width, or leave tied out.")
+            raise OptionError(
+                "tied is true and embedding is 0; logits can be tied to an embedding "
+                "only: give it a width, or leave tied out."
+            )
 
 
 @dataclass(frozen=True)
@@ -221,8 +140,9 @@ class FitConfig(Settings):
     patience: int | None = setting(
         None, "Stop after this many epochs without a better validation figure.", low=1
     )
-    seed: int = setting(0, "Seed of weights, dropout, noise, window offsets and line order.",
-                        low=0, high=2**31 - 1)
+    seed: int = setting(
+        0, "Seed of weights, dropout, noise, window offsets and line order.", low=0, high=2**31 - 1
+    )
     precision: str = setting(
         "auto",
         "Precision of the products; auto takes bfloat16 where the hardware is faster by it.",
@@ -241,8 +161,11 @@ class FitConfig(Settings):
         "gpu:0,gpu:1.",
     )
     join_timeout: float = setting(
-        600.0, "Of several workers: longest wait for the others at the start.",
-        low=0, open_low=True, duration=True,
+        600.0,
+        "Of several workers: longest wait for the others at the start.",
+        low=0,
+        open_low=True,
+        duration=True,
     )
     sample_every: int | None = setting(
         None,
@@ -260,8 +183,10 @@ class FitConfig(Settings):
             object.__setattr__(self, "devices", str(self.devices))
         super().__post_init__()
         if not re.fullmatch(r"auto|cpu|[1-9]\d*|gpu:\d+(,gpu:\d+)*", self.devices):
-            raise OptionError(f"devices is {self.devices!r}; it takes auto, a number of devices, "
-                              "cpu, or GPUs such as gpu:0,gpu:1.")
+            raise OptionError(
+                f"devices is {self.devices!r}; it takes auto, a number of devices, "
+                "cpu, or GPUs such as gpu:0,gpu:1."
+            )
 
 
 def deal(settings: dict[str, Any]) -> tuple[CorpusConfig, ModelConfig, FitConfig]:
@@ -271,12 +196,12 @@ def deal(settings: dict[str, Any]) -> tuple[CorpusConfig, ModelConfig, FitConfig
         OptionError: None has it, or its value is out of range.
     """
     kinds = CorpusConfig, ModelConfig, FitConfig
-    names = [{field.name for field in fields(kind)} for kind in kinds]
-    if unknown := sorted(set(settings) - set().union(*names)):
-        raise OptionError(f"fit has no setting {unknown[0]!r}; it has "
-                          f"{', '.join(sorted(set().union(*names)))}.")
-    return tuple(kind(**{k: v for k, v in settings.items() if k in own})
-                 for kind, own in zip(kinds, names, strict=True))
+    names = [[field.name for field in fields(kind)] for kind in kinds]
+    refuse_unknown("fit", settings, [name for own in names for name in own])
+    return tuple(
+        kind(**{k: v for k, v in settings.items() if k in own})
+        for kind, own in zip(kinds, names, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -284,25 +209,28 @@ class SampleConfig(Settings):
     """How text is drawn from a trained model."""
 
     temp: float = setting(
-        0.8, "Temperature: below 1 safer, above 1 wilder; 0 takes the likeliest character.",
-        low=0, high=100,
+        0.8,
+        "Temperature: below 1 safer, above 1 wilder; 0 takes the likeliest character.",
+        low=0,
+        high=100,
     )
     length: int | None = setting(
         None, "Characters to draw; by default 500, or for a list up to the end of the line.", low=0
     )
     top_k: int = setting(0, "Draw among the k likeliest characters only; 0 for all.", low=0)
     top_p: float = setting(
-        1.0, "Draw among the likeliest characters that hold this share of the probability.",
-        low=0, open_low=True, high=1,
+        1.0,
+        "Draw among the likeliest characters that hold this share of the probability.",
+        low=0,
+        open_low=True,
+        high=1,
     )
     seed: int | None = setting(
         None, "Same seed, same text; by default a new one each time.", low=0, high=2**31 - 1
     )
     num: int = setting(1, "Number of samples, drawn as a batch.", low=1, high=10_000_000)
     stop: str | None = setting(None, "End a sample where this text appears.")
-    novel: bool = setting(
-        False, "For lists: only lines that are not in the training text."
-    )
+    novel: bool = setting(False, "For lists: only lines that are not in the training text.")
     unknown_ok: bool = setting(
         False, "Accept characters in the prompt that the model has never seen."
     )
@@ -324,8 +252,9 @@ class EvaluateConfig(Settings):
     dynamic_rate: float = setting(
         0.001, "Learning rate of --dynamic.", low=0, open_low=True, high=1
     )
-    by: str | None = setting(None, "Also break the loss down, by kinds of characters.",
-                             choices=("kind",))
+    by: str | None = setting(
+        None, "Also break the loss down, by kinds of characters.", choices=("kind",)
+    )
     novelty: bool = setting(
         False,
         "Also draw text and tell how much of it stands in the training text word for word, beside "
@@ -353,7 +282,8 @@ class ExportConfig(Settings):
     budget: int | None = setting(
         None,
         "Most bytes of the file, e.g. 300KB: the best --quantize that fits is taken.",
-        low=1, size=True,
+        low=1,
+        size=True,
     )
     license: str | None = setting(None, "Licence of the training text, for the file's card.")
     runtime: str | None = setting(
@@ -364,14 +294,21 @@ class ExportConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, places in (("quantize", ("tflite", "web")), ("budget", ("tflite", "web")),
-                             ("license", ("tflite", "web")), ("runtime", ("web",))):
+        for name, places in (
+            ("quantize", ("tflite", "web")),
+            ("budget", ("tflite", "web")),
+            ("license", ("tflite", "web")),
+            ("runtime", ("web",)),
+        ):
             if self.to not in places and getattr(self, name) not in (None, "none"):
-                raise OptionError(f"--{name} is for --to {' or '.join(places)}; leave it out with "
-                                  f"--to {self.to}.")
+                raise OptionError(
+                    f"--{name} is for --to {' or '.join(places)}; leave it out with --to {self.to}."
+                )
         if self.budget is not None and self.quantize != "none":
-            raise OptionError("Both --budget and --quantize were given; the budget chooses how "
-                              "weights are stored, so give one.")
+            raise OptionError(
+                "Both --budget and --quantize were given; the budget chooses how "
+                "weights are stored, so give one."
+            )
 
 
 @dataclass(frozen=True)
@@ -392,7 +329,8 @@ class InspectConfig(Settings):
     level: float = setting(
         0.05,
         "Probability, at most, of naming any cell after a feature where there is nothing to find.",
-        low=0.001, high=0.5,
+        low=0.001,
+        high=0.5,
     )
 
 

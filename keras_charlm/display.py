@@ -99,9 +99,13 @@ class Display:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=None),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
             TextColumn("{task.fields[figures]}"),
-            console=Console(file=self.stream), transient=True, refresh_per_second=5)
+            console=Console(file=self.stream),
+            transient=True,
+            refresh_per_second=5,
+        )
         self._task = self._bar.add_task("starting", total=1.0, figures="")
         self._bar.start()
 
@@ -110,8 +114,7 @@ class Display:
         now = time.monotonic()
         if self._bar:
             if now - self._shown > 0.2:
-                self._bar.update(self._task, completed=fraction, description=label,
-                                 figures=figures)
+                self._bar.update(self._task, completed=fraction, description=label, figures=figures)
                 self._shown = now
         elif self.verbose:
             if not self._shown:

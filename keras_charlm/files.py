@@ -1,12 +1,17 @@
-"""Files as this program wants them: of one process at a time, regular, and of a possible size."""
+"""Files and folders: written whole or not at all, taken by one process, checked before reading."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import shutil
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from keras_charlm.errors import BundleError
+from keras_charlm.errors import BundleError, OptionError
 
 LARGEST = 1 << 31  # bytes of a model's file; a FlatBuffer has no room for more
 LARGEST_JSON = 1 << 26  # bytes; a vocabulary of all of Unicode takes 12 MB
@@ -54,9 +59,128 @@ def regular(path: Path, largest: int = LARGEST) -> Path:
             "copy the model again, or train it anew."
         ) from error
     if not stat.S_ISREG(found.st_mode):
-        raise BundleError(f"{path} is a link or no regular file, and a model's files are never "
-                          "that; copy the model again, with the files themselves.")
+        raise BundleError(
+            f"{path} is a link or no regular file, and a model's files are never "
+            "that; copy the model again, with the files themselves."
+        )
     if found.st_size > largest:
-        raise BundleError(f"{path} has {found.st_size:,} bytes and such a file has at most "
-                          f"{largest:,}; copy the model again, or train it anew.")
+        raise BundleError(
+            f"{path} has {found.st_size:,} bytes and such a file has at most "
+            f"{largest:,}; copy the model again, or train it anew."
+        )
     return path
+
+
+def check_output(path: Path, overwrite: bool = False, *, folder: bool = False) -> None:
+    """Find out before any work whether something can be written at `path`.
+
+    Args:
+        path: The file or folder to write.
+        overwrite: Replace what is there.
+        folder: A folder is to be written there, not a file.
+
+    Raises:
+        OptionError: Something else is there, or the folder around it is not.
+    """
+    if path.is_dir() and not folder:
+        raise OptionError(f"{path} is a folder; name a file with --output.")
+    if (path.exists() or path.is_symlink()) and not overwrite:
+        raise OptionError(f"{path} exists; name another --output, or replace it with --overwrite.")
+    if not path.parent.is_dir():
+        raise OptionError(
+            f"There is no folder {path.parent} for {path.name}; make it, or name another --output."
+        )
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the system while `path` is written into one of ours.
+
+    Raises:
+        OptionError: The path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OptionError(
+            f"{path} cannot be written ({error.strerror or error}); make room, or "
+            "name another --output."
+        ) from error
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file that is there whole or not at all; text as UTF-8."""
+    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    replace_file(path, lambda temporary: temporary.write_bytes(data))
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    write_file(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file beside `path`, flush it to the disk, and put it in place."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        write(temporary)
+        _flush(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder beside `folder` to be filled, and put it in place as a whole.
+
+    What stood there is removed at the very end. Where filling fails, it stays. A crash between the
+    two renames is undone by `recover_folder`.
+    """
+    old, new = leftovers(folder)
+    for leftover in (old, new):
+        remove(leftover)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        for path in new.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        remove(new)
+        raise
+    remove(old)
+
+
+def recover_folder(folder: Path) -> None:
+    """Finish or undo a `replace_folder` that a crash cut short."""
+    old, new = leftovers(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for leftover in (old, new):
+        remove(leftover)
+
+
+def leftovers(folder: Path) -> tuple[Path, Path]:
+    """Where `replace_folder` keeps the folder before and the one to come."""
+    return folder.with_name(f".{folder.name}.old"), folder.with_name(f".{folder.name}.new")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold a file's content, so that a power cut finds it whole."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

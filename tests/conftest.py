@@ -60,8 +60,9 @@ def list_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     path = folder / "names.txt"
     rng = random.Random(1)
-    path.write_text("".join(
-        "".join(rng.choices("abc", k=rng.randint(2, 4))) + "\n" for _ in range(200)))
+    path.write_text(
+        "".join("".join(rng.choices("abc", k=rng.randint(2, 4))) + "\n" for _ in range(200))
+    )
     fit(path, folder / "list", lines=True, epochs=2, **TINY)
     return folder / "list"
 
@@ -87,15 +88,15 @@ def with_card(content, values):
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
-    from keras_charlm import device
+    from keras_charlm.saved import tflite_card
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    entry = next(m for m in model.metadata if m.name == device.METADATA.encode())
+    entry = next(m for m in model.metadata if m.name == tflite_card.METADATA.encode())
     text = json.dumps({**values, "file_sha256": "0" * 64}, ensure_ascii=False)
     model.buffers[entry.buffer].data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
-    return device.sign(bytes(builder.Output()))
+    return tflite_card.sign(bytes(builder.Output()))
 
 
 @pytest.fixture

@@ -34,8 +34,12 @@ def held(pid: int | str = "self", began: float = 0.0) -> Held:
     status = Path(f"/proc/{pid}/status").read_text()
     values = dict(line.split(":", 1) for line in status.splitlines())
     files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-    return Held(time.monotonic() - began, int(values["VmRSS"].split()[0]) / 1024,
-                int(values["Threads"]), files)
+    return Held(
+        time.monotonic() - began,
+        int(values["VmRSS"].split()[0]) / 1024,
+        int(values["Threads"]),
+        files,
+    )
 
 
 def watch(command: list[str], interval: float) -> list[Held]:
@@ -71,8 +75,11 @@ def report(title: str, seen: list[Held]) -> bool:
     for h in seen[:: max(1, len(seen) // 10)]:
         print(f"{h.seconds:9.0f}{h.memory:9.1f}{h.threads:9}{h.files:7}")
     more = growth(seen)
-    print(f"grew by{more.memory:+11.1f}{more.threads:+9}{more.files:+7}"
-          "  (last tenth to second tenth)\n", flush=True)
+    print(
+        f"grew by{more.memory:+11.1f}{more.threads:+9}{more.files:+7}"
+        "  (last tenth to second tenth)\n",
+        flush=True,
+    )
     return more.memory <= LIMIT and more.threads <= 0 and more.files <= 0
 
 
@@ -110,12 +117,39 @@ def main() -> int:
         return 0 if report("generate", seen) else 1
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "model")
-        seen = watch([sys.executable, "-m", "kcharlm", "fit", *given.corpus, "-o", model, "--quiet",
-                      "--size", given.size, "--max-time", f"{given.fit_minutes}m"],
-                     interval=given.fit_minutes * 60 / 400)
+        seen = watch(
+            [
+                sys.executable,
+                "-m",
+                "kcharlm",
+                "fit",
+                *given.corpus,
+                "-o",
+                model,
+                "--quiet",
+                "--size",
+                given.size,
+                "--max-time",
+                f"{given.fit_minutes}m",
+            ],
+            interval=given.fit_minutes * 60 / 400,
+        )
         flat = report("fit", seen)
-        return subprocess.call([sys.executable, __file__, "--draw", model, "--characters",
-                                str(given.characters), "--calls", str(given.calls)]) or not flat
+        return (
+            subprocess.call(
+                [
+                    sys.executable,
+                    __file__,
+                    "--draw",
+                    model,
+                    "--characters",
+                    str(given.characters),
+                    "--calls",
+                    str(given.calls),
+                ]
+            )
+            or not flat
+        )
 
 
 if __name__ == "__main__":

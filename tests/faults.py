@@ -34,8 +34,17 @@ from pathlib import Path
 
 from conftest import babble
 
-OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate",
-              "os.utime", "shutil.copyfile", "shutil.rmtree"}
+OPERATIONS = {
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.truncate",
+    "os.utime",
+    "shutil.copyfile",
+    "shutil.rmtree",
+}
 WRITING = os.O_WRONLY | os.O_RDWR
 PATIENCE = 1200  # seconds after which a child hangs, also on a very busy machine
 
@@ -129,8 +138,18 @@ def run(work: Callable[[], str], moment: Moment | None = None) -> End:
 # The kinds of work. Each is a function of a folder of its own that does the work, or goes on with
 # it as the program's messages tell, and returns a digest of the result.
 
-FIT = {"layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 16, "epochs": 3,
-       "dropout": 0.3, "precision": "float32", "checkpoint_every": 0.001, "verbose": 0}
+FIT = {
+    "layers": 1,
+    "units": 8,
+    "embedding": 4,
+    "batch_size": 4,
+    "seq_length": 16,
+    "epochs": 3,
+    "dropout": 0.3,
+    "precision": "float32",
+    "checkpoint_every": 0.001,
+    "verbose": 0,
+}
 
 
 def fit(home: Path) -> str:
@@ -154,7 +173,7 @@ def fit(home: Path) -> str:
 def overwrite(home: Path) -> str:
     """A training over an older model, which must be readable until the new one is."""
     import keras_charlm
-    from keras_charlm import bundle
+    from keras_charlm.saved import bundle
 
     text, folder = home / "cats.txt", home / "models" / "cats"
     text.write_text(babble(1200))
@@ -173,13 +192,17 @@ def overwrite(home: Path) -> str:
 
 def prepare(home: Path) -> str:
     """Reading a text whose symbols have to be widened on the way."""
-    from keras_charlm import corpus
+    from keras_charlm.text import corpus, decoding
 
-    corpus.BLOCK = 4096
+    decoding.BLOCK = 4096
     text = home / "wide.txt"
     if not text.exists():
-        text.write_text(babble(50_000) + "".join(map(chr, range(0x4E00, 0x4E00 + 70_000 // 2)))
-                        + babble(20_000) + "".join(map(chr, range(0x10000, 0x10000 + 40_000))))
+        text.write_text(
+            babble(50_000)
+            + "".join(map(chr, range(0x4E00, 0x4E00 + 70_000 // 2)))
+            + babble(20_000)
+            + "".join(map(chr, range(0x10000, 0x10000 + 40_000)))
+        )
     found = corpus.prepare([text])
     return hashlib.sha256(found.text(0, len(found.symbols))).hexdigest()
 
@@ -235,16 +258,27 @@ def digest_of_model(folder: Path) -> str:
 
 def leftovers(home: Path, cache: Path) -> list[str]:
     """Whatever is in the folders that no finished work leaves there."""
-    places = {home: {"cats.txt", "wide.txt", "models", "out"}, home / "models": {"cats"},
-              home / "out": {f"{n}{s}" for n in ("cats.tflite", "cats-web")
-                             for s in ("", ".report.json")},
-              home / "models" / "cats": {p.name for p in old_model(home).iterdir()}}
-    found = [str(path) for place, names in places.items() if place.is_dir()
-             for path in place.iterdir() if path.name not in names]
+    places = {
+        home: {"cats.txt", "wide.txt", "models", "out"},
+        home / "models": {"cats"},
+        home / "out": {
+            f"{n}{s}" for n in ("cats.tflite", "cats-web") for s in ("", ".report.json")
+        },
+        home / "models" / "cats": {p.name for p in old_model(home).iterdir()},
+    }
+    found = [
+        str(path)
+        for place, names in places.items()
+        if place.is_dir()
+        for path in place.iterdir()
+        if path.name not in names
+    ]
     texts = {path.stem for path in cache.glob("*.json")}
-    return found + [str(path) for path in cache.iterdir()
-                    if path.stem not in texts or path.suffix not in (".json", ".uint8", ".uint16",
-                                                                     ".uint32")]
+    return found + [
+        str(path)
+        for path in cache.iterdir()
+        if path.stem not in texts or path.suffix not in (".json", ".uint8", ".uint16", ".uint32")
+    ]
 
 
 def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -> dict[str, int]:
@@ -258,7 +292,7 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
     """
     import tensorflow as tf
 
-    import keras_charlm.training
+    import keras_charlm.training.run
     from keras_charlm.export import tflite, web  # noqa: F401  loaded before forking
 
     tf.config.threading.set_intra_op_parallelism_threads(1)  # the networks are tiny
@@ -279,8 +313,10 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
     for kind in kinds:
         at = home()
         expected[kind] = run(lambda kind=kind, at=at: WORK[kind](at))
-        say(f"{kind}: {expected[kind].operations} file operations in "
-            f"{expected[kind].seconds:.1f} s undisturbed")
+        say(
+            f"{kind}: {expected[kind].operations} file operations in "
+            f"{expected[kind].seconds:.1f} s undisturbed"
+        )
     seconds = {kind: end.seconds for kind, end in expected.items()}  # as the machine is busy now
     while sum(dead.values()) < kills:
         # All kinds get the same share of the time, so quick ones are killed more often.
@@ -319,8 +355,9 @@ def main() -> None:
     seed = given.seed if given.seed is not None else random.randrange(2**31)
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        dead = campaign(Path(folder), given.work, given.kills, seed,
-                        say=lambda text: print(text, flush=True))
+        dead = campaign(
+            Path(folder), given.work, given.kills, seed, say=lambda text: print(text, flush=True)
+        )
     print(f"{sum(dead.values())} kills, all ended alike and left nothing (seed {seed}): {dead}")
 
 

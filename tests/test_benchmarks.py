@@ -38,8 +38,9 @@ def rows(tmp_path, monkeypatch):
 
 def test_training_and_growth(rows, tmp_path, monkeypatch):
     monkeypatch.setitem(train.SIZES, "2x128", tuple(TOY.values()))
-    (row,) = rows(train, "--size", "2x128", "--precision", "float32", "--rounds", 1,
-                  "--seconds", 0.01)
+    (row,) = rows(
+        train, "--size", "2x128", "--precision", "float32", "--rounds", 1, "--seconds", 0.01
+    )
     assert set(row["peers"]) == {"keras_charlm", "evaluation", "keras", "products"}
     assert all(p["characters_per_second"]["median"] > 0 for p in row["peers"].values())
     monkeypatch.setattr(growth, "BASE", TOY)
@@ -77,8 +78,17 @@ def test_lines_are_shuffled_as_makemore_shuffles_them():
 def test_quality_and_overhead(rows, tmp_path, monkeypatch):
     text = tmp_path / "names.txt"
     text.write_text("\n".join(f"name{i:05}" for i in range(1500)))
-    (row,) = rows(quality, "--text", f"names={text}", "--recipe", "names-distinct", "--seeds", 1,
-                  "--options", "--epochs 1 --units 8")
+    (row,) = rows(
+        quality,
+        "--text",
+        f"names={text}",
+        "--recipe",
+        "names-distinct",
+        "--seeds",
+        1,
+        "--options",
+        "--epochs 1 --units 8",
+    )
     assert row["nats"]["median"] > 0 < row["parameters"]
     train_lines, held_out = quality.hold_out(text, tmp_path, distinct=True)
     assert len(held_out.read_text().split()) == 1000

@@ -3,9 +3,10 @@ import shutil
 
 import pytest
 
-from keras_charlm.bundle import Card, open_bundle, publish, recover
 from keras_charlm.charlm import load
 from keras_charlm.errors import BundleError
+from keras_charlm.saved.bundle import open_bundle, publish, recover
+from keras_charlm.saved.card import Card
 
 
 @pytest.fixture
@@ -24,16 +25,19 @@ def test_a_card_survives_json(text_model):
     assert card.files.keys() == {"vocabulary.json", "model.tflite"}
 
 
-@pytest.mark.parametrize("values, message", [
-    ({"format": 99}, "has format 99, and this program reads format 4; update"),
-    ({"format": 1}, "has format 1, .* so train the model anew"),
-    ({"format": "x"}, "no model's configuration"),
-    ({"model": {"cell": "transformer"}}, "damaged"),
-    ({"model": {"layer": 3}}, "damaged"),
-    ({"start": "x"}, "damaged"),
-    ({"corpus": {}}, "damaged"),
-    ({"surprise": 1}, "damaged"),
-])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"format": 99}, "has format 99, and this program reads format 4; update"),
+        ({"format": 1}, "has format 1, .* so train the model anew"),
+        ({"format": "x"}, "no model's configuration"),
+        ({"model": {"cell": "transformer"}}, "damaged"),
+        ({"model": {"layer": 3}}, "damaged"),
+        ({"start": "x"}, "damaged"),
+        ({"corpus": {}}, "damaged"),
+        ({"surprise": 1}, "damaged"),
+    ],
+)
 def test_wrong_configurations_are_told(copy, values, message):
     change(copy, **values)
     with pytest.raises(BundleError, match=message):

@@ -3,8 +3,8 @@
 import pytest
 
 import keras_charlm
-from keras_charlm import export
 from keras_charlm.errors import CharLMError
+from keras_charlm.export import export
 
 WRONG = {
     "load a number": lambda model: keras_charlm.load(3),

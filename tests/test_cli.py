@@ -33,10 +33,18 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
     code, out, err = kcharlm("fit", cats, "--epochs", 2, *TOY)
     assert code == 0
     assert out == ""
-    for label in ("corpus      cats: 900 characters, ", "split       810 train, 45 validation, 45",
-                  "model       1 x 8 lstm", "training    2 epochs of 25 batches, 4 x 8",
-                  "device      1 x CPU", "output      saved_models/cats", "epoch   2   train ",
-                  "validation  ", "test        ", "next        kcharlm generate saved_models/cats"):
+    for label in (
+        "corpus      cats: 900 characters, ",
+        "split       810 train, 45 validation, 45",
+        "model       1 x 8 lstm",
+        "training    2 epochs of 25 batches, 4 x 8",
+        "device      1 x CPU",
+        "output      saved_models/cats",
+        "epoch   2   train ",
+        "validation  ",
+        "test        ",
+        "next        kcharlm generate saved_models/cats",
+    ):
         assert label in err, label
     code, out, err = kcharlm("generate", "--seed", 1, "--length", 40)
     assert code == 0
@@ -48,39 +56,57 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
     assert (here / "saved_models" / "cats-2" / "config.json").exists()
 
 
-@pytest.mark.parametrize("args, message", [
-    (["fit", "none.txt"], "There is no file none.txt"),
-    (["fit", "folder"], "folder is a folder; say which of its files to read"),
-    (["fit", "empty.txt"], "empty.txt is empty"),
-    (["fit", "one.txt"], "has 1 distinct char"),
-    (["fit", "same.txt"], "has 1 distinct char"),
-    (["fit", "latin.txt"], "is not utf-8: byte 0xE9 at offset 3 does not decode"),
-    (["fit", "binary.bin"], "looks binary: a NUL stands at about offset 3"),
-    (["fit", "cats.txt", "--batch-size", "0"], "batch_size is 0; it takes at least 1"),
-    (["fit", "cats.txt", "--dropout", "1"], "dropout is 1.0; it takes at least 0 and less than 1"),
-    (["fit", "cats.txt", "--learning-rate", "nan"], "learning_rate is nan"),
-    (["fit", "cats.txt", "--max-time", "soon"], "'soon' is no time"),
-    (["fit", "cats.txt", "--cell", "transformer"], "'transformer' is not one of"),
-    (["fit", "cats.txt", "--val-frac", "0.9", "--test-frac", "0.2"], "leave less than 5%"),
-    (["fit", "cats.txt", "--glow"], "No such option"),
-    (["fit", "cats.txt", "-o", "empty.txt"], "empty.txt is a file"),
-    (["fit", "cats.txt", "-o", "folder"], "holds something that is no model"),
-    (["fit", "cats.txt", "--init-from", "none"], "There is no model none"),
-    (["fit", "--resume", "none"], "no training to resume in none"),
-    (["fit", "cats.txt", "--resume", "none"], "--resume goes on with the corpus"),
-    (["generate", "none"], "There is no model none"),
-    (["generate", "none.tflite"], "There is no file none.tflite; write one with: kcharlm export"),
-    (["generate", "folder"], "folder is no model"),
-    (["evaluate", "none", "cats.txt"], "There is no model none"),
-    (["info", "cats.txt"], "cats.txt is no on-device model; name a folder that kcharlm fit wrote"),
-    (["knit"], "No such command"),
-])
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["fit", "none.txt"], "There is no file none.txt"),
+        (["fit", "folder"], "folder is a folder; say which of its files to read"),
+        (["fit", "empty.txt"], "empty.txt is empty"),
+        (["fit", "one.txt"], "has 1 distinct char"),
+        (["fit", "same.txt"], "has 1 distinct char"),
+        (["fit", "latin.txt"], "is not utf-8: byte 0xE9 at offset 3 does not decode"),
+        (["fit", "binary.bin"], "looks binary: a NUL stands at about offset 3"),
+        (["fit", "cats.txt", "--batch-size", "0"], "batch_size is 0; it takes at least 1"),
+        (
+            ["fit", "cats.txt", "--dropout", "1"],
+            "dropout is 1.0; it takes at least 0 and less than 1",
+        ),
+        (["fit", "cats.txt", "--learning-rate", "nan"], "learning_rate is nan"),
+        (["fit", "cats.txt", "--max-time", "soon"], "'soon' is no time"),
+        (["fit", "cats.txt", "--cell", "transformer"], "'transformer' is not one of"),
+        (["fit", "cats.txt", "--val-frac", "0.9", "--test-frac", "0.2"], "leave less than 5%"),
+        (["fit", "cats.txt", "--glow"], "No such option"),
+        (["fit", "cats.txt", "-o", "empty.txt"], "empty.txt is a file"),
+        (["fit", "cats.txt", "-o", "folder"], "holds something that is no model"),
+        (["fit", "cats.txt", "--init-from", "none"], "There is no model none"),
+        (["fit", "--resume", "none"], "no training to resume in none"),
+        (["fit", "cats.txt", "--resume", "none"], "--resume goes on with the corpus"),
+        (["generate", "none"], "There is no model none"),
+        (
+            ["generate", "none.tflite"],
+            "There is no file none.tflite; write one with: kcharlm export",
+        ),
+        (["generate", "folder"], "folder is no model"),
+        (["evaluate", "none", "cats.txt"], "There is no model none"),
+        (
+            ["info", "cats.txt"],
+            "cats.txt is no on-device model; name a folder that kcharlm fit wrote",
+        ),
+        (["knit"], "No such command"),
+    ],
+)
 def test_bad_input_gets_one_sentence_and_leaves_everything_as_it_was(
-        kcharlm, here, cats, args, message):
+    kcharlm, here, cats, args, message
+):
     (here / "folder").mkdir()
     (here / "folder" / "x.md").write_text("x")
-    for name, data in (("empty.txt", b""), ("one.txt", b"a"), ("same.txt", b"aaaa"),
-                       ("latin.txt", b"caf\xe9"), ("binary.bin", b"abc\0def")):
+    for name, data in (
+        ("empty.txt", b""),
+        ("one.txt", b"a"),
+        ("same.txt", b"aaaa"),
+        ("latin.txt", b"caf\xe9"),
+        ("binary.bin", b"abc\0def"),
+    ):
         (here / name).write_bytes(data)
     before = sorted(here.rglob("*"))
     code, out, err = kcharlm(*args)
@@ -123,8 +149,19 @@ def test_lists_are_recognised_and_their_lines_drawn(kcharlm, here, list_model):
 
 
 def test_json_has_text_seed_and_bits(kcharlm, text_model):
-    code, out, _ = kcharlm("generate", text_model, "--num", 3, "--seed", 10, "--length", 12,
-                           "--json", "--prompt", "the")
+    code, out, _ = kcharlm(
+        "generate",
+        text_model,
+        "--num",
+        3,
+        "--seed",
+        10,
+        "--length",
+        12,
+        "--json",
+        "--prompt",
+        "the",
+    )
     samples = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [s["seed"] for s in samples] == [10, 11, 12]
@@ -133,8 +170,9 @@ def test_json_has_text_seed_and_bits(kcharlm, text_model):
 
 
 def test_the_same_seed_draws_the_same_text(kcharlm, text_model):
-    texts = [kcharlm("generate", text_model, "--seed", seed, "--length", 60)[1]
-             for seed in (1, 1, 2)]
+    texts = [
+        kcharlm("generate", text_model, "--seed", seed, "--length", 60)[1] for seed in (1, 1, 2)
+    ]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -166,8 +204,15 @@ def test_evaluate_scores_a_file(kcharlm, text_model, text_file, here):
     code, out, _ = kcharlm("evaluate", text_model, text_file, "--json")
     scores = json.loads(out)
     assert code == 0
-    assert list(scores) == ["characters", "nats_per_character", "bits_per_character", "perplexity",
-                            "accuracy", "unknown", "text"]
+    assert list(scores) == [
+        "characters",
+        "nats_per_character",
+        "bits_per_character",
+        "perplexity",
+        "accuracy",
+        "unknown",
+        "text",
+    ]
     assert scores["characters"] == 1500
     assert scores["nats_per_character"] / scores["bits_per_character"] == pytest.approx(0.693147)
     assert "bits per character" in kcharlm("evaluate", text_model, text_file)[1]
@@ -205,8 +250,11 @@ def test_info_tells_what_is_missing(kcharlm, list_model, here):
 
 
 def test_a_closed_pipe_is_no_error(text_model):
-    writer = subprocess.Popen([*COMMAND, "generate", text_model, "--length", "100000"],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [*COMMAND, "generate", text_model, "--length", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert writer.stdout.read(10)
     writer.stdout.close()
     err = writer.stderr.read()
@@ -216,8 +264,9 @@ def test_a_closed_pipe_is_no_error(text_model):
 
 
 def test_ctrl_c_saves_and_resume_goes_on(here, cats):
-    training = subprocess.Popen([*COMMAND, "fit", "cats.txt", "--epochs", "100000", *TOY],
-                                stderr=subprocess.PIPE, text=True)
+    training = subprocess.Popen(
+        [*COMMAND, "fit", "cats.txt", "--epochs", "100000", *TOY], stderr=subprocess.PIPE, text=True
+    )
     seen = ""
     while "epoch   1" not in seen:
         line = training.stderr.readline()
@@ -229,11 +278,15 @@ def test_ctrl_c_saves_and_resume_goes_on(here, cats):
     assert "go on with: kcharlm fit --resume saved_models/cats" in seen
     assert "Traceback" not in seen
     # What was learnt so far can be used, and the training goes on from where it was.
-    drawn = subprocess.run([*COMMAND, "generate", "cats", "--length", "9", "--seed", "1"],
-                           capture_output=True, text=True)
+    drawn = subprocess.run(
+        [*COMMAND, "generate", "cats", "--length", "9", "--seed", "1"],
+        capture_output=True,
+        text=True,
+    )
     assert len(drawn.stdout) == 10
-    resumed = subprocess.Popen([*COMMAND, "fit", "--resume", "saved_models/cats"],
-                               stderr=subprocess.PIPE, text=True)
+    resumed = subprocess.Popen(
+        [*COMMAND, "fit", "--resume", "saved_models/cats"], stderr=subprocess.PIPE, text=True
+    )
     seen = ""
     while "epoch " not in seen.replace("epochs", ""):
         line = resumed.stderr.readline()

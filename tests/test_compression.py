@@ -9,14 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_charlm
-from keras_charlm import compression
-from keras_charlm.bundle import open_bundle
 from keras_charlm.charlm import CharLM
-from keras_charlm.compression import OVERHEAD
 from keras_charlm.errors import CompressionError
+from keras_charlm.evaluation import compression
+from keras_charlm.evaluation.compression import OVERHEAD
+from keras_charlm.saved.bundle import open_bundle
 
-slow = settings(max_examples=25, deadline=None,
-                suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +39,31 @@ def here(tmp_path, monkeypatch):
 
 
 @slow
-@given(st.binary(max_size=150) | st.text(max_size=80).map(
-    lambda text: text.encode("utf-8", "surrogatepass")))
+@given(
+    st.binary(max_size=150)
+    | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass"))
+)
 def test_every_byte_comes_back(model, byte_model, data):
     for either in (model, byte_model):
         assert either.decompress(either.compress(data)) == data
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"\n", b"the cat\r\nsat\r\n", b"the cat\r\nsat\n", b"the\rcat", b"\xef\xbb\xbfthe cat",
-    "e\N{COMBINING ACUTE ACCENT} \u00e9".encode(), b"the \xff\xfe cat \xc3", b"\xed\xb2\x80",
-    "the \U0001f408 sat \ufffd".encode(), b"the\0cat"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\n",
+        b"the cat\r\nsat\r\n",
+        b"the cat\r\nsat\n",
+        b"the\rcat",
+        b"\xef\xbb\xbfthe cat",
+        "e\N{COMBINING ACUTE ACCENT} \u00e9".encode(),
+        b"the \xff\xfe cat \xc3",
+        b"\xed\xb2\x80",
+        "the \U0001f408 sat \ufffd".encode(),
+        b"the\0cat",
+    ],
+)
 def test_nothing_is_normalized_away(model, data):
     assert model.decompress(model.compress(data)) == data
 
@@ -60,8 +75,10 @@ def test_line_ends_cost_nothing_where_all_are_alike(model):
 
 def test_a_text_in_the_encoding_of_the_corpus(text_model):
     opened = open_bundle(text_model)
-    corpus = {**opened.card.corpus, "config": {**opened.card.corpus["config"],
-                                               "encoding": "utf-16-le"}}
+    corpus = {
+        **opened.card.corpus,
+        "config": {**opened.card.corpus["config"], "encoding": "utf-16-le"},
+    }
     model = CharLM(replace(opened, card=replace(opened.card, corpus=corpus)))
     content, report = compression.compress(model, babble(900).encode("utf-16-le"))
     assert (report.characters, report.bytes) == (900, 1800)
@@ -151,8 +168,12 @@ def test_a_changed_file_is_refused(model, data):
 @slow
 @given(st.binary(max_size=60), st.integers(0, 7), st.integers(0, 200))
 def test_a_forged_file_is_refused(model, payload, flags, characters):
-    body = compression._HEADER.pack(b"KCLM", 1, flags & ~1, compression._model_digest(model),
-                                    b"?" * 16, characters) + payload
+    body = (
+        compression._HEADER.pack(
+            b"KCLM", 1, flags & ~1, compression._model_digest(model), b"?" * 16, characters
+        )
+        + payload
+    )
     with pytest.raises(CompressionError, match="checksum differs"):
         model.decompress(body + compression._digest(body))
 
@@ -170,22 +191,28 @@ def test_another_arithmetic_is_noticed(model, monkeypatch):
         model.decompress(content)
 
 
-@pytest.mark.parametrize("args, message", [
-    (["compress", "none", "file"], "There is no model none"),
-    (["compress", "MODEL", "none"], "There is no file none"),
-    (["compress", "MODEL", "folder"], "folder cannot be read"),
-    (["compress", "MODEL", "file", "-o", "file"], "file is the file to read"),
-    (["compress", "MODEL", "file", "-o", "other"], "other is there already; name another"),
-    (["compress", "MODEL", "file", "-o", "folder"], "folder is a folder"),
-    (["compress", "MODEL", "file", "-o", "none/x"], "none/x cannot be written"),
-    (["decompress", "MODEL", "file"], "file does not end in .kclm"),
-    (["decompress", "MODEL", "file", "-o", "x"],
-     "file cannot be decompressed. It does not begin like a compressed file"),
-    (["decompress", "MODEL", "file.kclm"], "file is there already"),
-    (["decompress", "LIST", "file.kclm", "-o", "x"], "It was written with another model"),
-])
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["compress", "none", "file"], "There is no model none"),
+        (["compress", "MODEL", "none"], "There is no file none"),
+        (["compress", "MODEL", "folder"], "folder cannot be read"),
+        (["compress", "MODEL", "file", "-o", "file"], "file is the file to read"),
+        (["compress", "MODEL", "file", "-o", "other"], "other is there already; name another"),
+        (["compress", "MODEL", "file", "-o", "folder"], "folder is a folder"),
+        (["compress", "MODEL", "file", "-o", "none/x"], "none/x cannot be written"),
+        (["decompress", "MODEL", "file"], "file does not end in .kclm"),
+        (
+            ["decompress", "MODEL", "file", "-o", "x"],
+            "file cannot be decompressed. It does not begin like a compressed file",
+        ),
+        (["decompress", "MODEL", "file.kclm"], "file is there already"),
+        (["decompress", "LIST", "file.kclm", "-o", "x"], "It was written with another model"),
+    ],
+)
 def test_bad_input_gets_one_sentence_and_leaves_everything_as_it_was(
-        kcharlm, here, text_model, list_model, model, args, message):
+    kcharlm, here, text_model, list_model, model, args, message
+):
     Path("file").write_bytes(b"the cat")
     Path("other").write_bytes(b"precious")
     Path("file.kclm").write_bytes(model.compress(b"the mat"))
@@ -212,8 +239,9 @@ def test_overwrite_replaces_and_an_interrupt_does_not(model, here):
     assert Path("file.kclm").read_bytes() == b"precious"
     assert len(list(here.iterdir())) == 2
     seen = []
-    compression.compress_file(model, "file", overwrite=True,
-                              watch=lambda done, total: seen.append((done, total)))
+    compression.compress_file(
+        model, "file", overwrite=True, watch=lambda done, total: seen.append((done, total))
+    )
     assert seen[0] == (0, 2000)
     assert seen == sorted(seen)
     path, size = compression.decompress_file(model, "file.kclm", overwrite=True)

@@ -2,34 +2,30 @@ import math
 
 import pytest
 
-from keras_charlm.config import (
-    SIZES,
-    CorpusConfig,
-    FitConfig,
-    ModelConfig,
-    SampleConfig,
-    resolve,
-)
+from keras_charlm.config import SIZES, CorpusConfig, FitConfig, ModelConfig, SampleConfig, resolve
 from keras_charlm.errors import OptionError
 
 
-@pytest.mark.parametrize("kind, name, value, message", [
-    (FitConfig, "batch_size", 0, "it takes at least 1 and at most 100000"),
-    (FitConfig, "batch_size", "many", "it takes a whole number"),
-    (FitConfig, "batch_size", 2.5, "it takes a whole number"),
-    (FitConfig, "batch_size", True, "it takes a whole number"),
-    (FitConfig, "batch_size", None, "it takes a whole number"),
-    (FitConfig, "learning_rate", 0, "it takes more than 0"),
-    (FitConfig, "learning_rate", math.nan, "it takes more than 0"),
-    (FitConfig, "max_time", math.inf, "it takes more than 0"),
-    (FitConfig, "optimizer", "sgd", "choose one of adam, rmsprop"),
-    (ModelConfig, "dropout", 1.0, "at least 0 and less than 1"),
-    (CorpusConfig, "val_frac", -0.1, "at least 0"),
-    (SampleConfig, "top_p", 0.0, "more than 0 and at most 1"),
-    (SampleConfig, "temp", -1, "at least 0"),
-    (SampleConfig, "stop", 5, "it takes a text"),
-    (SampleConfig, "novel", "yes", "it takes true or false"),
-])
+@pytest.mark.parametrize(
+    "kind, name, value, message",
+    [
+        (FitConfig, "batch_size", 0, "it takes at least 1 and at most 100000"),
+        (FitConfig, "batch_size", "many", "it takes a whole number"),
+        (FitConfig, "batch_size", 2.5, "it takes a whole number"),
+        (FitConfig, "batch_size", True, "it takes a whole number"),
+        (FitConfig, "batch_size", None, "it takes a whole number"),
+        (FitConfig, "learning_rate", 0, "it takes more than 0"),
+        (FitConfig, "learning_rate", math.nan, "it takes more than 0"),
+        (FitConfig, "max_time", math.inf, "it takes more than 0"),
+        (FitConfig, "optimizer", "sgd", "choose one of adam, rmsprop"),
+        (ModelConfig, "dropout", 1.0, "at least 0 and less than 1"),
+        (CorpusConfig, "val_frac", -0.1, "at least 0"),
+        (SampleConfig, "top_p", 0.0, "more than 0 and at most 1"),
+        (SampleConfig, "temp", -1, "at least 0"),
+        (SampleConfig, "stop", 5, "it takes a text"),
+        (SampleConfig, "novel", "yes", "it takes true or false"),
+    ],
+)
 def test_values_out_of_range_are_refused(kind, name, value, message):
     with pytest.raises(OptionError, match=message):
         kind(**{name: value})
@@ -56,7 +52,8 @@ def test_the_size_goes_by_the_text_and_explicit_options_win():
         assert fit.size == name
         assert (model.layers, model.units) == (SIZES[name].layers, SIZES[name].units)
     model, fit = resolve(
-        ModelConfig(units=77, dropout=0.0), FitConfig(size="large", epochs=3), 1000)
+        ModelConfig(units=77, dropout=0.0), FitConfig(size="large", epochs=3), 1000
+    )
     assert (model.units, model.dropout, model.layers, fit.epochs) == (77, 0.0, 2, 3)
 
 
@@ -66,14 +63,19 @@ def test_logits_are_tied_where_there_is_an_embedding_to_tie_them_to():
 
     assert SIZES["small"].tied
     assert (tied(), tied(embedding=5), tied(tied=False), tied(embedding=0)) == (
-        True, True, False, False)
+        True,
+        True,
+        False,
+        False,
+    )
     with pytest.raises(OptionError, match="tied is true and embedding is 0"):
         ModelConfig(tied=True, embedding=0)
 
 
 def test_less_text_gets_more_dropout():
-    rates = [resolve(ModelConfig(), FitConfig(size="large"), n)[0].dropout
-             for n in (10**5, 10**7, 10**9)]
+    rates = [
+        resolve(ModelConfig(), FitConfig(size="large"), n)[0].dropout for n in (10**5, 10**7, 10**9)
+    ]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] > rates[-1]
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_charlm import corpus
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError, OptionError
+from keras_charlm.text import corpus, decoding
 
 
 def read(corpus):
@@ -29,13 +29,16 @@ def prepared(data, **config):
 
 
 @settings(max_examples=60, deadline=None)
-@given(text=st.text(min_size=1).filter(lambda t: "\0" not in t and t != "\ufeff"),
-       size=st.sampled_from([1, 2, 3, 5, 1 << 22]), form=st.sampled_from(["nfc", "nfkc", "none"]))
+@given(
+    text=st.text(min_size=1).filter(lambda t: "\0" not in t and t != "\ufeff"),
+    size=st.sampled_from([1, 2, 3, 5, 1 << 22]),
+    form=st.sampled_from(["nfc", "nfkc", "none"]),
+)
 def test_blocks_change_nothing(text, size, form):
     whole = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if form != "none":
         whole = unicodedata.normalize(form.upper(), whole)
-    kept, corpus.BLOCK = corpus.BLOCK, size
+    kept, decoding.BLOCK = decoding.BLOCK, size
     try:
         # The content decides what is cached, and the block size is no part of it: look afresh.
         with tempfile.TemporaryDirectory() as cache:
@@ -45,7 +48,7 @@ def test_blocks_change_nothing(text, size, form):
             finally:
                 os.environ["KERAS_CHARLM_CACHE"] = old
     finally:
-        corpus.BLOCK = kept
+        decoding.BLOCK = kept
 
 
 @given(st.binary(min_size=1, max_size=300))
@@ -57,11 +60,14 @@ def test_bytes_are_kept_losslessly(data):
 def test_the_standard_library_normalizes_as_tensorflow_text_does(monkeypatch):
     pytest.importorskip("tensorflow_text")
     # Every assigned character of the basic plane with a mark behind it.
-    text = "".join(f"{chr(c)}\u0301 " for c in range(0x80, 0xD7FF)
-                   if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co"))
+    text = "".join(
+        f"{chr(c)}\u0301 "
+        for c in range(0x80, 0xD7FF)
+        if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")
+    )
     for form in ("nfc", "nfkc"):
         ours = corpus.normalize(text, form)
-        assert corpus._normalizer(form)(text) == ours
+        assert decoding._normalizer(form)(text) == ours
 
 
 def test_symbols_take_the_smallest_type():
@@ -91,12 +97,15 @@ def test_a_bad_byte_is_told_with_file_and_offset(monkeypatch):
         prepared(b"caf\xc3\xa9 abc\xff etc")
 
 
-@pytest.mark.parametrize("data, config, message", [
-    (b"", {}, "is empty"),
-    (b"a\0b", {}, "looks binary: a NUL stands at about offset 1"),
-    (b"abc", {"encoding": "klingon"}, "no encoding 'klingon'"),
-    (b"\n\n", {"lines": True}, "no line that is not empty"),
-])
+@pytest.mark.parametrize(
+    "data, config, message",
+    [
+        (b"", {}, "is empty"),
+        (b"a\0b", {}, "looks binary: a NUL stands at about offset 1"),
+        (b"abc", {"encoding": "klingon"}, "no encoding 'klingon'"),
+        (b"\n\n", {"lines": True}, "no line that is not empty"),
+    ],
+)
 def test_texts_that_are_none(data, config, message):
     with pytest.raises(CorpusError, match=message):
         prepared(data, **config).lines()
@@ -140,8 +149,11 @@ def test_stdin_is_bytes(stdin):
 def test_gz_stdin_and_plain_are_the_same_text(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"hello\n"))
     (tmp_path / "a.txt").write_bytes(b"hello\n")
-    texts = [corpus.prepare([tmp_path / "a.gz"]), corpus.prepare([tmp_path / "a.txt"]),
-             corpus.prepare(["-"], stdin=io.BytesIO(b"hello\n"))]
+    texts = [
+        corpus.prepare([tmp_path / "a.gz"]),
+        corpus.prepare([tmp_path / "a.txt"]),
+        corpus.prepare(["-"], stdin=io.BytesIO(b"hello\n")),
+    ]
     assert {read(t) for t in texts} == {b"hello\n"}
     assert len({t.sha256 for t in texts}) == 1
 

@@ -13,17 +13,22 @@ import pytest
 import tensorflow as tf
 from conftest import TINY, babble
 
-from keras_charlm import cpu, devices, distributed, layers, model, streams, training
+from keras_charlm import cpu
 from keras_charlm.config import FitConfig, ModelConfig
 from keras_charlm.errors import OptionError
+from keras_charlm.network import layers, model
+from keras_charlm.text import streams
+from keras_charlm.training import compiled, devices, run
 
 SCRIPT = textwrap.dedent("""
     import contextlib, os, shutil, signal, sys
     from pathlib import Path
     import keras, numpy as np, tensorflow as tf
     import keras_charlm
-    from keras_charlm import checkpoint, devices, distributed, layers, model, streams
-    from keras_charlm.config import ModelConfig
+    from keras_charlm.network import layers, model
+    from keras_charlm.text import streams
+    from keras_charlm.training import checkpoint, compiled, devices
+    from keras_charlm.config import (ModelConfig)
 
     folder, half = Path(sys.argv[1]), sys.argv[2]
     devices.strategy("4")
@@ -85,7 +90,7 @@ SCRIPT = textwrap.dedent("""
         strategy = devices.strategy("2")
         with strategy.scope():
             network = model.build(ModelConfig(layers=2, units=8, embedding=4, dropout=0.3), 9, 4)
-            network.compile(distributed.Adam(0.01, global_clipnorm=0.1), layers.cross_entropy,
+            network.compile(compiled.Adam(0.01, global_clipnorm=0.1), layers.cross_entropy,
                             jit_compile=False, steps_per_execution=steps)
             network.optimizer.build(network.trainable_variables)
         data = strategy.distribute_datasets_from_function(
@@ -101,8 +106,10 @@ def runs(tmp_path_factory):
     """The folder of the trainings' weights, states and figures after each epoch."""
     folder = tmp_path_factory.mktemp("devices")
     (folder / "a.txt").write_text(babble(1600))
-    halves = [subprocess.Popen([sys.executable, "-c", SCRIPT, folder, half])
-              for half in ("exact", "other")]
+    halves = [
+        subprocess.Popen([sys.executable, "-c", SCRIPT, folder, half])
+        for half in ("exact", "other")
+    ]
     assert [process.wait() for process in halves] == [0, 0]
     return folder
 
@@ -135,8 +142,7 @@ def test_one_and_four_devices_go_on_from_a_checkpoint_of_two(runs, count):
 
 
 def test_bfloat16_on_two_devices_reaches_the_figure_of_one(runs):
-    one, two, float32 = (arrays(runs, name)[-1]
-                         for name in ("bfloat-1-2", "bfloat-2-2", "1-2"))
+    one, two, float32 = (arrays(runs, name)[-1] for name in ("bfloat-1-2", "bfloat-2-2", "1-2"))
     assert two == pytest.approx(one, abs=0.02)
     assert one == pytest.approx(float32, abs=0.02)
 
@@ -146,7 +152,7 @@ def test_steps_in_one_call_change_nothing(runs):
 
 
 def test_a_batch_that_does_not_divide():
-    assert [training._divisible(32, n) for n in (1, 2, 3, 5, 64)] == [32, 32, 33, 30, 64]
+    assert [run._divisible(32, n) for n in (1, 2, 3, 5, 64)] == [32, 32, 33, 30, 64]
     stream = streams.TextStream(np.zeros(100, np.uint8), np.zeros(1, np.int32), 0, 100)
     assert streams.fit_windows(stream, 8, 40, replicas=2) == (2, 40)
     # What is read by the parts is the batch.
@@ -179,11 +185,27 @@ def test_a_started_tensorflow_is_not_divided_anew(text_file, tmp_path, kcharlm):
 
 
 def test_the_command_line_divides_a_new_process(text_file, tmp_path):
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()
-               if name != "verbose"]
+    options = [
+        f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "verbose"
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "kcharlm", "fit", text_file, "-o", tmp_path / "m", "--epochs", "1",
-         *options, "--devices", "3"], capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "kcharlm",
+            "fit",
+            text_file,
+            "-o",
+            tmp_path / "m",
+            "--epochs",
+            "1",
+            *options,
+            "--devices",
+            "3",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "3 devices cannot share a batch of 4 evenly: going on with 3." in done.stderr
     assert "device      3 x CPU" in done.stderr
@@ -211,8 +233,10 @@ def test_on_a_gpu_a_layer_asks_for_cudnn(kind, policy, monkeypatch):
 
 
 def test_the_optimizers_are_keras_s_on_one_device():
-    for ours, theirs, bound in ((distributed.Adam, keras.optimizers.Adam, 1e-5),
-                                (distributed.RMSprop, keras.optimizers.RMSprop, 0)):
+    for ours, theirs, bound in (
+        (compiled.Adam, keras.optimizers.Adam, 1e-5),
+        (compiled.RMSprop, keras.optimizers.RMSprop, 0),
+    ):
         values = []
         for kind in (ours, theirs):
             variable = keras.Variable(np.ones(3, np.float32))
@@ -226,8 +250,9 @@ def test_the_optimizers_are_keras_s_on_one_device():
 def test_a_batch_by_hand_trains_as_in_fit():
     def network():
         made = model.build(ModelConfig(layers=1, units=8, embedding=4, dropout=0.0), 10, 4)
-        made.compile(distributed.Adam(1e-2, global_clipnorm=1.0), layers.cross_entropy,
-                     jit_compile=False)
+        made.compile(
+            compiled.Adam(1e-2, global_clipnorm=1.0), layers.cross_entropy, jit_compile=False
+        )
         made.optimizer.build(made.trainable_variables)
         return made
 
@@ -247,4 +272,5 @@ def test_flags_that_the_user_gave_xla_stay(monkeypatch):
         cpu._set("xla_cpu_prefer_vector_width", "512")
         cpu._set("xla_cpu_enable_fast_math", "false")
     assert os.environ["XLA_FLAGS"] == (
-        "--xla_cpu_prefer_vector_width=128 --xla_cpu_enable_fast_math=false")
+        "--xla_cpu_prefer_vector_width=128 --xla_cpu_enable_fast_math=false"
+    )

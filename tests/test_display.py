@@ -25,7 +25,12 @@ def test_no_control_sequence_reaches_a_terminal():
 
 def test_durations_read_as_people_write_them():
     assert [duration(s) for s in (0.4, 59.6, 125, 12_000, float("inf"))] == [
-        "0 s", "1 min 00 s", "2 min 05 s", "3 h 20 min", "?"]
+        "0 s",
+        "1 min 00 s",
+        "2 min 05 s",
+        "3 h 20 min",
+        "?",
+    ]
 
 
 def test_nothing_is_shown_when_quiet(capsys):

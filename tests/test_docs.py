@@ -16,8 +16,17 @@ from benchmarks.results import qualities, speeds
 from keras_charlm.config import AUTO_SIZE, SIZES
 
 README = Path(__file__).parent.parent / "README.md"
-VERBS = ("fit", "generate", "evaluate", "inspect", "compress", "decompress", "export", "report",
-         "info")
+VERBS = (
+    "fit",
+    "generate",
+    "evaluate",
+    "inspect",
+    "compress",
+    "decompress",
+    "export",
+    "report",
+    "info",
+)
 # What makes each of the README's commands small enough for a test.
 TOY = {"--layers": "1", "--units": "8", "--epochs": "1", "--batch-size": "2", "--seq-length": "8"}
 
@@ -47,25 +56,35 @@ def table(verb):
 
 
 def sizes():
-    rows = ["| `--size` | chosen for texts of | layers x units | embedding | "
-            "tied | dropout (by characters of the training part) | learning rate |",
-            "| --- | --- | --- | --- | --- | --- | --- |"]
+    rows = [
+        "| `--size` | chosen for texts of | layers x units | embedding | "
+        "tied | dropout (by characters of the training part) | learning rate |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     before = 0
     for most, name in AUTO_SIZE:
         size = SIZES[name]
         span = f"{before:,} to {most:,} characters" if most < float("inf") else f"over {before:,}"
         dropout = ", ".join(
             f"{rate:g}" + (f" (up to {top:,})" if top < float("inf") else "")
-            for top, rate in size.dropout)
-        rows.append(f"| {name} | {span} | {size.layers} x {size.units} | {size.embedding} | "
-                    f"{'yes' if size.tied else 'no'} | {dropout} | {size.learning_rate:g} |")
+            for top, rate in size.dropout
+        )
+        rows.append(
+            f"| {name} | {span} | {size.layers} x {size.units} | {size.embedding} | "
+            f"{'yes' if size.tied else 'no'} | {dropout} | {size.learning_rate:g} |"
+        )
         before = most
     return "\n".join(rows)
 
 
 def tables():
-    return {"sizes": sizes(), "quality": qualities(), "speed": speeds("train"),
-            "speed-avx512": speeds("train-avx512"), **{verb: table(verb) for verb in VERBS}}
+    return {
+        "sizes": sizes(),
+        "quality": qualities(),
+        "speed": speeds("train"),
+        "speed-avx512": speeds("train-avx512"),
+        **{verb: table(verb) for verb in VERBS},
+    }
 
 
 def section(name):
@@ -78,8 +97,12 @@ def test_tables_are_those_of_the_program(name):
 
 
 def test_every_option_in_the_text_exists():
-    known = {o for verb in VERBS for option in options(verb)
-             for o in (*option.opts, *option.secondary_opts)} | {"--help"}
+    known = {
+        o
+        for verb in VERBS
+        for option in options(verb)
+        for o in (*option.opts, *option.secondary_opts)
+    } | {"--help"}
     text = re.sub(r"`python (docs/|-m benchmarks)[^`]*`", "", README.read_text())  # not ours
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert used <= known | {"--version"}, used - known
@@ -116,9 +139,14 @@ def test_the_post_s_examples_run_as_written(texts, kcharlm):
         assert program == "kcharlm"
         if verb == "fit":
             for name, value in TOY.items():
-                args = [*args, name, value] if name not in args else [
-                    value if before == name else arg
-                    for before, arg in zip(["", *args], args, strict=False)]
+                args = (
+                    [*args, name, value]
+                    if name not in args
+                    else [
+                        value if before == name else arg
+                        for before, arg in zip(["", *args], args, strict=False)
+                    ]
+                )
         elif verb == "generate":
             args += ["--length", "20", "--seed", "1"]
         code, out, err = kcharlm(verb, *args, stdin=stdin)
@@ -152,6 +180,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     text = README.read_text()
     for name, rows in tables().items():
-        text = re.sub(rf"(<!-- {name} -->\n).*?(\n?<!-- end -->)",
-                      lambda m, rows=rows: f"{m[1]}{rows}\n<!-- end -->", text, flags=re.S)
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(\n?<!-- end -->)",
+            lambda m, rows=rows: f"{m[1]}{rows}\n<!-- end -->",
+            text,
+            flags=re.S,
+        )
     README.write_text(text)

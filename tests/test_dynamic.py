@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from test_evaluation import SIZE, network, text
 
-from keras_charlm import dynamic
-from keras_charlm.evaluation import Evaluator
-from keras_charlm.streams import TextStream
+from keras_charlm.evaluation import dynamic
+from keras_charlm.evaluation.evaluator import Evaluator
+from keras_charlm.text.streams import TextStream
 
 
 def stream(ids):
@@ -23,8 +23,7 @@ def test_each_character_is_scored_before_anything_is_learnt_from_it():
     one = text(100).symbols
     other = one.copy()
     other[70:] = text(30, seed=5).symbols
-    first, second = (dynamic.characters(network(), 4, stream(ids), 0.01)[0]
-                     for ids in (one, other))
+    first, second = (dynamic.characters(network(), 4, stream(ids), 0.01)[0] for ids in (one, other))
     np.testing.assert_array_equal(first[:70], second[:70])
     assert not np.allclose(first[70:], second[70:])
 
@@ -42,8 +41,10 @@ def test_the_weights_stay_near_the_trained_ones(monkeypatch):
         model = network()
         before = [np.array(w) for w in model.trainable_weights]
         dynamic.characters(model, 4, text(300), 0.01)
-        return sum(float(np.abs(np.array(w) - b).sum())
-                   for w, b in zip(model.trainable_weights, before, strict=True))
+        return sum(
+            float(np.abs(np.array(w) - b).sum())
+            for w, b in zip(model.trainable_weights, before, strict=True)
+        )
 
     assert 0 < moved(0.5) < moved(0.05) < moved(0.0)
 

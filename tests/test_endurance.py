@@ -41,8 +41,9 @@ def test_an_epoch_takes_nothing_that_the_one_before_did_not(text_file, tmp_path)
         def on_epoch_end(self, epoch, logs=None):
             seen.append(held())
 
-    keras_charlm.fit(text_file, tmp_path / "m", epochs=60, **TINY, checkpoint_every=0.05,
-                     callbacks=[Look()])
+    keras_charlm.fit(
+        text_file, tmp_path / "m", epochs=60, **TINY, checkpoint_every=0.05, callbacks=[Look()]
+    )
     assert flat(seen), seen
 
 

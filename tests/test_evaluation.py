@@ -4,18 +4,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_charlm import evaluation, layers
 from keras_charlm.config import ModelConfig
-from keras_charlm.evaluation import Evaluator
-from keras_charlm.model import build, run, zero_states
-from keras_charlm.streams import TextStream
+from keras_charlm.evaluation import evaluator as evaluator_module
+from keras_charlm.evaluation.evaluator import Evaluator
+from keras_charlm.network import recurrent
+from keras_charlm.network.model import build, run, zero_states
+from keras_charlm.text.streams import TextStream
 
 SIZE = 7
 
 
 def network(cell="lstm", embedding=3, tied=True, seed=0, scale=3.0, policy="float32"):
-    model = build(ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, tied=tied,
-                              dropout=0.5, noise=0.5), SIZE, seed=seed, policy=policy)
+    model = build(
+        ModelConfig(
+            cell=cell, layers=2, units=6, embedding=embedding, tied=tied, dropout=0.5, noise=0.5
+        ),
+        SIZE,
+        seed=seed,
+        policy=policy,
+    )
     for weight in model.trainable_weights:  # so large that the state matters
         weight.assign(weight * scale)
     return model
@@ -64,22 +71,28 @@ def test_uniform_logits_give_log2_of_the_vocabulary():
 @pytest.mark.parametrize("size", [1, 2, 3, 127, 128, 129, 500])
 def test_every_character_is_scored_once_given_all_before_it(size):
     model, stream = network(), text(size)
-    logits, _ = run(model, np.concatenate([[4], stream.symbols[:-1]])[None].astype(np.int32),
-                    zero_states(model, 1))
+    logits, _ = run(
+        model,
+        np.concatenate([[4], stream.symbols[:-1]])[None].astype(np.int32),
+        zero_states(model, 1),
+    )
     logs = tf.nn.log_softmax(logits)[0].numpy()[np.arange(size), stream.symbols]
     scores = Evaluator(model, 4)(stream)
     assert scores.nats_per_character == pytest.approx(-logs.mean(), rel=1e-5)
     assert scores.accuracy == pytest.approx(
-        (tf.argmax(logits, -1)[0].numpy() == stream.symbols).mean())
+        (tf.argmax(logits, -1)[0].numpy() == stream.symbols).mean()
+    )
 
 
 @pytest.mark.parametrize("policy, bound", [("float32", 1e-5), ("mixed_bfloat16", 0.1)])
-@pytest.mark.parametrize("cell, embedding, tied", [
-    ("lstm", 3, True), ("lstm", 0, False), ("gru", 3, False), ("rnn", 0, False)])
+@pytest.mark.parametrize(
+    "cell, embedding, tied",
+    [("lstm", 3, True), ("lstm", 0, False), ("gru", 3, False), ("rnn", 0, False)],
+)
 def test_step_by_step_and_layer_by_layer_agree(cell, embedding, tied, policy, bound, monkeypatch):
     model = network(cell, embedding, tied, scale=1.5, policy=policy)
     bits, hits = Evaluator(model, 4).characters(text(700), rows=20)
-    monkeypatch.setattr(layers, "steps", lambda _: False)
+    monkeypatch.setattr(recurrent, "steps", lambda _: False)
     whole, right = Evaluator(model, 4).characters(text(700), rows=20)
     np.testing.assert_allclose(bits, whole, rtol=bound, atol=bound)
     assert 0 < hits.sum() < 700
@@ -92,14 +105,14 @@ def test_of_equal_logits_the_first_is_the_likeliest(monkeypatch):
         weight.assign(weight * 0)
     model.get_layer("logits").bias.assign([0.0, 0, 1, 0, 1, 0, 0])
     for steps in (True, False):
-        monkeypatch.setattr(layers, "steps", lambda _, steps=steps: steps)
+        monkeypatch.setattr(recurrent, "steps", lambda _, steps=steps: steps)
         _, hits = Evaluator(model, 0).characters(text(100))
         np.testing.assert_array_equal(hits, text(100).symbols == 2)
 
 
 @pytest.mark.parametrize("size, rows", [(1000, 3), (1001, 7), (523, 5), (530, 64)])
 def test_parallel_rows_agree_with_one(size, rows, monkeypatch):
-    monkeypatch.setattr(evaluation, "WARM_UP", 100)
+    monkeypatch.setattr(evaluator_module, "WARM_UP", 100)
     evaluator = Evaluator(network(scale=1.0), 0)  # larger weights may never forget
     one, many = evaluator(text(size), rows=1), evaluator(text(size), rows=rows)
     assert many.characters == one.characters == size

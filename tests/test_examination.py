@@ -9,14 +9,16 @@ import pytest
 from conftest import babble
 
 import keras_charlm
-from keras_charlm import ngram, streams
-from keras_charlm.corpus import reopen
 from keras_charlm.errors import OptionError
+from keras_charlm.evaluation import ngram
+from keras_charlm.text.corpus import reopen
+from keras_charlm.text.split import split_corpus
 
 
 @pytest.fixture
 def judge(kcharlm):
     """Run `kcharlm evaluate ... --json` and return its object."""
+
     def run(*args):
         code, out, err = kcharlm("evaluate", *args, "--json")
         assert code == 0, err
@@ -28,7 +30,7 @@ def judge(kcharlm):
 def parts(model):
     card = keras_charlm.load(model).card
     corpus = reopen(tuple(card.corpus["files"]), card.corpus_config, card.corpus["sha256"])
-    return streams.split(corpus, card.fit.seed)
+    return split_corpus(corpus, card.fit.seed)
 
 
 @pytest.mark.parametrize("kind", ["text_model", "list_model"])
@@ -42,15 +44,19 @@ def test_without_a_file_the_validation_part_is_scored(request, judge, kind):
     split = parts(model)
     counted = ngram.baseline(split)
     assert found["baseline"] == {
-        "order": counted.order, "grams": counted.grams,
-        "bits_per_character": pytest.approx(counted.bits_per_character(split.validation))}
+        "order": counted.order,
+        "grams": counted.grams,
+        "bits_per_character": pytest.approx(counted.bits_per_character(split.validation)),
+    }
     rows = found["kinds"]
     assert sum(row["characters"] for row in rows) == found["characters"]
-    for column, total in (("bits_per_character", found["bits_per_character"]),
-                          ("baseline_bits_per_character",
-                           found["baseline"]["bits_per_character"])):
-        assert sum(row["characters"] * row[column] for row in rows) / found["characters"] == \
-            pytest.approx(total, rel=1e-5)
+    for column, total in (
+        ("bits_per_character", found["bits_per_character"]),
+        ("baseline_bits_per_character", found["baseline"]["bits_per_character"]),
+    ):
+        assert sum(row["characters"] * row[column] for row in rows) / found[
+            "characters"
+        ] == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["text_model", "list_model"])
@@ -76,7 +82,8 @@ def test_a_file_is_compared_on_its_own_characters(judge, text_model, tmp_path):
     ids = np.concatenate([[counted.start], model.vocabulary.encode(path.read_text())])
     assert found["baseline"]["bits_per_character"] == pytest.approx(counted.bits(ids).mean())
     assert found["bits_per_character"] == pytest.approx(
-        model.evaluate(path.read_text()).bits_per_character, rel=1e-5)
+        model.evaluate(path.read_text()).bits_per_character, rel=1e-5
+    )
     unseen = found["kinds"][-1]
     assert (unseen["kind"], unseen["characters"]) == ("unseen", 2)
 
@@ -98,8 +105,9 @@ def test_an_on_device_file_gives_the_same(judge, text_model, tmp_path):
     device = text_model / "model.tflite"
     path = tmp_path / "other.txt"
     path.write_text(babble(300, seed=2))
-    ours, its = (judge(model, path, "--baseline", "ngram", "--by", "kind")
-                 for model in (text_model, device))
+    ours, its = (
+        judge(model, path, "--baseline", "ngram", "--by", "kind") for model in (text_model, device)
+    )
     assert its["baseline"] == ours["baseline"]
     for a, b in zip(ours["kinds"], its["kinds"], strict=True):
         assert a["kind"] == b["kind"]
@@ -143,12 +151,20 @@ def test_novelty_of_a_list_counts_lines(judge, list_model):
 
 
 def test_a_person_reads_it_too(kcharlm, text_model):
-    code, out, _ = kcharlm("evaluate", text_model, "--baseline", "ngram", "--dynamic", "--by",
-                           "kind", "--novelty")
+    code, out, _ = kcharlm(
+        "evaluate", text_model, "--baseline", "ngram", "--dynamic", "--by", "kind", "--novelty"
+    )
     assert code == 0
-    for label in ("text                the validation part of cats", "\nbits per character  ",
-                  "\ndynamic             ", "-grams             ", "\nletter, first of a word ",
-                  "\nwindows of 20 ", "\nlongest passage ", "\ndrawn: line "):
+    for label in (
+        "text                the validation part of cats",
+        "\nbits per character  ",
+        "\ndynamic             ",
+        "-grams             ",
+        "\nletter, first of a word ",
+        "\nwindows of 20 ",
+        "\nlongest passage ",
+        "\ndrawn: line ",
+    ):
         assert label in out, label
 
 
@@ -161,8 +177,9 @@ def changed(model, folder, **corpus):
     return folder
 
 
-def test_the_training_text_is_found_or_asked_for(kcharlm, judge, text_model, text_file, tmp_path,
-                                                 monkeypatch):
+def test_the_training_text_is_found_or_asked_for(
+    kcharlm, judge, text_model, text_file, tmp_path, monkeypatch
+):
     args = ("--baseline", "ngram")
     wanted = judge(text_model, *args)
     model = changed(text_model, tmp_path / "moved", files=["gone.txt"])
@@ -186,11 +203,13 @@ def test_what_cannot_be_measured_is_told(kcharlm, text_model, tmp_path):
     code, _, err = kcharlm("evaluate", model)
     assert code == 2
     assert "was trained without a validation part; name a file" in err
-    for args, message in ((["--dynamic-rate", "0"], "dynamic_rate is 0.0; it takes more than 0"),
-                          (["--by", "size"], "'size' is not"),
-                          (["--baseline", "gpt"], "'gpt' is not"),
-                          ([tmp_path], "is a folder; name one file"),
-                          (["none.txt"], "There is no file none.txt")):
+    for args, message in (
+        (["--dynamic-rate", "0"], "dynamic_rate is 0.0; it takes more than 0"),
+        (["--by", "size"], "'size' is not"),
+        (["--baseline", "gpt"], "'gpt' is not"),
+        ([tmp_path], "is a folder; name one file"),
+        (["none.txt"], "There is no file none.txt"),
+    ):
         code, out, err = kcharlm("evaluate", text_model, *args)
         assert (code, out) == (2, ""), args
         assert message in err

@@ -10,12 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_charlm import bundle, device, evaluation, model, streams
 from keras_charlm.charlm import load
 from keras_charlm.config import CorpusConfig, ExportConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, ExportError, OptionError
-from keras_charlm.export import export, packing, tflite
-from keras_charlm.vocabulary import Vocabulary
+from keras_charlm.evaluation import evaluator
+from keras_charlm.export import graph, packing, tflite
+from keras_charlm.export.export import export
+from keras_charlm.files import write_json
+from keras_charlm.network import model
+from keras_charlm.saved import bundle, tflite_card
+from keras_charlm.saved.card import Card
+from keras_charlm.text import streams
+from keras_charlm.text.vocabulary import Vocabulary
 
 README = Path(__file__).parent.parent / "README.md"
 # Latin, Hebrew and Arabic, combining marks, an emoji of several code points, the last code point.
@@ -40,8 +46,9 @@ def folder_of(tmp_path_factory):
     def folder(name):
         if name not in made:
             config, vocabulary = CASES[name]
-            made[name] = published(tmp_path_factory.mktemp("case") / name, config,
-                                   VOCABULARIES[vocabulary])
+            made[name] = published(
+                tmp_path_factory.mktemp("case") / name, config, VOCABULARIES[vocabulary]
+            )
         return made[name]
 
     return folder
@@ -52,19 +59,32 @@ def published(folder, config, vocabulary):
     random = np.random.default_rng(0)
     for weight in network.trainable_variables:
         weight.assign(weight.numpy() + random.normal(0, 0.3, weight.shape))
-    card = bundle.Card(
-        name=folder.name, run="r", created="2000-01-01T00:00:00+00:00", versions={}, model=config,
+    card = Card(
+        name=folder.name,
+        run="r",
+        created="2000-01-01T00:00:00+00:00",
+        versions={},
+        model=config,
         fit=FitConfig(epochs=1, learning_rate=1e-3, size="small"),
-        corpus={"name": "gone", "files": ["/gone.txt"], "bytes": 1, "characters": 1,
-                "sha256": "0" * 64, "config": CorpusConfig(unit=vocabulary.unit).to_dict()},
-        split={part: {"characters": 1} for part in ("train", "validation", "test")}, start=10,
-        scores={"epoch": 1})
+        corpus={
+            "name": "gone",
+            "files": ["/gone.txt"],
+            "bytes": 1,
+            "characters": 1,
+            "sha256": "0" * 64,
+            "config": CorpusConfig(unit=vocabulary.unit).to_dict(),
+        },
+        split={part: {"characters": 1} for part in ("train", "validation", "test")},
+        start=10,
+        scores={"epoch": 1},
+    )
 
     def write(new):
-        bundle.write_json(new / bundle.VOCABULARY, vocabulary.to_dict())
-        source = tflite.Network(network, config, vocabulary)
-        (new / bundle.DEVICE).write_bytes(packing.pack(
-            tflite.convert(source), card.on_device(vocabulary), source.named_weights()))
+        write_json(new / bundle.VOCABULARY, vocabulary.to_dict())
+        source = graph.OnDeviceGraph(network, config, vocabulary)
+        (new / bundle.DEVICE).write_bytes(
+            packing.pack(tflite.convert(source), card.on_device(vocabulary), source.named_weights())
+        )
 
     bundle.publish(folder, card, write)
     return folder
@@ -104,8 +124,9 @@ def test_every_kind_exports_passes_its_check_and_generates(exported, name, quant
     if quantize == "none":
         assert report["largest_logit_difference"] < 1e-4
         assert text == original.generate(length=80, seed=4)
-    assert opened.card == bundle.Card.from_dict(
-        {**original.card.to_dict(), "files": opened.card.files}, path)
+    assert opened.card == Card.from_dict(
+        {**original.card.to_dict(), "files": opened.card.files}, path
+    )
     assert opened.vocabulary == original.vocabulary
 
 
@@ -113,8 +134,10 @@ def test_a_file_scores_a_text_as_its_model_does(exported, tmp_path):
     text = "abc אבג سلام é 👩\u200d🔬🏽 !" * 9  # the last is not in the vocabulary
     original, path, _ = exported("lstm")
     (tmp_path / "t.txt").write_text(text)
-    theirs, *ours = (model.evaluate(read).to_dict() for model, read in (
-        (original, text), (load(path), text), (load(path), tmp_path / "t.txt")))
+    theirs, *ours = (
+        model.evaluate(read).to_dict()
+        for model, read in ((original, text), (load(path), text), (load(path), tmp_path / "t.txt"))
+    )
     theirs.pop("text")
     for scores, name in zip(ours, ("a text", str(tmp_path / "t.txt")), strict=True):
         assert scores.pop("text") == name
@@ -123,9 +146,11 @@ def test_a_file_scores_a_text_as_its_model_does(exported, tmp_path):
 
 def test_a_file_is_used_and_read_without_tensorflow(text_model, text_file, kcharlm):
     path = text_model / "model.tflite"
-    code = ("import sys\nfrom kcharlm.main import main\nsys.argv = {!r}\n"
-            "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code\n"
-            "assert not {{'tensorflow', 'keras'}} & set(sys.modules)")
+    code = (
+        "import sys\nfrom kcharlm.main import main\nsys.argv = {!r}\n"
+        "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code\n"
+        "assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
+    )
     for args in (["generate", "--length", "9"], ["info"], ["evaluate", str(text_file)]):
         argv = ["kcharlm", args[0], str(path), *args[1:]]
         subprocess.run([sys.executable, "-c", code.format(argv)], check=True, timeout=60)
@@ -137,9 +162,18 @@ def test_the_readme_s_reader_finds_the_card(text_model, tmp_path):
     listing = re.search(r"```python\n(import json\n.*?)```", README.read_text(), re.S)[1]
     shutil.copy(text_model / "model.tflite", tmp_path / "names.tflite")
     done = subprocess.run(
-        [sys.executable, "-c", listing + "\nimport sys\nassert 'tensorflow' not in sys.modules\n"
-                                         "print(values['card']['name'])"],
-        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+        [
+            sys.executable,
+            "-c",
+            listing + "\nimport sys\nassert 'tensorflow' not in sys.modules\n"
+            "print(values['card']['name'])",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert "'epoch': " in done.stdout
     assert done.stdout.endswith("cats\n")
 
@@ -182,17 +216,21 @@ def test_an_export_that_fails_its_check_is_removed(exported, tmp_path, monkeypat
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("m.tflite", "old")]
 
 
-@pytest.mark.parametrize("args, message", [
-    (["-o", "taken"], "taken exists; name another --output, or replace it with --overwrite"),
-    (["-o", "folder", "--overwrite"], "folder is a folder that no export wrote"),
-    (["-o", "none/m.tflite"], "none/m.tflite cannot be written (No such file"),
-    (["--budget", "much"], "'much' is no size"),
-    (["--budget", "9KB", "--quantize", "int8"], "Both --budget and --quantize"),
-    (["--to", "savedmodel", "--budget", "9KB"], "--budget is for --to tflite"),
-    (["--quantize", "int4"], "'int4' is not one of"),
-])
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["-o", "taken"], "taken exists; name another --output, or replace it with --overwrite"),
+        (["-o", "folder", "--overwrite"], "folder is a folder that no export wrote"),
+        (["-o", "none/m.tflite"], "none/m.tflite cannot be written (No such file"),
+        (["--budget", "much"], "'much' is no size"),
+        (["--budget", "9KB", "--quantize", "int8"], "Both --budget and --quantize"),
+        (["--to", "savedmodel", "--budget", "9KB"], "--budget is for --to tflite"),
+        (["--quantize", "int4"], "'int4' is not one of"),
+    ],
+)
 def test_bad_input_gets_one_sentence_and_changes_nothing(
-        kcharlm, text_model, tmp_path, monkeypatch, args, message):
+    kcharlm, text_model, tmp_path, monkeypatch, args, message
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("x")
     (tmp_path / "folder").mkdir()
@@ -225,8 +263,12 @@ def test_damaged_and_foreign_files_are_told(kcharlm, text_model, text_file, tmp_
     changed[len(content) // 2] ^= 1
     random = np.random.default_rng(0).bytes(5000)
     files = {
-        "empty": b"", "random": random, "posing": random[:4] + b"TFL3" + random[8:],
-        "truncated": content[: len(content) // 2], "short": content[:-1], "changed": changed,
+        "empty": b"",
+        "random": random,
+        "posing": random[:4] + b"TFL3" + random[8:],
+        "truncated": content[: len(content) // 2],
+        "short": content[:-1],
+        "changed": changed,
         "foreign": foreign(),
     }
     for name, data in files.items():
@@ -248,7 +290,8 @@ def foreign():
     function = tf.function(lambda x: x + 1, input_signature=[tf.TensorSpec([1])])
     with quiet():
         return tf.lite.TFLiteConverter.from_concrete_functions(
-            [function.get_concrete_function()], module).convert()
+            [function.get_concrete_function()], module
+        ).convert()
 
 
 def test_novel_needs_the_folder(kcharlm, list_model):
@@ -275,7 +318,7 @@ def test_a_file_opens_as_a_keras_model(exported, name, quantize):
         else:
             np.testing.assert_allclose(value.numpy(), trained, atol=np.abs(trained).max() / 200)
     scored = opened.evaluate("a cat").to_dict()
-    network = evaluation.Evaluator(opened.model, int(opened.vocabulary.lookup(np.array([10]))[0]))
+    network = evaluator.Evaluator(opened.model, int(opened.vocabulary.lookup(np.array([10]))[0]))
     ids = opened.vocabulary.encode("a cat")
     own = network(streams.TextStream(ids, np.arange(opened.vocabulary.size, dtype=np.int32), 0, 5))
     # With int8 weights LiteRT rounds what they are multiplied by as well.
@@ -286,10 +329,10 @@ def test_a_file_opens_as_a_keras_model(exported, name, quantize):
 def test_a_new_card_replaces_the_old_one_and_weights_are_aligned(text_model, tmp_path):
     path = tmp_path / "m.tflite"
     shutil.copy(text_model / "model.tflite", path)
-    values, weights = device.read(path), device.weights(path)
+    values, weights = tflite_card.read(path), tflite_card.weights(path)
     content = packing.pack(path.read_bytes(), {**values, "license": 'a "quote", 𝒶'}, weights)
     path.write_bytes(content)
-    again = device.read(path)
+    again = tflite_card.read(path)
     assert again["file_sha256"] != values["file_sha256"]
     assert {**again, "file_sha256": values["file_sha256"]} == {**values, "license": 'a "quote", 𝒶'}
     assert packing.pack(content, again, weights) == content

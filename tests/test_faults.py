@@ -17,7 +17,6 @@ import pytest
 from conftest import TINY, babble
 
 import keras_charlm
-from keras_charlm import bundle, corpus
 from keras_charlm.errors import (
     BundleError,
     CharLMError,
@@ -26,6 +25,8 @@ from keras_charlm.errors import (
     OptionError,
     TrainingError,
 )
+from keras_charlm.saved import bundle
+from keras_charlm.text import corpus
 
 EXACT = {**TINY, "precision": "float32", "dropout": 0.3, "epochs": 3}
 COMMAND = [sys.executable, "-m", "kcharlm"]
@@ -68,8 +69,21 @@ def test_work_killed_at_random_moments_ends_alike_and_leaves_nothing():
     """The short form of `python tests/faults.py --kills 200`."""
     seed = random.SystemRandom().randrange(2**31)
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("faults.py"), "--kills", "8", "--seed", str(seed),
-         "--work", "fit", "prepare", "export_file"], capture_output=True, text=True)
+        [
+            sys.executable,
+            Path(__file__).with_name("faults.py"),
+            "--kills",
+            "8",
+            "--seed",
+            str(seed),
+            "--work",
+            "fit",
+            "prepare",
+            "export_file",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"all ended alike and left nothing (seed {seed})" in done.stdout
 
@@ -100,8 +114,13 @@ def test_a_full_disk_costs_nothing(small_disk, text_file, whole):
     """It fills up in the middle; when there is room again the training ends as if nothing was."""
     folder = small_disk / "m"
     with pytest.raises(TrainingError, match=r"No space left on device\); make room .*--resume"):
-        keras_charlm.fit(text_file, folder, **EXACT, checkpoint_every=1e-6,
-                         callbacks=[Act(50, lambda: fill_up(small_disk))])
+        keras_charlm.fit(
+            text_file,
+            folder,
+            **EXACT,
+            checkpoint_every=1e-6,
+            callbacks=[Act(50, lambda: fill_up(small_disk))],
+        )
     (small_disk / "ballast").unlink()
     keras_charlm.resume(folder, verbose=0)
     assert equal(folder, whole)
@@ -150,6 +169,7 @@ def test_an_export_that_does_not_fit_leaves_the_old_one(small_disk, text_model):
 @pytest.mark.parametrize("size", [1_000, 20_000])
 def test_a_write_that_fails_is_told_and_made_good(text_file, whole, tmp_path, size):
     """A limit on the size of files fails the first checkpoint, or what the model is made from."""
+
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
@@ -200,7 +220,8 @@ def read_only(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_still_read(
-        read_only, text_file, text_model, whole, tmp_path, monkeypatch):
+    read_only, text_file, text_model, whole, tmp_path, monkeypatch
+):
     folder, fix = read_only
     shutil.copytree(text_model, folder / "cats")
     with pytest.raises(Interrupted):
@@ -208,10 +229,12 @@ def test_a_folder_that_cannot_be_written_is_told_and_still_read(
     before = sorted(folder.rglob("*"))
     fix()
     assert len(keras_charlm.load(folder / "cats").generate(length=9, seed=1)) == 9
-    for attempt in (lambda: keras_charlm.fit(text_file, folder / "new", **EXACT),
-                    lambda: keras_charlm.fit(text_file, folder / "cats", overwrite=True, **EXACT),
-                    lambda: keras_charlm.resume(folder / "m"),
-                    lambda: keras_charlm.load(text_model).export(folder / "x.tflite")):
+    for attempt in (
+        lambda: keras_charlm.fit(text_file, folder / "new", **EXACT),
+        lambda: keras_charlm.fit(text_file, folder / "cats", overwrite=True, **EXACT),
+        lambda: keras_charlm.resume(folder / "m"),
+        lambda: keras_charlm.load(text_model).export(folder / "x.tflite"),
+    ):
         with pytest.raises(CharLMError, match="cannot be written"):
             attempt()
     monkeypatch.setenv("KERAS_CHARLM_CACHE", str(folder / "cache"))
@@ -234,23 +257,46 @@ def test_a_clock_that_jumps_changes_nothing(text_file, whole, tmp_path, monkeypa
     true, chance = time.time, random.Random(3)
     monkeypatch.setattr(time, "time", lambda: true() + chance.uniform(-1, 1) * 10 * 365 * 86_400)
     with pytest.raises(Interrupted):
-        keras_charlm.fit(text_file, tmp_path / "m", **EXACT, checkpoint_every=0.05,
-                         callbacks=[Act(50, interrupt)])
+        keras_charlm.fit(
+            text_file,
+            tmp_path / "m",
+            **EXACT,
+            checkpoint_every=0.05,
+            callbacks=[Act(50, interrupt)],
+        )
     keras_charlm.resume(tmp_path / "m", verbose=0)
     assert equal(tmp_path / "m", whole)
 
 
 def test_one_folder_takes_one_training_and_a_dead_one_s_place_is_taken(text_file, tmp_path):
     folder = tmp_path / "m"
-    first = subprocess.Popen([*COMMAND, "fit", text_file, "-o", folder, "--epochs", "100000", "-q",
-                              "--layers", "1", "--units", "8", "--checkpoint-every", "0.01s"])
+    first = subprocess.Popen(
+        [
+            *COMMAND,
+            "fit",
+            text_file,
+            "-o",
+            folder,
+            "--epochs",
+            "100000",
+            "-q",
+            "--layers",
+            "1",
+            "--units",
+            "8",
+            "--checkpoint-every",
+            "0.01s",
+        ]
+    )
     state = folder / "checkpoint" / "state.npz"
     while not state.exists():
         assert first.poll() is None
         time.sleep(0.05)
-    for attempt in (lambda: keras_charlm.fit(text_file, folder, **EXACT),
-                    lambda: keras_charlm.fit(text_file, folder, overwrite=True, **EXACT),
-                    lambda: keras_charlm.resume(folder, verbose=0)):
+    for attempt in (
+        lambda: keras_charlm.fit(text_file, folder, **EXACT),
+        lambda: keras_charlm.fit(text_file, folder, overwrite=True, **EXACT),
+        lambda: keras_charlm.resume(folder, verbose=0),
+    ):
         with pytest.raises(TrainingError, match="Another training runs in"):
             attempt()
     assert first.poll() is None
@@ -262,7 +308,8 @@ def test_one_folder_takes_one_training_and_a_dead_one_s_place_is_taken(text_file
 
 
 def test_a_training_killed_before_its_first_checkpoint_leaves_its_name_free(
-        text_file, tmp_path, monkeypatch):
+    text_file, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for output in (None, "saved_models/cats"):
         work = Path("saved_models/cats/checkpoint")
@@ -307,15 +354,20 @@ def test_a_checkpoint_that_moved_on_while_it_was_read_is_read_again(text_file, w
     """Between the reading of the progress and the taking of the lock the other training goes on."""
     import tensorflow as tf
 
-    from keras_charlm import checkpoint, training
-    from keras_charlm.workers import Workers
+    from keras_charlm.training import checkpoint, run
+    from keras_charlm.training.workers import Workers
 
     for name, after in (("early", 20), ("late", 50)):
         with pytest.raises(Interrupted):
             keras_charlm.fit(text_file, tmp_path / name, **EXACT, callbacks=[Act(after, interrupt)])
     state = tmp_path / "early" / "checkpoint" / "state.npz"
-    run = training.Run.resumed(tmp_path / "early", checkpoint.read_arrays(state), None,
-                               Workers(tf.distribute.get_strategy()), training.Display(0))
+    run = run.Run.resumed(
+        tmp_path / "early",
+        checkpoint.read_arrays(state),
+        None,
+        Workers(tf.distribute.get_strategy()),
+        run.Display(0),
+    )
     for path in (tmp_path / "late" / "checkpoint").iterdir():
         shutil.copy(path, state.parent / path.name)
     run.train([])
@@ -330,8 +382,11 @@ def test_the_cache_keeps_what_others_use_and_only_its_own(tmp_path, monkeypatch)
     old = time.time() - 400 * 86_400
     strangers = [tmp_path / name for name in ("notes.json", "notes.md", "12-x.tmp", "a.tmp")]
     key = "0" * 64
-    stale = [tmp_path / f"{key}.json", tmp_path / f"{key}.uint8",
-             tmp_path / f"{'1' * 64}.uint8"]  # the last has lost its header
+    stale = [
+        tmp_path / f"{key}.json",
+        tmp_path / f"{key}.uint8",
+        tmp_path / f"{'1' * 64}.uint8",
+    ]  # the last has lost its header
     dead = tmp_path / "1-23.tmp"  # a living process's number, in this container
     for path in (*strangers, *stale, dead):
         path.write_bytes(b"x")
@@ -358,16 +413,26 @@ def test_a_pipe_is_read_once(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("command, code", [
-    ("generate {model} --length 5 > /dev/full", 1), ("info {model} > /dev/full", 1),
-    ("generate {model} --num 2 --length 5 >&-", 1), ("generate {model} --length 5 2>&- <&-", 0),
-    ("fit {text} -o m --epochs 1 --layers 1 --units 8 2> /dev/full", 0),
-    ("fit - -o m <&-", 2),
-])
+@pytest.mark.parametrize(
+    "command, code",
+    [
+        ("generate {model} --length 5 > /dev/full", 1),
+        ("info {model} > /dev/full", 1),
+        ("generate {model} --num 2 --length 5 >&-", 1),
+        ("generate {model} --length 5 2>&- <&-", 0),
+        ("fit {text} -o m --epochs 1 --layers 1 --units 8 2> /dev/full", 0),
+        ("fit - -o m <&-", 2),
+    ],
+)
 def test_streams_that_are_full_or_closed(text_model, text_file, tmp_path, command, code):
     command = command.format(model=text_model, text=text_file)
-    done = subprocess.run(f"{sys.executable} -m kcharlm {command}", shell=True, cwd=tmp_path,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        f"{sys.executable} -m kcharlm {command}",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr

@@ -18,25 +18,41 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_charlm
-from keras_charlm import bundle, checkpoint, corpus, device, report
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import BundleError, CharLMError, CorpusError
+from keras_charlm.report import report
+from keras_charlm.saved import tflite_card
+from keras_charlm.saved.card import count_parameters
+from keras_charlm.text import cache, corpus
+from keras_charlm.training import checkpoint
 
 # A file found to break something is found again: the same examples in every run.
 fuzz = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
     | st.sampled_from(["../../x", "\x1b[2J", "lstm", -1, 2**31, 2**63, 1e308, 10**400, 16384]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner,
-                                                                max_size=3), max_leaves=5)
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
 
 
 def places(value, path=()):
     """The path of every value in a JSON value."""
     yield path
-    parts = value.items() if isinstance(value, dict) else enumerate(value[:20]) \
-        if isinstance(value, list) else ()
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value[:20])
+        if isinstance(value, list)
+        else ()
+    )
     for key, part in parts:
         yield from places(part, (*path, key))
 
@@ -62,8 +78,11 @@ def changed(draw, value):
 def use(path, kcharlm):
     """What a user does with a model that came from anywhere: a result, or one sentence."""
     before = sorted(str(p) for p in Path(path).parent.rglob("*"))
-    for command in (["info", path], ["info", path, "--json"],
-                    ["generate", path, "--length", "3", "--seed", "1", "--num", "2"]):
+    for command in (
+        ["info", path],
+        ["info", path, "--json"],
+        ["generate", path, "--length", "3", "--seed", "1", "--num", "2"],
+    ):
         code, out, err = kcharlm(*command)
         assert code in (0, 2), err
         assert "Traceback" not in err
@@ -120,10 +139,11 @@ def rehash(model):
 @settings(fuzz, max_examples=40)
 def test_cards_of_any_content_in_a_file(text_model, tmp_path, kcharlm, data):
     path = text_model / "model.tflite"
-    card = {k: v for k, v in device.read(path).items() if k != "file_sha256"}
+    card = {k: v for k, v in tflite_card.read(path).items() if k != "file_sha256"}
     values = changed(data.draw, card)
     (tmp_path / "x.tflite").write_bytes(
-        with_card(path.read_bytes(), values if isinstance(values, dict) else {"card": values}))
+        with_card(path.read_bytes(), values if isinstance(values, dict) else {"card": values})
+    )
     use(tmp_path / "x.tflite", kcharlm)
 
 
@@ -178,8 +198,9 @@ def stopped(text_file, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("stopped") / "cats"
     with pytest.raises(keras_charlm.Interrupted):
-        keras_charlm.fit(text_file, folder, epochs=2, **TINY, checkpoint_every=1e-6,
-                         callbacks=[Stop()])
+        keras_charlm.fit(
+            text_file, folder, epochs=2, **TINY, checkpoint_every=1e-6, callbacks=[Stop()]
+        )
     return folder
 
 
@@ -188,8 +209,9 @@ def stopped(text_file, tmp_path_factory):
 def test_checkpoints_with_any_byte_changed(stopped, tmp_path, data):
     whole = (stopped / "checkpoint" / "state.npz").read_bytes()
     content = bytearray(whole)
-    at = data.draw(st.integers(0, len(content) - 1) | st.integers(len(content) - 400,
-                                                                  len(content) - 1))
+    at = data.draw(
+        st.integers(0, len(content) - 1) | st.integers(len(content) - 400, len(content) - 1)
+    )
     if data.draw(st.booleans()):
         content[at] ^= data.draw(st.integers(1, 255))
     else:
@@ -210,7 +232,7 @@ def test_checkpoints_with_any_byte_changed(stopped, tmp_path, data):
 @settings(fuzz, max_examples=30)
 def test_checkpoints_of_any_content(stopped, tmp_path, monkeypatch, data):
     """Up to where the training would begin."""
-    from keras_charlm.training import Run
+    from keras_charlm.training.run import Run
 
     monkeypatch.setattr(Run, "train", lambda run, users: None)
     folder = tmp_path / "cats"
@@ -232,13 +254,16 @@ def npy(shape, data=b"", dtype="<f4"):
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
 
 
-@pytest.mark.parametrize("content, packing", [
-    (npy("(1000000000000000,)"), zipfile.ZIP_STORED),  # a petabyte, by its own word
-    (npy("(1 << 62, 4)"), zipfile.ZIP_STORED),
-    (npy("(-1,)"), zipfile.ZIP_STORED),
-    (npy("(25000000,)", bytes(100_000_000)), zipfile.ZIP_DEFLATED),  # 100 MB in 100 kB
-    (npy("(1,)", pickle.dumps([1]), "|O"), zipfile.ZIP_STORED),
-])
+@pytest.mark.parametrize(
+    "content, packing",
+    [
+        (npy("(1000000000000000,)"), zipfile.ZIP_STORED),  # a petabyte, by its own word
+        (npy("(1 << 62, 4)"), zipfile.ZIP_STORED),
+        (npy("(-1,)"), zipfile.ZIP_STORED),
+        (npy("(25000000,)", bytes(100_000_000)), zipfile.ZIP_DEFLATED),  # 100 MB in 100 kB
+        (npy("(1,)", pickle.dumps([1]), "|O"), zipfile.ZIP_STORED),
+    ],
+)
 def test_checkpoints_that_lie_about_their_size(tmp_path, content, packing):
     path = tmp_path / "state.npz"
     with zipfile.ZipFile(path, "w", packing) as file:
@@ -322,8 +347,25 @@ def test_histories_of_any_content(text_model, model, tmp_path, data):
     if data.draw(st.booleans()):
         words = whole.replace("=", ",").replace(" ", ",").replace("\n", ",").split(",")
         word = data.draw(st.sampled_from(sorted(set(filter(None, words)))))
-        value = data.draw(st.sampled_from(["nan", "-1", "1e999", "9" * 400, "9" * 9000, "1.2.3", "",
-                                           "\0", '"', "\x1b[2J", "\U00011f54", "٣", "0x1"]))
+        value = data.draw(
+            st.sampled_from(
+                [
+                    "nan",
+                    "-1",
+                    "1e999",
+                    "9" * 400,
+                    "9" * 9000,
+                    "1.2.3",
+                    "",
+                    "\0",
+                    '"',
+                    "\x1b[2J",
+                    "\U00011f54",
+                    "٣",
+                    "0x1",
+                ]
+            )
+        )
         whole = whole.replace(word, value, data.draw(st.sampled_from([1, -1])))
     else:
         whole = data.draw(st.text(max_size=60))
@@ -365,7 +407,7 @@ def test_links_and_pipes_and_paths_that_lead_outside_are_refused(model, tmp_path
     (model / "config.json").write_text(json.dumps(config))
     assert "damaged (corpus" in kcharlm("generate", model, "--length", 3)[2]
     # Nothing outside is looked for in the cache either.
-    assert corpus._cached(tmp_path, "../secret") is None
+    assert cache.cached(tmp_path, "../secret") is None
 
 
 def test_an_export_reads_no_devices_that_a_model_names(model, tmp_path):
@@ -376,9 +418,14 @@ def test_an_export_reads_no_devices_that_a_model_names(model, tmp_path):
     assert "the model drew" in report["compared_on"]
 
 
-@pytest.mark.parametrize("change", [
-    {"units": 16384, "layers": 16}, {"units": 1000}, {"embedding": 16384},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"units": 16384, "layers": 16},
+        {"units": 1000},
+        {"embedding": 16384},
+    ],
+)
 def test_networks_larger_than_their_file_are_never_built(model, change):
     config = json.loads((model / "config.json").read_text())
     config["model"] |= change
@@ -404,22 +451,46 @@ def test_files_larger_than_a_model_s_can_be_are_not_read(model):
 @pytest.mark.parametrize("embedding, tied", [(0, False), (5, False), (5, True)])
 def test_the_number_of_weights_is_the_network_s(cell, embedding, tied):
     from keras_charlm.config import ModelConfig
-    from keras_charlm.model import build
+    from keras_charlm.network.model import build
 
     config = ModelConfig(cell=cell, layers=2, units=7, embedding=embedding, tied=tied, dropout=0.0)
     network = build(config, 11)
-    assert bundle.parameters(config, 11) == sum(int(np.prod(w.shape)) for w in
-                                                network.trainable_weights)
+    assert count_parameters(config, 11) == sum(
+        int(np.prod(w.shape)) for w in network.trainable_weights
+    )
 
 
 # Texts and prompts.
 
 configs = st.builds(
-    CorpusConfig, unit=st.sampled_from(["char", "byte"]), lines=st.booleans(),
-    normalize=st.sampled_from(["nfc", "nfkc", "none"]), keep_line_ends=st.booleans(),
-    encoding=st.sampled_from(["utf-8", "latin-1", "utf-16", "utf-7", "utf-8-sig", "cp1252",
-                              "shift_jis", "unicode_escape", "hex", "zip", "rot13", "idna",
-                              "punycode", "undefined", "no-such", "", "\0", "x" * 300]))
+    CorpusConfig,
+    unit=st.sampled_from(["char", "byte"]),
+    lines=st.booleans(),
+    normalize=st.sampled_from(["nfc", "nfkc", "none"]),
+    keep_line_ends=st.booleans(),
+    encoding=st.sampled_from(
+        [
+            "utf-8",
+            "latin-1",
+            "utf-16",
+            "utf-7",
+            "utf-8-sig",
+            "cp1252",
+            "shift_jis",
+            "unicode_escape",
+            "hex",
+            "zip",
+            "rot13",
+            "idna",
+            "punycode",
+            "undefined",
+            "no-such",
+            "",
+            "\0",
+            "x" * 300,
+        ]
+    ),
+)
 
 
 @given(data=st.binary(max_size=400), config=configs, name=st.sampled_from(["a.txt", "a.gz"]))
@@ -465,13 +536,23 @@ def test_models_of_any_name(name):
         keras_charlm.load(name * 20 + "\0")
 
 
-@given(prompt=st.text(alphabet=st.characters(exclude_categories=[]), max_size=80)
-       | st.binary(max_size=80),
-       options=st.fixed_dictionaries({}, optional={
-           "temp": st.floats() | st.integers(), "top_k": st.integers(-1, 2**70),
-           "top_p": st.floats(), "seed": st.integers(-1, 2**32), "unknown_ok": st.booleans(),
-           "stop": st.text(alphabet=st.characters(exclude_categories=[]), max_size=4),
-           "num": st.integers(-1, 3), "novel": st.booleans()}))
+@given(
+    prompt=st.text(alphabet=st.characters(exclude_categories=[]), max_size=80)
+    | st.binary(max_size=80),
+    options=st.fixed_dictionaries(
+        {},
+        optional={
+            "temp": st.floats() | st.integers(),
+            "top_k": st.integers(-1, 2**70),
+            "top_p": st.floats(),
+            "seed": st.integers(-1, 2**32),
+            "unknown_ok": st.booleans(),
+            "stop": st.text(alphabet=st.characters(exclude_categories=[]), max_size=4),
+            "num": st.integers(-1, 3),
+            "novel": st.booleans(),
+        },
+    ),
+)
 @settings(fuzz, max_examples=200)
 def test_prompts_and_options_of_any_kind(text_model, prompt, options):
     model = opened(text_model)

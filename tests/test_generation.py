@@ -7,9 +7,10 @@ import sys
 import pytest
 from test_tflite import built, opened
 
-from keras_charlm import generation
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import BundleError, PromptError
+from keras_charlm.generation.runner import Runner, score_text
+from keras_charlm.generation.samples import Counts, draw_samples, stream_text
 
 SEED = 5
 
@@ -26,7 +27,7 @@ def latin():
 
 def stream(model, prompt="", lines=False, **settings):
     config = SampleConfig(**{"seed": SEED, "temp": 1.0, "length": 200, **settings})
-    return generation.stream(*model, config, prompt, lines=lines, start=10)
+    return stream_text(*model, config, prompt, lines=lines, start=10)
 
 
 def text(model, prompt="", **given):
@@ -36,7 +37,7 @@ def text(model, prompt="", **given):
 
 def samples(model, prompt="", lines=False, known=None, limit=None, counts=None, **settings):
     config = SampleConfig(**{"seed": SEED, "temp": 1.0, **settings})
-    return list(generation.samples(*model, config, prompt, lines=lines, start=10, known=known,
+    return list(draw_samples(*model, config, prompt, lines=lines, start=10, known=known,
                                    limit=limit, counts=counts))  # fmt: skip
 
 
@@ -84,10 +85,10 @@ def test_long_prompts_are_read_whole(latin):
     prompt = text(latin, length=300)
     assert text(latin, length=330)[300:] != "", "the prompt is what the model wrote itself"
     # Both have read the start symbol and 300 characters, one in a prompt and one by drawing.
-    whole = generation.score(*latin, "\n" + prompt + "abc")
-    part = generation.score(*latin, "\n" + prompt)
+    whole = score_text(*latin, "\n" + prompt + "abc")
+    part = score_text(*latin, "\n" + prompt)
     (drawn,) = samples(latin, "\n" + prompt, length=3, temp=0)
-    longer = generation.score(*latin, "\n" + prompt + drawn.text)
+    longer = score_text(*latin, "\n" + prompt + drawn.text)
     assert longer[1] - part[1] == pytest.approx(3 * drawn.bits_per_character, abs=1e-2)
     assert longer[2] - part[2] == 3, "at temperature 0 every character is the likeliest"
     assert whole[0] == 303
@@ -142,7 +143,7 @@ def test_bits_are_those_of_the_score(latin):
         for sample in samples(latin, num=2, length=120, temp=0.7, **settings):
             stop = settings.get("stop", "")
             drawn = sample.text + (stop if len(sample.text) < 120 else "")
-            characters, bits, _ = generation.score(*latin, "\n" + drawn)
+            characters, bits, _ = score_text(*latin, "\n" + drawn)
             assert characters == len(drawn)
             assert sample.bits_per_character == pytest.approx(bits / characters, rel=1e-4)
     assert samples(latin, length=0)[0].bits_per_character is None
@@ -151,23 +152,21 @@ def test_bits_are_those_of_the_score(latin):
 def test_score_of_a_long_text_is_the_sum_of_its_characters(latin):
     runner, vocabulary = latin
     long = text(latin, length=600)
-    characters, bits, correct = generation.score(runner, vocabulary, long)
+    characters, bits, correct = score_text(runner, vocabulary, long)
     lengths = 1, 2, 255, 256, 257, 511, 600
-    steps = [
-        generation.score(runner, vocabulary, long[:n]) for n in (1, 2, 255, 256, 257, 511, 600)
-    ]
+    steps = [score_text(runner, vocabulary, long[:n]) for n in (1, 2, 255, 256, 257, 511, 600)]
     assert [s[0] for s in steps] == [n - 1 for n in lengths]
     assert [s[1] for s in steps] == sorted(s[1] for s in steps)
     assert steps[-1] == (characters, bits, correct)
-    one_more = generation.score(runner, vocabulary, long[:257])[1] - steps[3][1]
+    one_more = score_text(runner, vocabulary, long[:257])[1] - steps[3][1]
     assert 0 < one_more < 30
-    assert generation.score(runner, vocabulary, "") == (0, 0.0, 0)
+    assert score_text(runner, vocabulary, "") == (0, 0.0, 0)
 
 
 def test_novel_lines_only(latin):
     everything = samples(latin, num=200, lines=True, length=2)
     known = {s.text for s in everything[:100]}
-    counts = generation.Counts()
+    counts = Counts()
     drawn = samples(latin, num=20, lines=True, length=2, novel=True, known=known.__contains__,
                     counts=counts)  # fmt: skip
     novel = [s for s in everything if s.text not in known]
@@ -175,14 +174,14 @@ def test_novel_lines_only(latin):
     assert len(drawn) == counts.novel == 20
     assert counts.drawn > 20
     # Without the option they are counted only.
-    counts = generation.Counts()
+    counts = Counts()
     samples(latin, num=200, lines=True, length=2, known=known.__contains__, counts=counts)
-    assert counts == generation.Counts(200, len(novel))
+    assert counts == Counts(200, len(novel))
 
 
 @pytest.mark.parametrize("num", [1, 5])
 def test_drawing_ends_at_the_limit(latin, num):
-    counts = generation.Counts()
+    counts = Counts()
     drawn = samples(latin, "ab", num=num, lines=True, novel=True, known=lambda line: True,
                     limit=30, counts=counts)  # fmt: skip
     assert drawn == []
@@ -191,11 +190,11 @@ def test_drawing_ends_at_the_limit(latin, num):
 
 def test_a_wrong_prompt_is_told_before_anything_is_drawn(latin):
     config = SampleConfig(seed=SEED)
-    for function in generation.stream, generation.samples:
+    for function in stream_text, draw_samples:
         with pytest.raises(PromptError, match="'A'"):
             function(*latin, config, "abA", start=10)
     accepted = dataclasses.replace(config, unknown_ok=True, length=20)
-    assert len("".join(generation.stream(*latin, accepted, "abA", start=10))) == 20
+    assert len("".join(stream_text(*latin, accepted, "abA", start=10))) == 20
 
 
 def test_prompts_and_stop_texts_are_normalized(latin):
@@ -224,10 +223,10 @@ def test_a_damaged_file_is_refused_in_one_sentence(content, tmp_path):
     path.write_bytes(content)
     for file in content, path, str(path):
         with pytest.raises(BundleError) as error:
-            generation.Runner(file)
+            Runner(file)
         assert "\n" not in str(error.value)
     with pytest.raises(BundleError, match="missing"):
-        generation.Runner(tmp_path / "missing.tflite")
+        Runner(tmp_path / "missing.tflite")
 
 
 def test_import_is_light():

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import keras_charlm
-from keras_charlm.generation import Counts, Runner
+from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.samples import Counts
 
 MODEL = Path(__file__).parent.parent / "saved_models" / "names" / "model.tflite"
 GOLDEN = Path(__file__).parent / "golden.json"
@@ -24,8 +25,12 @@ COMMAND = "kcharlm fit -o saved_models/names --quantize float16 --overwrite"
 CALLS = [
     {"prompt": prompt, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     for prompt, seed, temperature, top_k, top_p in (
-        ("", 0, 0.8, 0, 1.0), ("", 1, 0.8, 0, 1.0), ("", 2**31 - 1, 1.5, 0, 1.0),
-        ("Mar", 0, 0.0, 0, 1.0), ("Mar", 7, 1.0, 5, 1.0), ("Jo", 7, 1.0, 0, 0.9),
+        ("", 0, 0.8, 0, 1.0),
+        ("", 1, 0.8, 0, 1.0),
+        ("", 2**31 - 1, 1.5, 0, 1.0),
+        ("Mar", 0, 0.0, 0, 1.0),
+        ("Mar", 7, 1.0, 5, 1.0),
+        ("Jo", 7, 1.0, 0, 0.9),
         ("7", 3, 0.8, 0, 1.0),  # a character that the model has never seen
     )
 ]
@@ -39,11 +44,18 @@ def draw(runner, call):
     text = np.zeros((1, runner.read_width), np.int32)
     text[0, : len(codes)] = codes
     out = runner(
-        "generate", text=text, text_length=np.int32([len(codes)]), seed=np.int32([call["seed"]]),
-        position=np.int32([0]), length=np.int32([runner.draw_width]), stop=np.int32([10]),
-        temperature=np.float32([call["temperature"]]), top_k=np.int32([call["top_k"]]),
+        "generate",
+        text=text,
+        text_length=np.int32([len(codes)]),
+        seed=np.int32([call["seed"]]),
+        position=np.int32([0]),
+        length=np.int32([runner.draw_width]),
+        stop=np.int32([10]),
+        temperature=np.float32([call["temperature"]]),
+        top_k=np.int32([call["top_k"]]),
         top_p=np.float32([call["top_p"]]),
-        state=np.zeros((1, runner.state_size), np.float32))
+        state=np.zeros((1, runner.state_size), np.float32),
+    )
     return out["text"][0, : out["lengths"][0]].tolist()
 
 
@@ -52,8 +64,9 @@ def sha256():
 
 
 def test_golden_file_is_of_this_model():
-    assert json.loads(GOLDEN.read_text())["sha256"] == sha256(), \
+    assert json.loads(GOLDEN.read_text())["sha256"] == sha256(), (
         "the shipped model has changed: run python tests/test_golden.py --write"
+    )
 
 
 @pytest.mark.parametrize("at", range(len(CALLS)))
@@ -73,7 +86,8 @@ def card():
     scores, split = model.card.scores, model.card.split
     figures = ", ".join(
         f"{scores[part]['bits_per_character']:.3f} on {split[part]['lines']} {part} names"
-        for part in ("validation", "test"))
+        for part in ("validation", "test")
+    )
     return f"""# The name generator
 
 A {model.card.model.layers} x {model.card.model.units} LSTM that invents first names, made by
@@ -100,9 +114,15 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("usage: python tests/test_golden.py --write")
     runner = Runner(MODEL)
-    calls = [{**call, "codes": codes, "text": "".join(map(chr, codes))}
-             for call in CALLS for codes in [draw(runner, call)]]
+    calls = [
+        {**call, "codes": codes, "text": "".join(map(chr, codes))}
+        for call in CALLS
+        for codes in [draw(runner, call)]
+    ]
     rows = ",\n".join("  " + json.dumps(call, ensure_ascii=False) for call in calls)
-    GOLDEN.write_text(f'{{\n "model": "saved_models/names/model.tflite",\n'
-                      f' "sha256": "{sha256()}",\n "calls": [\n{rows}\n ]\n}}\n', encoding="utf-8")
+    GOLDEN.write_text(
+        f'{{\n "model": "saved_models/names/model.tflite",\n'
+        f' "sha256": "{sha256()}",\n "calls": [\n{rows}\n ]\n}}\n',
+        encoding="utf-8",
+    )
     CARD.write_text(card(), encoding="utf-8")

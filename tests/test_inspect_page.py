@@ -6,23 +6,26 @@ import numpy as np
 import pytest
 
 import keras_charlm
-from keras_charlm import inspection, inspector
 from keras_charlm.errors import OptionError
+from keras_charlm.inspection import page as inspection_page
+from keras_charlm.inspection.inspect import Inspection, inspect
 
-NASTY = ('</script><script>alert(1)</script> "quoted" {{data}} <!-- & \' é 中 🙂 \u202e\ud800\t\x1b'
-         '<b onclick=x>\n')
+NASTY = (
+    '</script><script>alert(1)</script> "quoted" {{data}} <!-- & \' é 中 🙂 \u202e\ud800\t\x1b'
+    "<b onclick=x>\n"
+)
 WORDS = "the cat sat on a mat.\n\nand ran, " * 40
 
 
 @pytest.fixture(scope="module")
 def found(text_model):
-    return inspection.inspect(text_model, NASTY + WORDS, ablate=["0:3"], level=0.5)
+    return inspect(text_model, NASTY + WORDS, ablate=["0:3"], level=0.5)
 
 
 @pytest.fixture(scope="module")
 def file(found, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "a <b> & 'c'.html"
-    inspector.write(found, path)
+    inspection_page.write(found, path)
     return path
 
 
@@ -56,8 +59,9 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 def test_the_text_is_shown_literally(visit, file, found, size):
     page = visit(file, **size)
     shown = page.locator("#sheet .c b").all_text_contents()
-    expected = NASTY.translate({ord(a): b for a, b in zip(
-        " \n\t\x1b\u202e\ud800", "·↵→␛▯▯", strict=True)})
+    expected = NASTY.translate(
+        {ord(a): b for a, b in zip(" \n\t\x1b\u202e\ud800", "·↵→␛▯▯", strict=True)}
+    )
     assert "".join(shown).startswith(expected)
     assert page.evaluate("document.documentElement.scrollWidth") == size["viewport"]["width"]
     assert page.locator("script").count() == 2
@@ -66,7 +70,7 @@ def test_the_text_is_shown_literally(visit, file, found, size):
 
 def test_the_numbers_are_those_of_the_arrays(visit, file, found):
     page = visit(file, **DESKTOP)
-    kept = inspector.choose(found)
+    kept = inspection_page.choose(found)
     for at in (0, 5, len(NASTY) + 3):
         page.locator(f"#sheet .c[data-i='{at}']").click()
         layer, cell = found.place(kept[0])
@@ -74,13 +78,16 @@ def test_the_numbers_are_those_of_the_arrays(visit, file, found):
         shown = page.text_content("#value").replace("−", "-").split()[1]
         assert float(shown) == pytest.approx(value, abs=0.0051)
         assert float(page.text_content("#surprise").split()[1]) == pytest.approx(
-            found.surprise[at], abs=0.0101)
+            found.surprise[at], abs=0.0101
+        )
         percent = page.locator("#readout li span:last-child").all_text_contents()
-        np.testing.assert_allclose([float(p.strip("%")) for p in percent],
-                                   100 * found.guess_probabilities[at], atol=0.051)
+        np.testing.assert_allclose(
+            [float(p.strip("%")) for p in percent], 100 * found.guess_probabilities[at], atol=0.051
+        )
     values = page.evaluate("Array.from(inspection.values)")
     np.testing.assert_array_equal(
-        np.reshape(values, (len(kept), -1)), found.values.reshape(-1, len(found.codes))[kept])
+        np.reshape(values, (len(kept), -1)), found.values.reshape(-1, len(found.codes))[kept]
+    )
     assert page.evaluate("Array.from(inspection.codes)") == found.codes.tolist()
     saturation = np.reshape(page.evaluate("Array.from(inspection.saturation)"), (3, 2, 1, 8))
     np.testing.assert_allclose(saturation / 1000, np.stack([*found.saturation.values()]), atol=6e-4)
@@ -91,7 +98,7 @@ def test_the_numbers_are_those_of_the_arrays(visit, file, found):
 
 def test_keys_step_through_cells_and_colours_follow(visit, file, found):
     page = visit(file, **DESKTOP)
-    kept = [":".join(map(str, found.place(i))) for i in inspector.choose(found)]
+    kept = [":".join(map(str, found.place(i))) for i in inspection_page.choose(found)]
     current = "document.documentElement.dataset.cell"
     first = page.locator("#sheet .c b").evaluate_all("all => all.map(b => b.style.background)")
     seen = [page.evaluate(current)]
@@ -117,14 +124,14 @@ def test_search_extremes_and_cells_side_by_side(visit, file, found):
     assert page.text_content("#hits") == "40 of 40"
     at = (NASTY + WORDS).rindex("cat sat")
     assert page.get_attribute(".c.at", "data-i") == str(at)
-    layer, cell = found.place(inspector.choose(found)[0])
+    layer, cell = found.place(inspection_page.choose(found)[0])
     values = found.values[layer, cell]
     for key, extreme in (("o", values.max()), ("f", values.min())):
         page.keyboard.press(key)
         assert values[int(page.get_attribute(".c.at", "data-i"))] == extreme
     page.keyboard.press("p")
     heads = page.locator("#lanes > div span").all_text_contents()
-    kept = [":".join(map(str, found.place(i))) for i in inspector.choose(found)]
+    kept = [":".join(map(str, found.place(i))) for i in inspection_page.choose(found)]
     assert [head.split()[0] for head in heads] == [kept[1], kept[0]]
     lanes = page.locator(".row").first.locator(".lane")
     assert lanes.nth(0).text_content() == lanes.nth(1).text_content()
@@ -140,14 +147,15 @@ def test_a_tap_opens_a_cell_or_a_character(visit, file, found):
     assert "character 7" in page.text_content("#readout")
     tile = page.locator("#tiles button").nth(2)
     tile.tap()
-    assert page.evaluate("document.documentElement.dataset.cell") == \
-        ":".join(map(str, found.place(inspector.choose(found)[2])))
+    assert page.evaluate("document.documentElement.dataset.cell") == ":".join(
+        map(str, found.place(inspection_page.choose(found)[2]))
+    )
     assert tile.get_attribute("aria-current") == "true"
 
 
 def test_only_rows_in_view_are_drawn(visit, text_model, tmp_path):
-    found = inspection.inspect(text_model, "the cat sat on a mat.\n" * 2000, characters=40_000)
-    report = inspector.write(found, tmp_path / "long.html")
+    found = inspect(text_model, "the cat sat on a mat.\n" * 2000, characters=40_000)
+    report = inspection_page.write(found, tmp_path / "long.html")
     assert report["left_out"] == 0
     page = visit(tmp_path / "long.html", **DESKTOP)
     assert page.locator(".row").count() < 30
@@ -157,22 +165,23 @@ def test_only_rows_in_view_are_drawn(visit, text_model, tmp_path):
 
 
 def test_the_page_leaves_out_what_does_not_fit(found, tmp_path):
-    few = inspection.Inspection(**{**vars(found), "config": keras_charlm.InspectConfig(cells=2)})
-    report = inspector.write(few, tmp_path / "few.html")
+    few = Inspection(**{**vars(found), "config": keras_charlm.InspectConfig(cells=2)})
+    report = inspection_page.write(few, tmp_path / "few.html")
     assert (report["cells"], report["left_out"]) == (2, 6)
     assert report["bytes"] == (tmp_path / "few.html").stat().st_size
     with pytest.raises(OptionError, match="exists"):
-        inspector.write(few, tmp_path / "few.html")
+        inspection_page.write(few, tmp_path / "few.html")
     with pytest.raises(OptionError, match="no folder"):
-        inspector.write(few, tmp_path / "none" / "few.html")
+        inspection_page.write(few, tmp_path / "none" / "few.html")
     with pytest.raises(OptionError, match="is a folder"):
-        inspector.write(few, tmp_path, overwrite=True)
+        inspection_page.write(few, tmp_path, overwrite=True)
 
 
 def test_the_command(kcharlm, text_model, text_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = kcharlm("inspect", text_model, text_file, "--characters", "600",
-                             "--ablate", "0:1", "--probe", "c.t")
+    code, out, err = kcharlm(
+        "inspect", text_model, text_file, "--characters", "600", "--ablate", "0:1", "--probe", "c.t"
+    )
     assert code == 0, err
     assert "without 0:1" in out and "c.t" in out
     assert "Read the first 600 characters; 900 were left out" in err
@@ -190,13 +199,20 @@ def test_the_command(kcharlm, text_model, text_file, tmp_path, monkeypatch):
     assert code == 0 and json.loads(out)["text"] == "stdin"
 
 
-@pytest.mark.parametrize("args, told", [
-    (["--probe", "("], "no regular expression"), (["--ablate", "9:9"], "no cell 9:9"),
-    (["--ablate", "x"], "LAYER:CELL"), (["--cells", "0"], "at least 1"),
-    (["-o", "none/page.html"], "no folder none"), (["--npz", "."], "is a folder"),
-])
-def test_mistakes_leave_nothing_behind(kcharlm, text_model, text_file, tmp_path, monkeypatch, args,
-                                       told):
+@pytest.mark.parametrize(
+    "args, told",
+    [
+        (["--probe", "("], "no regular expression"),
+        (["--ablate", "9:9"], "no cell 9:9"),
+        (["--ablate", "x"], "LAYER:CELL"),
+        (["--cells", "0"], "at least 1"),
+        (["-o", "none/page.html"], "no folder none"),
+        (["--npz", "."], "is a folder"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(
+    kcharlm, text_model, text_file, tmp_path, monkeypatch, args, told
+):
     monkeypatch.chdir(tmp_path)
     code, out, err = kcharlm("inspect", text_model, text_file, *args)
     assert (code, out) == (2, "")

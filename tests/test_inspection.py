@@ -3,19 +3,24 @@ import pytest
 import tensorflow as tf
 
 import keras_charlm
-from keras_charlm import inspection, layers
 from keras_charlm.config import ModelConfig
 from keras_charlm.errors import BundleError, CharLMError, CorpusError, OptionError
-from keras_charlm.inspection import Network, activations, inspect, summary
-from keras_charlm.model import EMBEDDING, LOGITS, build, recurrent_layers, run, zero_states
+from keras_charlm.inspection import activations as activations_module
+from keras_charlm.inspection.activations import NumpyNetwork, Piece, activations
+from keras_charlm.inspection.inspect import inspect, summary
+from keras_charlm.network import recurrent
+from keras_charlm.network.model import EMBEDDING, LOGITS, build, recurrent_layers, run, zero_states
 
 SIZE, START = 7, 4
 CELLS = ["lstm", "gru", "rnn"]
 
 
 def keras_model(cell="lstm", embedding=3, tied=True, seed=0):
-    model = build(ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, tied=tied,
-                              dropout=0.5), SIZE, seed=seed)
+    model = build(
+        ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, tied=tied, dropout=0.5),
+        SIZE,
+        seed=seed,
+    )
     rng = np.random.default_rng(seed)
     for weight in model.trainable_weights:  # so large that the state matters, biases too
         weight.assign(weight * 2 + rng.normal(0, 0.3, weight.shape))
@@ -30,24 +35,26 @@ def whole(network, ids, hold=()):
     """The pieces of a reading, joined: a Piece with T instead of n."""
     pieces = list(network.read(ids, hold))
     join = np.concatenate
-    return inspection.Piece(
-        join([p.surprise for p in pieces]), join([p.probabilities for p in pieces]),
+    return Piece(
+        join([p.surprise for p in pieces]),
+        join([p.probabilities for p in pieces]),
         join([p.hidden for p in pieces]),
         join([p.cell for p in pieces]) if network.kind == "lstm" else None,
-        {name: join([p.gates[name] for p in pieces]) for name in network.gates})
+        {name: join([p.gates[name] for p in pieces]) for name in network.gates},
+    )
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("embedding, tied", [(0, False), (3, False), (3, True)])
 def test_activations_are_those_of_the_keras_layers(cell, embedding, tied):
     model, ids = keras_model(cell, embedding, tied), text(30)
-    found = whole(Network(model, START), ids)
+    found = whole(NumpyNetwork(model, START), ids)
     x = model.get_layer(EMBEDDING)(np.concatenate([[START], ids])[None])
     for i, layer in enumerate(recurrent_layers(model)):
         states = None
         outputs, steps = [], []
         for t in range(31):  # one at a time, for the cell state at each
-            y, states = layers.run(layer, x[:, t : t + 1], states)
+            y, states = recurrent.run(layer, x[:, t : t + 1], states)
             outputs.append(y[:, 0])
             steps.append(states[-1])
         np.testing.assert_allclose(found.hidden[:, 0, i], tf.concat(outputs, 0)[1:], atol=1e-5)
@@ -61,11 +68,17 @@ def test_activations_are_those_of_the_keras_layers(cell, embedding, tied):
     np.testing.assert_allclose(found.surprise[:, 0], bits, atol=1e-4)
 
 
-@pytest.mark.parametrize("cell, column", [("lstm", {"input": 0, "forget": 1, "output": 3}),
-                                          ("gru", {"update": 0, "reset": 1}), ("rnn", {})])
+@pytest.mark.parametrize(
+    "cell, column",
+    [
+        ("lstm", {"input": 0, "forget": 1, "output": 3}),
+        ("gru", {"update": 0, "reset": 1}),
+        ("rnn", {}),
+    ],
+)
 def test_gates_follow_from_input_and_last_output(cell, column):
     model, ids = keras_model(cell), text(12)
-    network = Network(model, START)
+    network = NumpyNetwork(model, START)
     found = whole(network, ids)
     assert set(found.gates) == set(column)
     below = network.table[ids]
@@ -81,9 +94,9 @@ def test_gates_follow_from_input_and_last_output(cell, column):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_pieces_equal_the_whole(cell, monkeypatch):
-    network, ids = Network(keras_model(cell), START), text(50)
+    network, ids = NumpyNetwork(keras_model(cell), START), text(50)
     one = whole(network, ids)
-    monkeypatch.setattr(inspection, "_PIECE", 7)
+    monkeypatch.setattr(activations_module, "_PIECE", 7)
     many = whole(network, ids)
     for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(many), strict=True):
         if a is not None:
@@ -93,7 +106,7 @@ def test_pieces_equal_the_whole(cell, monkeypatch):
 @pytest.mark.parametrize("cell", CELLS)
 def test_holding_a_cell_is_as_cutting_what_leads_away_from_it(cell):
     model, ids = keras_model(cell), text(40)
-    held = whole(Network(model, START), ids, [(0, 2), (1, 5)])
+    held = whole(NumpyNetwork(model, START), ids, [(0, 2), (1, 5)])
     for copy, (layer, unit) in enumerate([(0, 2), (1, 5)]):
         assert not held.hidden[:, copy, layer, unit].any()
         assert cell != "lstm" or not held.cell[:, copy, layer, unit].any()
@@ -104,7 +117,7 @@ def test_holding_a_cell_is_as_cutting_what_leads_away_from_it(cell):
             value = weight.numpy()
             value[unit] = 0
             weight.assign(value)
-        alone = whole(Network(cut, START), ids)
+        alone = whole(NumpyNetwork(cut, START), ids)
         np.testing.assert_allclose(held.surprise[:, copy], alone.surprise[:, 0], atol=1e-4)
 
 
@@ -122,15 +135,17 @@ def test_arrays_have_the_documented_shapes_and_probabilities_sum_to_one(text_mod
     assert (np.diff(found.guess_probabilities, axis=1) <= 0).all()
     ids = vocabulary.lookup(found.guesses)
     assert (ids > 0).all()
-    np.testing.assert_array_equal(np.take_along_axis(found.probabilities, ids, 1),
-                                  found.guess_probabilities)
+    np.testing.assert_array_equal(
+        np.take_along_axis(found.probabilities, ids, 1), found.guess_probabilities
+    )
     assert (found.probabilities[:, 1:] > found.guess_probabilities[:, -1:]).sum(1).max() == 4
 
 
 def test_surprise_is_what_evaluate_counts(text_model):
     model = keras_charlm.load(text_model)
     assert activations(model, TEXT, keep=()).surprise.mean() == pytest.approx(
-        model.evaluate(TEXT).bits_per_character, abs=1e-4)
+        model.evaluate(TEXT).bits_per_character, abs=1e-4
+    )
 
 
 def test_the_top_five_are_those_of_the_on_device_file(text_model):
@@ -147,8 +162,9 @@ def test_the_top_five_are_those_of_the_on_device_file(text_model):
         logits = out["logits"][0]
         top = np.argsort(-logits[1:], kind="stable")[:5]
         np.testing.assert_array_equal(found.guesses[t - 1], known[top])
-        np.testing.assert_allclose(found.probabilities[t - 1],
-                                   tf.nn.softmax(logits).numpy(), atol=1e-5)
+        np.testing.assert_allclose(
+            found.probabilities[t - 1], tf.nn.softmax(logits).numpy(), atol=1e-5
+        )
 
 
 def test_the_likeliest_guess_is_drawn_at_temperature_zero(text_model):
@@ -158,7 +174,7 @@ def test_the_likeliest_guess_is_drawn_at_temperature_zero(text_model):
     drawn = model.generate(start + prompt, length=12, temp=0).removeprefix(start)
     found = activations(model, drawn, keep=())
     at = slice(len(prompt) - 1, len(drawn) - 1)
-    assert model.vocabulary.from_codes(found.guesses[at, 0]) == drawn[len(prompt):]
+    assert model.vocabulary.from_codes(found.guesses[at, 0]) == drawn[len(prompt) :]
 
 
 def test_only_what_is_asked_for_is_kept(text_model, tmp_path):
@@ -167,15 +183,25 @@ def test_only_what_is_asked_for_is_kept(text_model, tmp_path):
     activations(text_model, TEXT).save(tmp_path / "all.npz")
     with np.load(tmp_path / "all.npz") as arrays:
         np.testing.assert_array_equal(arrays["hidden"], found.hidden)
-        assert {"codes", "surprise", "guesses", "guess_probabilities", "cell", "input_gate",
-                "forget_gate", "output_gate", "probabilities"} < set(arrays)
+        assert {
+            "codes",
+            "surprise",
+            "guesses",
+            "guess_probabilities",
+            "cell",
+            "input_gate",
+            "forget_gate",
+            "output_gate",
+            "probabilities",
+        } < set(arrays)
     assert [p.name for p in tmp_path.iterdir()] == ["all.npz"]
 
 
 def test_an_inspection_agrees_with_the_arrays(text_model):
     words = "the cat sat on a mat.\nand ran on the mat, " * 12
-    found = inspect(text_model, words, ablate=["0:3", "0:0"], characters=500, level=0.5,
-                    probe=["[ac]at"])
+    found = inspect(
+        text_model, words, ablate=["0:3", "0:0"], characters=500, level=0.5, probe=["[ac]at"]
+    )
     full = activations(text_model, words[:500])
     assert len(found.codes) == 500 and found.left_out == len(words) - 500
     cell = full.cell.astype(np.float32)
@@ -202,7 +228,8 @@ def test_other_cells_and_bytes(cell, unit, text_file, tmp_path):
     assert len(found.codes) == (33 if unit == "byte" else 30)
     assert found.shown == "hidden"
     np.testing.assert_allclose(
-        found.values[0].T / 127, activations(model, "the cat é\n" * 3).hidden[:, 0], atol=0.005)
+        found.values[0].T / 127, activations(model, "the cat é\n" * 3).hidden[:, 0], atol=0.005
+    )
 
 
 def test_mistakes_are_told(text_model, tmp_path):

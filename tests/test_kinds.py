@@ -3,11 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_charlm import kinds
-from keras_charlm.vocabulary import Vocabulary
+from keras_charlm.evaluation import kinds
+from keras_charlm.text.vocabulary import Vocabulary
 
-CHARS = ("abcdefghilnorstvwABD0129 \t\n.,;!?-_()[]{}\"'`"
-         "\u2019\u201c\u201d\u00ab\u00bb\u00e9\u0301$+=")
+CHARS = (
+    "abcdefghilnorstvwABD0129 \t\n.,;!?-_()[]{}\"'`\u2019\u201c\u201d\u00ab\u00bb\u00e9\u0301$+="
+)
 
 
 def vocabulary(chars=CHARS, unit="char"):
@@ -17,36 +18,40 @@ def vocabulary(chars=CHARS, unit="char"):
 def shorthand(text, chars=CHARS):
     """The kinds of a text, a letter each."""
     known = vocabulary(chars)
-    return "".join("FLdsnonfxpou"[i] if i != 4 else "/" for i in
-                   kinds.kinds(known.encode(text), known))
+    return "".join(
+        "FLdsnonfxpou"[i] if i != 4 else "/" for i in kinds.kinds(known.encode(text), known)
+    )
 
 
 # F first and L later letter, d digit, s space, / newline, o opening, n near, f far, x farthest
 # closing, p punctuation, u unseen; "other" has the letter o as well and is tested by itself.
-@pytest.mark.parametrize("text, wanted", [
-    ("", ""),
-    ("a", "F"),
-    ("ab Ba\n1a", "FLsFL/dF"),
-    ("don't won\u2019t", "FLLpLsFLLpL"),
-    ("caf\u00e9 e\u0301a", "FLLLsFLL"),
-    ("a, b.", "FpsFp"),
-    ("(a)", "oFn"),
-    ("(a[1])", "oFodnn"),
-    ("a) (b", "FpspF"),
-    ("(a]", "pFp"),
-    ("(a[)", "oFpn"),
-    ('"a"', "oFn"),
-    ('"a b"', "oFsFn"),
-    ('"a\nb"', "pF/Fp"),
-    ("'a' 's", "oFnspF"),
-    ("the dogs' 'a'", "FLLsFLLLpsoFn"),
-    ("\u201ca\u201d", "oFn"),
-    ("\u201ca\nb\u201d", "oF/Fn"),
-    ("(" + "a" * 9 + ")", "oF" + "L" * 8 + "f"),
-    ("(" + "a" * 99 + ")", "oF" + "L" * 98 + "x"),
-    ("(z)", "oun"),
-    ("z z", "usu"),
-])
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("", ""),
+        ("a", "F"),
+        ("ab Ba\n1a", "FLsFL/dF"),
+        ("don't won\u2019t", "FLLpLsFLLpL"),
+        ("caf\u00e9 e\u0301a", "FLLLsFLL"),
+        ("a, b.", "FpsFp"),
+        ("(a)", "oFn"),
+        ("(a[1])", "oFodnn"),
+        ("a) (b", "FpspF"),
+        ("(a]", "pFp"),
+        ("(a[)", "oFpn"),
+        ('"a"', "oFn"),
+        ('"a b"', "oFsFn"),
+        ('"a\nb"', "pF/Fp"),
+        ("'a' 's", "oFnspF"),
+        ("the dogs' 'a'", "FLLsFLLLpsoFn"),
+        ("\u201ca\u201d", "oFn"),
+        ("\u201ca\nb\u201d", "oF/Fn"),
+        ("(" + "a" * 9 + ")", "oF" + "L" * 8 + "f"),
+        ("(" + "a" * 99 + ")", "oF" + "L" * 98 + "x"),
+        ("(z)", "oun"),
+        ("z z", "usu"),
+    ],
+)
 def test_kinds_of_characters(text, wanted):
     assert shorthand(text) == wanted
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_charlm import layers, model
 from keras_charlm.config import ModelConfig
+from keras_charlm.network import layers, model, recurrent
+from keras_charlm.network.cores import on_cpu_only
 
 NAMES = ["LSTM", "GRU", "SimpleRNN"]
 B, T, D, H = 4, 7, 5, 6
@@ -106,7 +107,7 @@ def test_products_with_the_kernel_on_the_left_are_the_same(name, dtype, bound, m
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("steps", [1, layers._UNROLLED, 2 * layers._UNROLLED, 23])
+@pytest.mark.parametrize("steps", [1, recurrent._UNROLLED, 2 * recurrent._UNROLLED, 23])
 def test_every_number_of_time_steps_is_run_to_its_end(name, steps, loop):
     fast, stock = pair(name)
     x, states = values(name, steps=steps)
@@ -120,7 +121,7 @@ def test_gradients_are_finite_differences(name, loop):
     rng = np.random.default_rng(4)
 
     def loss(*arguments):
-        outputs, new_states = layers._recur(
+        outputs, new_states = recurrent._recur(
             fast._fast_cell, arguments[0], arguments[4:], *arguments[1:4], training=True
         )
         parts = [outputs, *new_states]
@@ -157,21 +158,21 @@ def test_chunks_equal_the_whole(name):
 def test_run_equals_the_stateful_call_and_leaves_it_alone(name, dtype, loop):
     layer, _ = pair(name, dtype, stateful=True, return_state=False)
     x, _ = values(name)
-    outputs, states = layers.run(layer, x, None)
+    outputs, states = recurrent.run(layer, x, None)
     assert not np.any(layer.states[0].numpy())
     np.testing.assert_array_equal(tf.cast(outputs, tf.float64), tf.cast(layer(x), tf.float64))
     for state, variable in zip(states, layer.states, strict=True):
         kept = tf.cast(tf.cast(state, layer.compute_dtype), tf.float32)
         np.testing.assert_array_equal(kept, variable.numpy())
     # Pieces equal the whole in any precision, and a row alone equals the row among others.
-    first, middle = layers.run(layer, x[:, :3], None)
-    second, last = layers.run(layer, x[:, 3:], middle)
+    first, middle = recurrent.run(layer, x[:, :3], None)
+    second, last = recurrent.run(layer, x[:, 3:], middle)
     np.testing.assert_allclose(
         tf.cast(tf.concat([first, second], 1), tf.float64), tf.cast(outputs, tf.float64), atol=1e-6
     )
     for a, b in zip(last, states, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    one, _ = layers.run(layer, x[:1], None)
+    one, _ = recurrent.run(layer, x[:1], None)
     np.testing.assert_allclose(
         tf.cast(one, tf.float64), tf.cast(outputs[:1], tf.float64), atol=1e-2
     )
@@ -182,7 +183,7 @@ def test_run_serves_layers_off_the_fast_path():
         layer, stock = pair("LSTM", dtype, activation="relu")
         x, states = values("LSTM")
         assert not layer.is_fast()
-        outputs, new_states = layers.run(layer, x, states)
+        outputs, new_states = recurrent.run(layer, x, states)
         want = stock(x, initial_state=states)
         assert distance([tf.cast(v, tf.float64) for v in (outputs, *new_states)], want) < 1e-5
 
@@ -219,16 +220,16 @@ def test_masks_and_inner_dropout_are_left_to_keras():
 
 def test_another_device_takes_the_layer_over(monkeypatch):
     layer, _ = pair("LSTM")
-    assert layers.on_cpu_only()
+    assert on_cpu_only()
     devices = [tf.config.LogicalDevice(f"/device:{kind}:0", kind) for kind in ("CPU", "GPU")]
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda: devices)
-    assert not layers.on_cpu_only()
+    assert not on_cpu_only()
     assert not layer.is_fast()
 
 
 def test_explicit_cudnn_is_refused_as_by_keras():
     with pytest.raises(ValueError, match="use_cudnn=True"):
-        layers.LSTM(H, use_cudnn=True)(values("LSTM")[0])
+        recurrent.LSTM(H, use_cudnn=True)(values("LSTM")[0])
 
 
 def model_of(module, rate=0.0, batch=4):
@@ -271,7 +272,7 @@ def test_the_same_training_gives_the_same_bits():
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_products_on_several_threads_give_the_same_bits(dtype):
-    layer = layers.LSTM(256, return_sequences=True, return_state=True, dtype=dtype)
+    layer = recurrent.LSTM(256, return_sequences=True, return_state=True, dtype=dtype)
     x = tf.random.stateless_normal((64, 20, 256), seed=(1, 2))
     layer.build(x.shape)
     call = tf.function(lambda: outcome(layer, x, [x[:, 0], x[:, 1]]))
@@ -402,8 +403,9 @@ def test_noise_blanks_its_share_of_the_characters_and_in_training_only():
     np.testing.assert_array_equal(a(ids), ids)
 
     # A network that learns with noise reads without.
-    network = model.build(ModelConfig(layers=1, units=H, embedding=D, tied=True, dropout=0.0,
-                                      noise=0.5), 9, 2)
+    network = model.build(
+        ModelConfig(layers=1, units=H, embedding=D, tied=True, dropout=0.0, noise=0.5), 9, 2
+    )
     ids = ids[:2, :5]
     seen, _ = model.run(network, tf.constant(ids), model.zero_states(network, 2))
     np.testing.assert_allclose(network(ids), seen, rtol=1e-5, atol=1e-6)
@@ -415,8 +417,10 @@ def test_the_loss_is_that_of_keras_and_shared_by_rows():
     rng = np.random.default_rng(0)
     ids, logits = rng.integers(0, 9, (64, T)), tf.constant(rng.normal(size=(64, T, 9)), "float32")
     results = []
-    for loss in (keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                 keras.losses.get(layers.cross_entropy)):
+    for loss in (
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        keras.losses.get(layers.cross_entropy),
+    ):
         with tf.GradientTape() as tape:
             tape.watch(logits)
             value = tf.reduce_mean(loss(ids, logits))

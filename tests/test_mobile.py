@@ -42,8 +42,10 @@ def details(file):
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_path=str(file)).get_signature_runner("generate")
-    return [{name: (d["dtype"].__name__, tuple(map(int, d["shape"]))) for name, d in side.items()}
-            for side in (runner.get_input_details(), runner.get_output_details())]
+    return [
+        {name: (d["dtype"].__name__, tuple(map(int, d["shape"]))) for name, d in side.items()}
+        for side in (runner.get_input_details(), runner.get_output_details())
+    ]
 
 
 def table(file):
@@ -57,8 +59,10 @@ def table(file):
         dtype, shape = found[key]
         shape = ", ".join("S" if shape == state and n == shape[-1] else str(n) for n in shape)
         arrow, name = ("-> ", key[3:]) if key.startswith("->") else ("", key)
-        rows.append(f"| {arrow}`{name}` | {dtype} | ({shape}{',' * (shape.isdigit())}) | "
-                    f"{what.format(draws=drawn[-1])} |")
+        rows.append(
+            f"| {arrow}`{name}` | {dtype} | ({shape}{',' * (shape.isdigit())}) | "
+            f"{what.format(draws=drawn[-1])} |"
+        )
     return "\n".join(rows)
 
 
@@ -107,6 +111,7 @@ def test_the_page_draws_what_python_draws(text_model, tmp_path):
 
 def browse(chromium, folder, profile):
     """The text of <pre id="out"> after half a minute of the page's own time."""
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def guess_type(self, path):
             return "application/wasm" if path.endswith(".wasm") else super().guess_type(path)
@@ -115,7 +120,8 @@ def browse(chromium, folder, profile):
             pass
 
     server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         dom = subprocess.run(
@@ -137,21 +143,30 @@ def test_numbers_in_the_text_are_those_of_the_file(text_model):
     _, outputs = details(file)
     assert f"draws = {outputs['text'][1][1]} " in listing("swift")
     model = schema.Model.GetRootAs(file.read_bytes())
-    metadata = {model.Metadata(i).Name(): model.Buffers(model.Metadata(i).Buffer())
-                for i in range(model.MetadataLength())}
+    metadata = {
+        model.Metadata(i).Name(): model.Buffers(model.Metadata(i).Buffer())
+        for i in range(model.MetadataLength())
+    }
     version = metadata[b"min_runtime_version"].DataAsNumpy().tobytes().split(b".")[:2]
     assert f"TensorFlow Lite {b'.'.join(version).decode()} " in DOC.read_text(encoding="utf-8")
 
 
 def test_the_example_is_golden():
     calls = json.loads((DOC.parent.parent / "tests" / "golden.json").read_text())["calls"]
-    lines = [f"prompt `{c['prompt']}`, seed {c['seed']}, temperature {c['temperature']}, "
-             f"top_k {c['top_k']} draw `{c['text']}`" for c in calls]
+    lines = [
+        f"prompt `{c['prompt']}`, seed {c['seed']}, temperature {c['temperature']}, "
+        f"top_k {c['top_k']} draw `{c['text']}`"
+        for c in calls
+    ]
     assert any(line in DOC.read_text(encoding="utf-8") for line in lines)
 
 
 if __name__ == "__main__":
     text = DOC.read_text(encoding="utf-8")
-    text = re.sub(r"(<!-- generate -->\n).*?(<!-- end -->)",
-                  lambda m: f"{m[1]}{table(sys.argv[1])}\n{m[2]}", text, flags=re.S)
+    text = re.sub(
+        r"(<!-- generate -->\n).*?(<!-- end -->)",
+        lambda m: f"{m[1]}{table(sys.argv[1])}\n{m[2]}",
+        text,
+        flags=re.S,
+    )
     DOC.write_text(text, encoding="utf-8")

@@ -8,12 +8,15 @@ from conftest import babble
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_charlm import corpus, ngram, streams
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import OptionError
+from keras_charlm.evaluation import ngram
+from keras_charlm.text import corpus
+from keras_charlm.text.split import split_corpus
 
 texts = st.integers(0, 2**32).map(
-    lambda seed: np.random.default_rng(seed).choice(4, 60, p=[0.1, 0.5, 0.3, 0.1]))
+    lambda seed: np.random.default_rng(seed).choice(4, 60, p=[0.1, 0.5, 0.3, 0.1])
+)
 
 
 def test_a_hand_worked_example():
@@ -26,14 +29,17 @@ def test_a_hand_worked_example():
     np.testing.assert_allclose(counted.probabilities([1]), [1 / 12, 1 / 2, 5 / 12], rtol=1e-6)
     np.testing.assert_allclose(counted.probabilities([2]), [1 / 12, 3 / 4, 1 / 6], rtol=1e-6)
     np.testing.assert_allclose(counted.probabilities([0]), [1 / 6, 1 / 2, 1 / 3], rtol=1e-6)
-    np.testing.assert_allclose(counted.bits(np.array([1, 2, 1])),
-                               [-math.log2(5 / 12), -math.log2(3 / 4)], rtol=1e-6)
+    np.testing.assert_allclose(
+        counted.bits(np.array([1, 2, 1])), [-math.log2(5 / 12), -math.log2(3 / 4)], rtol=1e-6
+    )
 
 
 def reference(text, size, order):
     """Modified Kneser-Ney smoothing by dictionaries, as Chen and Goodman write it."""
-    grams = [Counter(tuple(text[i : i + k]) for i in range(len(text) - k + 1))
-             for k in range(1, order + 2)]
+    grams = [
+        Counter(tuple(text[i : i + k]) for i in range(len(text) - k + 1))
+        for k in range(1, order + 2)
+    ]
     tables = []
     for k in range(1, order + 1):
         counts = grams[k - 1]
@@ -70,15 +76,17 @@ def reference(text, size, order):
 @given(texts, texts, st.integers(1, 5))
 def test_it_is_modified_kneser_ney(train, text, order):
     counted, p = ngram.fit(train, 5, order, start=0), reference(train.tolist(), 5, order)
-    wanted = [p(text[i], tuple(text[max(0, i - order + 1) : i].tolist()))
-              for i in range(1, len(text))]
+    wanted = [
+        p(text[i], tuple(text[max(0, i - order + 1) : i].tolist())) for i in range(1, len(text))
+    ]
     np.testing.assert_allclose(2 ** -counted.bits(text), wanted, rtol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
 @given(texts, texts, st.integers(1, 6), st.sampled_from([None, 1]))
 def test_every_context_gives_a_distribution_and_bits_are_its_logarithms(
-        train, text, order, boundary):
+    train, text, order, boundary
+):
     counted = ngram.fit(train, 5, order, start=0, boundary=boundary)
     bits = counted.bits(text)
     for at in range(1, len(text)):
@@ -104,7 +112,7 @@ def test_a_long_text_is_scored_in_blocks(monkeypatch):
 def cats(folder, lines=False, **fractions):
     path = folder / "cats.txt"
     path.write_text(babble(3000))
-    return streams.split(corpus.prepare([path], CorpusConfig(lines=lines, **fractions)))
+    return split_corpus(corpus.prepare([path], CorpusConfig(lines=lines, **fractions)))
 
 
 @pytest.mark.parametrize("lines", [False, True])
@@ -112,8 +120,12 @@ def test_the_order_is_the_best_on_the_validation_part(tmp_path, lines):
     parts = cats(tmp_path, lines, val_frac=0.2)
     chosen = ngram.baseline(parts)
     train = parts.train.read(np.array([0]), parts.train.length)[0]
-    figures = [ngram.fit(train, chosen.size, order, chosen.start, chosen.boundary)
-               .bits_per_character(parts.validation) for order in range(1, ngram.MOST_ORDER + 1)]
+    figures = [
+        ngram.fit(train, chosen.size, order, chosen.start, chosen.boundary).bits_per_character(
+            parts.validation
+        )
+        for order in range(1, ngram.MOST_ORDER + 1)
+    ]
     assert chosen.order == 1 + int(np.argmin(figures))
     assert 1 < chosen.order < ngram.MOST_ORDER
     assert chosen.bits_per_character(parts.validation) == pytest.approx(min(figures))
@@ -129,8 +141,8 @@ def test_without_a_validation_part_the_order_is_a_fixed_one(tmp_path):
 
 def test_the_characters_are_those_that_the_network_is_scored_on(tmp_path):
     from keras_charlm.config import ModelConfig
-    from keras_charlm.evaluation import Evaluator
-    from keras_charlm.model import build
+    from keras_charlm.evaluation.evaluator import Evaluator
+    from keras_charlm.network.model import build
 
     for lines in (False, True):
         parts = cats(tmp_path, lines, val_frac=0.2)
@@ -140,13 +152,15 @@ def test_the_characters_are_those_that_the_network_is_scored_on(tmp_path):
         scores = Evaluator(network, 1)(parts.validation)
         assert scores.characters == len(counted.bits(ngram.read(parts.validation, 1)))
         assert counted.bits_per_character(parts.validation) == pytest.approx(
-            scores.bits_per_character, rel=1e-6)
+            scores.bits_per_character, rel=1e-6
+        )
 
 
 def test_of_a_list_no_line_knows_the_line_before_it():
     lines = [[2, 3, 2], [3, 3], [2, 4, 4, 2], [4, 2], [3, 3, 4]] * 3
-    joined = [np.array([1] + [i for line in some for i in [*line, 1]])
-              for some in (lines, lines[::-1])]
+    joined = [
+        np.array([1] + [i for line in some for i in [*line, 1]]) for some in (lines, lines[::-1])
+    ]
     one, two = (ngram.fit(ids, 5, 5, start=1, boundary=1) for ids in joined)
     for a, b in zip(one.levels, two.levels, strict=True):
         np.testing.assert_array_equal(a.keys, b.keys)

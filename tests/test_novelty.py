@@ -4,17 +4,18 @@ from conftest import babble
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_charlm import novelty, streams
 from keras_charlm.config import CorpusConfig
-from keras_charlm.corpus import prepare
-from keras_charlm.novelty import Training, measure
+from keras_charlm.evaluation import novelty
+from keras_charlm.evaluation.novelty import TrainingText, measure
+from keras_charlm.text.corpus import prepare
+from keras_charlm.text.split import split_corpus
 
 
 def training(folder, text, **options):
     path = folder / "text.txt"
     path.write_text(text)
     corpus = prepare([path], CorpusConfig(**options))
-    return Training(corpus, streams.split(corpus))
+    return TrainingText(corpus, split_corpus(corpus))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,7 @@ def share(known, pieces, length):
     return np.mean([window in known for window in windows]) if windows else None
 
 
-pieces_of = st.lists(st.tuples(st.integers(0, 2900), st.integers(0, 90), st.booleans()),
-                     max_size=4)
+pieces_of = st.lists(st.tuples(st.integers(0, 2900), st.integers(0, 90), st.booleans()), max_size=4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -46,9 +46,18 @@ def test_shares_and_the_longest_passage_are_those_of_a_plain_search(cats, cuts):
     for length in (20, 50):
         wanted = share(known, pieces, length)
         assert found["windows"][str(length)] == (
-            wanted if wanted is None else pytest.approx(wanted))
-    longest = max((n for piece in pieces for i in range(len(piece))
-                   for n in range(len(piece) - i + 1) if piece[i : i + n] in known), default=0)
+            wanted if wanted is None else pytest.approx(wanted)
+        )
+    longest = max(
+        (
+            n
+            for piece in pieces
+            for i in range(len(piece))
+            for n in range(len(piece) - i + 1)
+            if piece[i : i + n] in known
+        ),
+        default=0,
+    )
     if not longest:
         assert found["longest"] is None
         return
@@ -81,12 +90,17 @@ def test_what_is_held_out_is_not_known(cats):
 
 
 def test_of_a_list_the_place_is_the_line_of_the_file(tmp_path):
-    lines = [f"line number {word} of a list" for word in
-             ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")] * 2
+    lines = [
+        f"line number {word} of a list"
+        for word in ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    ] * 2
     trained = training(tmp_path, "\n".join(lines) + "\n", lines=True, val_frac=0.2, test_frac=0)
-    train = {bytes(trained.corpus.text(int(s), int(s + n))).decode()
-             for s, n in zip(trained.split.train_lines.starts, trained.split.train_lines.lengths,
-                             strict=True)}
+    train = {
+        bytes(trained.corpus.text(int(s), int(s + n))).decode()
+        for s, n in zip(
+            trained.split.train_lines.starts, trained.split.train_lines.lengths, strict=True
+        )
+    }
     assert len(train) == 8
     for line in sorted(set(lines)):
         found = measure(trained, encode(trained, line))

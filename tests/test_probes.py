@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_charlm import probes
 from keras_charlm.errors import OptionError
-from keras_charlm.probes import features, search
+from keras_charlm.inspection import probes
+from keras_charlm.inspection.probes import features, search
 
 
 def held(name, text):
@@ -15,44 +15,54 @@ def held(name, text):
     return "".join(c if yes else "." for c, yes in zip(text, features(text)[name], strict=True))
 
 
-@pytest.mark.parametrize("name, text, expected", [
-    ("inside double quotes", 'a "b c" d', '..."b c...'[1:]),
-    ("inside double quotes", '"a\\"b" c', '"a\\"b...'),
-    ("inside double quotes", 'one "two\nthree" x', '...."two\nthree...'),
-    ("inside double quotes", 'stray " here\n\nthen "a" b', '..... .......'.replace(" ", ".")
-     + '......"a...'),
-    ("inside double quotes", "x “a b” y", "..“a b..."),
-    ("inside single quotes", "it's f('a b') don't", ".......'a b........"),
-    ("inside triple quotes", '"""a "b" c""" d', '"""a "b" c""...'),
-    ("inside ( )", "a (b (c) d) e)", "..(b (c) d...."),
-    ("inside ( )", "(a\n\nb) (c)", ".......(c."),
-    ("inside [ ]", "x[1][2]", ".[1.[2."),
-    ("inside { }", "{a\n\n{b}}", "{a\n\n{b}."),
-    ("inside a # comment", "a # b\nc#d\n# e", "..# b.....# e"),
-    ("inside a // comment", "http://x // y\nz", ".........// y.."),
-    ("inside a /* */ comment", "a /* b\nc */ d", "../* b\nc *..."),
-    ("inside a <!-- --> comment", "<!-- a --> b", "<!-- a --..."),
-    ("inside a URL", "see https://a.b/c?d=1, ok", "....https://a.b/c?d=1,..."),
-    ("inside a speaker's name", "ROMEO:\nAy me: no.\n\nFirst Citizen:\nHo", "ROMEO:..........."
-     "..First Citizen:..."),
-    ("at a word's start", "the cat's", "t...c...s"),
-    ("at a capital", "Ab C", "A..C"),
-])
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("inside double quotes", 'a "b c" d', '..."b c...'[1:]),
+        ("inside double quotes", '"a\\"b" c', '"a\\"b...'),
+        ("inside double quotes", 'one "two\nthree" x', '...."two\nthree...'),
+        (
+            "inside double quotes",
+            'stray " here\n\nthen "a" b',
+            "..... .......".replace(" ", ".") + '......"a...',
+        ),
+        ("inside double quotes", "x “a b” y", "..“a b..."),
+        ("inside single quotes", "it's f('a b') don't", ".......'a b........"),
+        ("inside triple quotes", '"""a "b" c""" d', '"""a "b" c""...'),
+        ("inside ( )", "a (b (c) d) e)", "..(b (c) d...."),
+        ("inside ( )", "(a\n\nb) (c)", ".......(c."),
+        ("inside [ ]", "x[1][2]", ".[1.[2."),
+        ("inside { }", "{a\n\n{b}}", "{a\n\n{b}."),
+        ("inside a # comment", "a # b\nc#d\n# e", "..# b.....# e"),
+        ("inside a // comment", "http://x // y\nz", ".........// y.."),
+        ("inside a /* */ comment", "a /* b\nc */ d", "../* b\nc *..."),
+        ("inside a <!-- --> comment", "<!-- a --> b", "<!-- a --..."),
+        ("inside a URL", "see https://a.b/c?d=1, ok", "....https://a.b/c?d=1,..."),
+        (
+            "inside a speaker's name",
+            "ROMEO:\nAy me: no.\n\nFirst Citizen:\nHo",
+            "ROMEO:.............First Citizen:...",
+        ),
+        ("at a word's start", "the cat's", "t...c...s"),
+        ("at a capital", "Ab C", "A..C"),
+    ],
+)
 def test_features_hold_where_they_should(name, text, expected):
     assert held(name, text) == expected
 
 
 def test_numbers():
     found = features("  a(b[c])\n\n x")
-    np.testing.assert_array_equal(found["position in the line"],
-                                  [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 1, 2])
+    np.testing.assert_array_equal(
+        found["position in the line"], [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 1, 2]
+    )
     np.testing.assert_array_equal(found["indentation"], [1, 2] + [2] * 7 + [0, 0, 1, 1])
     np.testing.assert_array_equal(found["bracket depth"], [0, 0, 0, 1, 1, 2, 2, 1, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(features("ab\nc\n")["distance to the newline"], [2, 1, 0, 1, 0])
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(alphabet=st.sampled_from('ab \n\t"\'()[]{}#/*<!->:.A1é中\u2028'), max_size=60))
+@given(st.text(alphabet=st.sampled_from("ab \n\t\"'()[]{}#/*<!->:.A1é中\u2028"), max_size=60))
 def test_every_text_has_its_features(text):
     for values in features(text).values():
         assert values.shape == (len(text),)
@@ -101,7 +111,8 @@ def test_scores_are_auc_and_spearman(seed, yes_or_no):
             continue
         for k, shift in enumerate(shifts):
             assert found[cell, k] == pytest.approx(
-                naive_score(values[cell], np.roll(feature, shift)), abs=1e-5)
+                naive_score(values[cell], np.roll(feature, shift)), abs=1e-5
+            )
 
 
 def noise(rng, cells, size, memory):
@@ -118,8 +129,10 @@ def prose(size, seed=0):
     rng = np.random.default_rng(seed)
     out = ""
     while len(out) < size:
-        words = ["".join(rng.choice(list("abcde"), rng.integers(1, 8)))
-                 for _ in range(rng.integers(2, 12))]
+        words = [
+            "".join(rng.choice(list("abcde"), rng.integers(1, 8)))
+            for _ in range(rng.integers(2, 12))
+        ]
         at = rng.integers(0, len(words))
         words[at] = [f'"{words[at]} b"', f"({words[at]})", words[at].title(), "42"][rng.integers(4)]
         out += " ".join(words) + "\n"

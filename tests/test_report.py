@@ -7,16 +7,20 @@ import shutil
 import sys
 from html.parser import HTMLParser
 
+import keras
 import numpy as np
 import pytest
 from conftest import TINY
 
 import keras_charlm
-from keras_charlm import bundle, ngram, report, streams
-from keras_charlm.checkpoint import MOST_TRACED, Progress
-from keras_charlm.corpus import prepare
 from keras_charlm.errors import BundleError
-from keras_charlm.report import Moment
+from keras_charlm.evaluation import ngram
+from keras_charlm.report import report
+from keras_charlm.report.report import Moment
+from keras_charlm.saved import bundle
+from keras_charlm.text.corpus import prepare
+from keras_charlm.text.split import split_corpus
+from keras_charlm.training.checkpoint import MOST_TRACED, Progress
 
 HOSTILE = '<script>window.hurt = 1</script><img src=x onerror="window.hurt = 2">&amp;"\'\n'
 
@@ -83,7 +87,7 @@ def test_every_fit_leaves_one_and_its_figures_are_the_model_s(text_model):
 def test_the_baseline_is_that_of_counting_and_is_counted_again_alike(text_model):
     card = keras_charlm.load(text_model).card
     text = prepare(card.corpus["files"], card.corpus_config)
-    split = streams.split(text, card.fit.seed)
+    split = split_corpus(text, card.fit.seed)
     best = ngram.baseline(split)
     single, counted = card.scores["baseline"]
     assert (single["order"], counted["order"]) == (1, best.order)
@@ -112,7 +116,8 @@ def test_it_is_rebuilt_byte_for_byte_and_the_model_stays_whole(text_model, tmp_p
 
 
 def test_a_model_without_a_baseline_is_counted_where_its_text_is_still_there(
-        text_model, text_file, tmp_path, kcharlm, monkeypatch):
+    text_model, text_file, tmp_path, kcharlm, monkeypatch
+):
     folder = tmp_path / "m"
     shutil.copytree(text_model, folder)
     values = json.loads((folder / "config.json").read_text())
@@ -144,7 +149,9 @@ def test_nothing_is_fetched_and_ids_are_unique(text_model, list_model, hostile):
         assert len(set(page.ids)) == len(page.ids)
         assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
         assert set(re.findall(r"https?://[^\"' <)]+", html)) <= {
-            "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+            "http://www.w3.org/2000/svg",
+            "http://www.w3.org/1999/xlink",
+        }
         assert "@import" not in html and not re.search(r"url\((?!#)", html)
         assert page.tags.count("svg") == page.tags.count("desc") == 4  # two charts, two widths
 
@@ -177,7 +184,8 @@ def test_it_opens_from_disk_in_a_browser(model, width, scheme, chromium, request
     for chart in page.locator("figure.chart").all():
         shown = [svg for svg in chart.locator("svg").all() if svg.is_visible()]
         assert [svg.get_attribute("class") for svg in shown] == [
-            "wide" if width > 640 else "narrow"]
+            "wide" if width > 640 else "narrow"
+        ]
     ink = page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
     assert (sum(map(int, re.findall(r"\d+", ink)[:3])) > 380) == (scheme == "dark")
     context.close()
@@ -196,8 +204,10 @@ def test_novelty_of_a_list_is_that_of_its_lines(list_model):
     model = keras_charlm.load(list_model)
     known = set((list_model.parent / "names.txt").read_text().split())
     for drawn in report.draw(model):
-        lines = [sample.text for sample in
-                 model.samples(temp=drawn.temp, num=drawn.number, seed=report.SEED)]
+        lines = [
+            sample.text
+            for sample in model.samples(temp=drawn.temp, num=drawn.number, seed=report.SEED)
+        ]
         # Held-out lines stand in the file, but not in the training part: they count as new.
         least = sum(line not in known for line in lines) / len(lines)
         assert least <= drawn.novel <= 1
@@ -225,9 +235,12 @@ def test_a_sample_may_look_like_a_title(tmp_path):
     text = "==== step 3, training loss 1.0000 bits per character ====\nmine"
     (tmp_path / "samples.txt").write_text(
         f"==== epoch 1, step 9, train 2.5000 bits per character ====\n{text}\n\n"
-        f"==== step 20, training loss 2.0000 bits per character ====\n\n\n")
+        f"==== step 20, training loss 2.0000 bits per character ====\n\n\n"
+    )
     assert report.read_samples(tmp_path) == [
-        Moment(9, 1, 2.5, None, text), Moment(20, None, 2.0, None, "")]
+        Moment(9, 1, 2.5, None, text),
+        Moment(20, None, 2.0, None, ""),
+    ]
 
 
 @pytest.mark.parametrize("steps", [[1], [1, 2], range(1, 2000), [100, 200, 400, 800, 1600] * 2])
@@ -247,8 +260,7 @@ def test_a_folder_without_history_still_has_a_page(text_model, tmp_path):
     assert "The course of the training" not in html and "Watch it learn" not in html
     assert 'data-figure="test"' in html
     good = (text_model / "history.csv").read_text()
-    for bad in ("epoch,step\n1,x\n", "epoch,step\n1,2\n", good.replace("2,", "2,nan,"),
-                good + ","):
+    for bad in ("epoch,step\n1,x\n", "epoch,step\n1,2\n", good.replace("2,", "2,nan,"), good + ","):
         (folder / "history.csv").write_text(bad)
         with pytest.raises(BundleError, match=r"history\.csv cannot be read"):
             report.write(folder)
@@ -273,7 +285,7 @@ def test_a_model_without_held_out_text_says_so(text_model, tmp_path):
 
 
 def test_a_stopped_training_leaves_one_too(text_file, tmp_path):
-    class Stop(keras_charlm.training.keras.callbacks.Callback):
+    class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
                 raise keras_charlm.Interrupted("Stopped.", 2)
@@ -289,8 +301,8 @@ def test_a_failing_report_fails_no_fit(text_file, tmp_path, monkeypatch, capfd):
     # A module that cannot be imported: the way a broken installation of a library shows.
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for name in ("charts", "report"):
-        monkeypatch.delitem(sys.modules, f"keras_charlm.{name}", raising=False)
-        monkeypatch.delattr(keras_charlm, name, raising=False)
+        monkeypatch.delitem(sys.modules, f"keras_charlm.report.{name}", raising=False)
+        monkeypatch.delattr(keras_charlm.report, name, raising=False)
     keras_charlm.fit(text_file, tmp_path / "m", epochs=1, **TINY | {"verbose": 1})
     assert "The report could not be written" in capfd.readouterr().err
     assert not (tmp_path / "m" / "report.html").exists()
@@ -298,10 +310,13 @@ def test_a_failing_report_fails_no_fit(text_file, tmp_path, monkeypatch, capfd):
 
 
 def test_wrong_arguments_are_told(text_model, tmp_path, kcharlm):
-    for args, words in (([], "Missing argument"), ([tmp_path / "no"], "There is no model"),
-                        ([tmp_path], "is no model"),
-                        ([text_model / "model.tflite"], "is an on-device file alone"),
-                        ([text_model, "-o", tmp_path / "no" / "x.html"], "cannot be written")):
+    for args, words in (
+        ([], "Missing argument"),
+        ([tmp_path / "no"], "There is no model"),
+        ([tmp_path], "is no model"),
+        ([text_model / "model.tflite"], "is an on-device file alone"),
+        ([text_model, "-o", tmp_path / "no" / "x.html"], "cannot be written"),
+    ):
         code, out, err = kcharlm("report", *args)
         assert (code, out) == (2, "") and words in err and "Traceback" not in err
     assert kcharlm("report", text_model, "-o", tmp_path / "x.html")[0] == 0

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_charlm import sampling
+from keras_charlm.network import sampling
 
 GRID = np.linspace(0, 1, 4001, endpoint=False, dtype=np.float32)
 HIGHEST = np.float32(1 - 2**-24)

@@ -13,11 +13,11 @@ from conftest import TINY, babble
 from test_tflite import CASES, built, logits_of, opened, shape, text_of
 
 import keras_charlm
-from keras_charlm import generation
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import ExportError
 from keras_charlm.export import savedmodel
-from keras_charlm.vocabulary import Vocabulary
+from keras_charlm.generation.samples import draw_samples, stream_text
+from keras_charlm.text.vocabulary import Vocabulary
 
 SETTINGS = {"length": 12, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 1}
 
@@ -59,8 +59,9 @@ def drawn(out):
 def by_file(runner, vocabulary, prompt, **settings):
     """What the on-device file draws, as bytes."""
     config = SampleConfig(unknown_ok=True, **settings)
-    text = vocabulary.from_codes([])[:0].join(generation.stream(
-        runner, vocabulary, config, prompt, start=10, normalize="none"))
+    text = vocabulary.from_codes([])[:0].join(
+        stream_text(runner, vocabulary, config, prompt, start=10, normalize="none")
+    )
     return text if isinstance(text, bytes) else text.encode()
 
 
@@ -96,8 +97,13 @@ def test_score_is_that_of_the_keras_model(case):
 def test_rows_draw_what_the_file_draws_each_with_its_own_settings(case):
     _, runner, vocabulary, _, loaded = case
     prompts = [vocabulary.from_codes(some(vocabulary, n)) for n in (3, 90, 0, 1, 2)]
-    settings = {"length": [20, 5, 70, 0, 9], "temperature": [1, 0, 0.5, 1, 2],
-                "top_k": [0, 0, 5, 0, 0], "top_p": [1, 1, 1, 1, 0.9], "seed": [5, 6, 7, 8, 9]}
+    settings = {
+        "length": [20, 5, 70, 0, 9],
+        "temperature": [1, 0, 0.5, 1, 2],
+        "top_k": [0, 0, 5, 0, 0],
+        "top_p": [1, 1, 1, 1, 0.9],
+        "seed": [5, 6, 7, 8, 9],
+    }
     out = run(loaded, "generate", prompt=prompts, **settings)
     for row, prompt in enumerate(prompts):
         own = {k: v[row] for k, v in settings.items()}
@@ -113,9 +119,10 @@ def test_bits_are_those_of_the_samples(case):
     prompt = vocabulary.from_codes(np.array(vocabulary.codes[2:4]))
     out = run(loaded, "generate", prompt=[prompt] * 3, **{**SETTINGS, "seed": [3, 4, 5]})
     config = SampleConfig(seed=3, num=3, length=12, temp=1.0)
-    expected = list(generation.samples(runner, vocabulary, config, prompt, start=10))
-    np.testing.assert_allclose(out["bits_per_character"],
-                               [s.bits_per_character for s in expected], rtol=1e-4)
+    expected = list(draw_samples(runner, vocabulary, config, prompt, start=10))
+    np.testing.assert_allclose(
+        out["bits_per_character"], [s.bits_per_character for s in expected], rtol=1e-4
+    )
 
 
 def test_no_length_and_no_batch_is_traced_anew(case):
@@ -233,8 +240,12 @@ def test_rows_and_columns_give_what_generate_gives(text_model, exported):
     assert not report["tensorflow_text"], "this model knows ASCII alone"
     prompts = ["the ca", "", "a"]
     given = {"prompt": prompts, **SETTINGS, "temperature": 0.8, "seed": [1, 2, 3]}
-    rows, columns, one = served(folder, body("rows", **given), body("columns", **given),
-                                body("rows", **{**given, "prompt": ["a"], "seed": 3}))
+    rows, columns, one = served(
+        folder,
+        body("rows", **given),
+        body("columns", **given),
+        body("rows", **{**given, "prompt": ["a"], "seed": 3}),
+    )
     assert rows == columns
     assert one == rows[2:]
     for seed, (prompt, row) in enumerate(zip(prompts, rows, strict=True), 1):
@@ -256,8 +267,10 @@ def test_step_continues_over_rest(text_model, exported):
     zeros = [0.0] * model.runner.state_size
     ((first,),) = served(folder, body("rows", "step", text=["the "], state=[zeros]))
     ((second,), (whole,)) = served(
-        folder, body("rows", "step", text=["cat"], state=[first["state"]]),
-        body("columns", "step", text=["the cat"], state=[zeros]))
+        folder,
+        body("rows", "step", text=["cat"], state=[first["state"]]),
+        body("columns", "step", text=["the cat"], state=[zeros]),
+    )
     assert second["logits"] == pytest.approx(whole["logits"], abs=1e-5)
     assert len(whole["logits"]) == model.vocabulary.size
 
@@ -265,21 +278,30 @@ def test_step_continues_over_rest(text_model, exported):
 def test_lines_end_where_the_list_s_lines_end(list_model, exported):
     model, folder, _ = exported(list_model)
     seeds = list(range(20))
-    (rows,) = served(folder, body("rows", **{**SETTINGS, "prompt": ["a"] * 20, "length": 1000,
-                                             "seed": seeds}))
+    (rows,) = served(
+        folder, body("rows", **{**SETTINGS, "prompt": ["a"] * 20, "length": 1000, "seed": seeds})
+    )
     expected = {s.seed: s for s in model.samples("a", num=20, seed=0, temp=1.0)}
     for row in rows:
         assert row["text"] == expected[row["seed"]].text
         assert row["bits_per_character"] == pytest.approx(
-            expected[row["seed"]].bits_per_character, rel=1e-4)
+            expected[row["seed"]].bits_per_character, rel=1e-4
+        )
         assert "\n" not in row["text"]
 
 
 def test_prompts_are_normalized_and_any_script_is_read(accents_model, exported):
     model, folder, report = exported(accents_model)
     assert report["tensorflow_text"]
-    prompts = ["cha\N{COMBINING CIRCUMFLEX ACCENT}t", "châ", "\N{CAT FACE}", "שָב", "\ufeffa",
-               "the \N{ROCKET}", "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET} \0"]
+    prompts = [
+        "cha\N{COMBINING CIRCUMFLEX ACCENT}t",
+        "châ",
+        "\N{CAT FACE}",
+        "שָב",
+        "\ufeffa",
+        "the \N{ROCKET}",
+        "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET} \0",
+    ]
     assert unicodedata.normalize("NFC", prompts[0]) != prompts[0]
     (rows,) = served(folder, body("rows", **{**SETTINGS, "prompt": prompts}), text=True)
     for prompt, row in zip(prompts, rows, strict=True):
@@ -312,8 +334,11 @@ def test_a_byte_model_reads_and_writes_bytes(tmp_path_factory, exported):
     assert not report["tensorflow_text"]
     prompts = [b"\xff\x00\xfe", b"", "é".encode()]
     sent = [{"b64": base64.b64encode(prompts[0]).decode()}, "", "é"]
-    rows, columns = served(saved, body("rows", **{**SETTINGS, "prompt": sent}),
-                           body("columns", **{**SETTINGS, "prompt": sent}))
+    rows, columns = served(
+        saved,
+        body("rows", **{**SETTINGS, "prompt": sent}),
+        body("columns", **{**SETTINGS, "prompt": sent}),
+    )
     assert rows == columns
     for prompt, row in zip(prompts, rows, strict=True):
         text = prompt + base64.b64decode(row["text_bytes"]["b64"])
@@ -347,7 +372,8 @@ def test_the_readme_s_requests_and_program_run_as_written(text_model, exported, 
     assert score[0]["characters"] == len("Maria")
     exec(python.replace("this folder", str(folder)), {})
     assert capsys.readouterr().out.strip() == str(
-        np.array([row["text"].encode() for row in rows], object))
+        np.array([row["text"].encode() for row in rows], object)
+    )
 
 
 def test_which_models_need_tensorflow_text():

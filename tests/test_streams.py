@@ -4,12 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_charlm.config import CorpusConfig
-from keras_charlm.corpus import prepare
 from keras_charlm.errors import CorpusError
-from keras_charlm.streams import TextStream, Windows, fit_windows, split
+from keras_charlm.text.corpus import prepare
+from keras_charlm.text.split import split_corpus
+from keras_charlm.text.streams import TextStream, Windows, fit_windows
 
 SIZES = st.tuples(st.integers(2, 400), st.integers(1, 7), st.integers(1, 12)).filter(
-    lambda s: s[0] - 1 >= s[1] * s[2])
+    lambda s: s[0] - 1 >= s[1] * s[2]
+)
 
 
 def counting(size):
@@ -21,8 +23,9 @@ def counting(size):
 def test_windows_tile_the_text_exactly_once(sizes, epoch):
     size, rows, width = sizes
     windows = Windows(counting(size), rows, width)
-    seen = np.concatenate([windows.batch(epoch * windows.steps + k)[0].ravel()
-                           for k in range(windows.steps)])
+    seen = np.concatenate(
+        [windows.batch(epoch * windows.steps + k)[0].ravel() for k in range(windows.steps)]
+    )
     assert len(seen) == len(set(seen))
     first = windows.offset(epoch)
     assert set(seen) == set(range(first, first + rows * width * windows.steps))
@@ -91,7 +94,7 @@ def names(tmp_path):
 
 def test_lines_each_come_once_an_epoch_in_a_new_order(names):
     lines = [f"line {i}" for i in range(40)]
-    parts = split(names(lines, val_frac=0.25, test_frac=0.1))
+    parts = split_corpus(names(lines, val_frac=0.25, test_frac=0.1))
     counts = [len(p.lines) for p in (parts.train, parts.validation, parts.test)]
     assert counts == [26, 10, 4]
     texts = []
@@ -102,8 +105,10 @@ def test_lines_each_come_once_an_epoch_in_a_new_order(names):
         texts.append(text[1:-1].split("\n"))
     assert sorted(texts[0]) == sorted(texts[1]) == sorted(texts[2])
     assert texts[0] != texts[1] != texts[2]
-    held = [parts.vocabulary.decode(p.read(np.array([0]), p.length, 0)[0]).strip().split("\n")
-            for p in (parts.validation, parts.test)]
+    held = [
+        parts.vocabulary.decode(p.read(np.array([0]), p.length, 0)[0]).strip().split("\n")
+        for p in (parts.validation, parts.test)
+    ]
     assert sorted(texts[0] + held[0] + held[1]) == sorted(lines)
 
 
@@ -116,7 +121,7 @@ def test_lines_read_the_same_in_pieces(data):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "list.txt"
         path.write_text("\n".join(f"{i} {'x' * (i % 7)}" for i in range(25)))
-        stream = split(prepare([path], CorpusConfig(lines=True))).train
+        stream = split_corpus(prepare([path], CorpusConfig(lines=True))).train
     whole = stream.read(np.array([0]), stream.length, 1)[0]
     starts = data.draw(st.lists(st.integers(0, stream.length - 5), min_size=1, max_size=5))
     pieces = stream.read(np.array(starts), 5, 1)
@@ -125,27 +130,31 @@ def test_lines_read_the_same_in_pieces(data):
 
 
 def test_duplicates_do_not_leak_over_the_split(names):
-    parts = split(names(["Ann", "Bob", "Cy", "Dee"] * 10, val_frac=0.5, test_frac=0.0))
+    parts = split_corpus(names(["Ann", "Bob", "Cy", "Dee"] * 10, val_frac=0.5, test_frac=0.0))
     assert len(parts.train.lines) + len(parts.validation.lines) == 4
 
 
 def test_copies_of_a_line_stay_together_where_they_are_kept(names):
-    rows = [name for i, name in enumerate(["Ann", "Bob", "Cy", "Dee", "Eve", "Flo"])
-            for _ in range(i + 1)]
-    parts = split(names(rows, val_frac=0.34, test_frac=0.34, duplicates=True))
-    prints = [part.lines.fingerprints.tolist()
-              for part in (parts.train, parts.validation, parts.test)]
+    rows = [
+        name
+        for i, name in enumerate(["Ann", "Bob", "Cy", "Dee", "Eve", "Flo"])
+        for _ in range(i + 1)
+    ]
+    parts = split_corpus(names(rows, val_frac=0.34, test_frac=0.34, duplicates=True))
+    prints = [
+        part.lines.fingerprints.tolist() for part in (parts.train, parts.validation, parts.test)
+    ]
     assert sum(map(len, prints)) == len(rows) and all(prints)
     sets = [set(part) for part in prints]
     assert sum(map(len, sets)) == len(set().union(*sets)) == 6
-    plain = split(names(rows, val_frac=0.34, test_frac=0.34))
+    plain = split_corpus(names(rows, val_frac=0.34, test_frac=0.34))
     assert set(plain.train.lines.fingerprints.tolist()) == sets[0]
 
 
 def test_text_is_cut_in_order_and_the_vocabulary_is_the_training_parts(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("ab" * 45 + "xxxxx" + "yyyyy")
-    parts = split(prepare([path]))
+    parts = split_corpus(prepare([path]))
     assert (parts.train.length, parts.validation.length, parts.test.length) == (90, 5, 5)
     assert parts.vocabulary.codes == (97, 98)
     assert set(parts.validation.read(np.array([0]), 5)[0]) == {0}
@@ -156,7 +165,7 @@ def test_rare_characters_fold_into_the_unknown_one(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("ab" * 50 + "c")
     config = CorpusConfig(min_count=2, val_frac=0, test_frac=0)
-    assert split(prepare([path], config)).vocabulary.codes == (97, 98)
+    assert split_corpus(prepare([path], config)).vocabulary.codes == (97, 98)
 
 
 @pytest.mark.parametrize("text", ["a", "aaaaaa"])
@@ -164,4 +173,4 @@ def test_one_distinct_character_is_too_few(tmp_path, text):
     path = tmp_path / "a.txt"
     path.write_text(text)
     with pytest.raises(CorpusError, match="1 distinct char seen"):
-        split(prepare([path]))
+        split_corpus(prepare([path]))

@@ -8,12 +8,24 @@ import pytest
 from conftest import TINY, babble, with_card
 from test_cli import COMMAND, TOY, terminal
 
-from keras_charlm import device
 from keras_charlm.display import printable
+from keras_charlm.saved import tflite_card
 
 EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202e\x7f"  # title, colour, C1, direction, delete
-STEERING = set(map(chr, (*range(9), 11, 12, *range(14, 32), *range(127, 160),
-                         *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+STEERING = set(
+    map(
+        chr,
+        (
+            *range(9),
+            11,
+            12,
+            *range(14, 32),
+            *range(127, 160),
+            *range(0x202A, 0x202F),
+            *range(0x2066, 0x206A),
+        ),
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +56,31 @@ def steers(screen):
 
 def test_no_verb_passes_control_sequences_on(evil_model, evil_text, tmp_path):
     with_license = tmp_path / f"{EVIL}.tflite"
-    values = {k: v for k, v in device.read(evil_model / "model.tflite").items()
-              if k != "file_sha256"}
-    with_license.write_bytes(with_card((evil_model / "model.tflite").read_bytes(),
-                                       values | {"license": EVIL}))
-    for command in (["generate", evil_model, "--length", "300", "--seed", "1"],
-                    ["generate", evil_model, "--length", "99", "--num", "3", "--json"],
-                    ["generate", evil_model, "--prompt", EVIL, "--length", "9"],
-                    ["info", evil_model], ["info", evil_model, "--json"], ["info", with_license],
-                    ["evaluate", with_license, evil_text]):
+    values = {
+        k: v for k, v in tflite_card.read(evil_model / "model.tflite").items() if k != "file_sha256"
+    }
+    with_license.write_bytes(
+        with_card((evil_model / "model.tflite").read_bytes(), values | {"license": EVIL})
+    )
+    for command in (
+        ["generate", evil_model, "--length", "300", "--seed", "1"],
+        ["generate", evil_model, "--length", "99", "--num", "3", "--json"],
+        ["generate", evil_model, "--prompt", EVIL, "--length", "9"],
+        ["info", evil_model],
+        ["info", evil_model, "--json"],
+        ["info", with_license],
+        ["evaluate", with_license, evil_text],
+    ):
         code, seen = terminal([*COMMAND, *command])
         assert code == 0, seen
         assert seen.strip()
         assert not steers(seen), command
-    assert "\x1b" in terminal([*COMMAND, "generate", evil_model, "--length", "300", "--seed", "1",
-                               "--raw"])[1]
+    assert (
+        "\x1b"
+        in terminal([*COMMAND, "generate", evil_model, "--length", "300", "--seed", "1", "--raw"])[
+            1
+        ]
+    )
 
 
 def test_no_error_passes_control_sequences_on(evil_model, evil_text, text_model, tmp_path, kcharlm):
@@ -66,14 +88,28 @@ def test_no_error_passes_control_sequences_on(evil_model, evil_text, text_model,
     binary.write_bytes(b"a\0b")
     broken = shutil.copytree(evil_model, tmp_path / f"broken{EVIL}")
     (broken / "config.json").write_text(json.dumps({"format": 1, EVIL: EVIL}))
-    for command in (["fit", binary], ["fit", f"{EVIL}.none"], ["fit", tmp_path], ["fit", EVIL],
-                    ["fit", evil_text, "-o", evil_model], ["fit", "--resume", evil_model],
-                    ["fit", evil_text, "--encoding", EVIL], ["fit", evil_text, "--cell", EVIL],
-                    ["generate", EVIL], ["generate", broken], ["generate", f"{EVIL}.tflite"],
-                    ["generate", text_model, "--prompt", EVIL], ["generate", EVIL, EVIL],
-                    ["generate", text_model, "--prompt-file", EVIL], ["info", evil_text],
-                    ["evaluate", evil_model, EVIL], ["export", EVIL], [EVIL], [f"--{EVIL}"],
-                    ["generate", f"--{EVIL}"]):
+    for command in (
+        ["fit", binary],
+        ["fit", f"{EVIL}.none"],
+        ["fit", tmp_path],
+        ["fit", EVIL],
+        ["fit", evil_text, "-o", evil_model],
+        ["fit", "--resume", evil_model],
+        ["fit", evil_text, "--encoding", EVIL],
+        ["fit", evil_text, "--cell", EVIL],
+        ["generate", EVIL],
+        ["generate", broken],
+        ["generate", f"{EVIL}.tflite"],
+        ["generate", text_model, "--prompt", EVIL],
+        ["generate", EVIL, EVIL],
+        ["generate", text_model, "--prompt-file", EVIL],
+        ["info", evil_text],
+        ["evaluate", evil_model, EVIL],
+        ["export", EVIL],
+        [EVIL],
+        [f"--{EVIL}"],
+        ["generate", f"--{EVIL}"],
+    ):
         code, out, err = kcharlm(*command)
         assert code == 2, command
         assert out == ""

@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_charlm import generation, model
 from keras_charlm.config import ModelConfig
 from keras_charlm.errors import ExportError
-from keras_charlm.export import tflite
-from keras_charlm.vocabulary import Vocabulary
+from keras_charlm.export import graph, tflite
+from keras_charlm.generation.runner import Runner
+from keras_charlm.network import model
+from keras_charlm.text.vocabulary import Vocabulary
 
 VOCABULARIES = {
     "latin": Vocabulary("char", tuple(map(ord, "\n abcdefghijklmnopqrstuvwxyzßé"))),
@@ -45,13 +46,13 @@ def built(name):
         # Biases too: those of a fresh network are zero, and could be mixed up unnoticed.
         noise = random.normal(0, 1.5 if "logits" in weight.path else 0.3, weight.shape)
         weight.assign(weight.numpy() + noise)
-    network = tflite.Network(keras_model, config, vocabulary)
+    network = graph.OnDeviceGraph(keras_model, config, vocabulary)
     return keras_model, network, vocabulary, tflite.convert(network)
 
 
 @functools.cache
 def opened(name):
-    return generation.Runner(built(name)[3])
+    return Runner(built(name)[3])
 
 
 @pytest.fixture(params=CASES)
@@ -162,7 +163,7 @@ def test_bits_are_those_of_the_plain_probabilities(case):
     np.testing.assert_allclose(out["bits"][0], -log_p.sum() / np.log(2), rtol=1e-4)
 
 
-@pytest.mark.parametrize("rows", [1, tflite.ROWS])
+@pytest.mark.parametrize("rows", [1, graph.ROWS])
 @pytest.mark.parametrize("chunks", [(32,), (1,) * 32, (5, 20, 7), (31, 1)])
 def test_chunks_equal_the_whole(rows, chunks):
     file, vocabulary = opened("lstm"), built("lstm")[2]
@@ -249,7 +250,7 @@ def test_assign_copies_new_weights_without_a_new_trace():
     keras_model, _, vocabulary, _ = built("lstm")
     config = ModelConfig("lstm", layers=2, units=16, embedding=5, dropout=0.0)
     other = model.build(config, vocabulary.size, seed=9)
-    network = tflite.Network(keras_model, config, vocabulary)
+    network = graph.OnDeviceGraph(keras_model, config, vocabulary)
     runner = network.runner()
     before = generate(runner, [97])
     network.assign(other)
@@ -274,7 +275,7 @@ def test_the_file_holds_the_weights_once_and_only_builtin_operators():
     vocabulary = VOCABULARIES["latin"]
     config = ModelConfig("lstm", layers=2, units=128, embedding=32, tied=True, dropout=0.0)
     keras_model = model.build(config, vocabulary.size)
-    content = tflite.convert(tflite.Network(keras_model, config, vocabulary))
+    content = tflite.convert(graph.OnDeviceGraph(keras_model, config, vocabulary))
     weights = 4 * keras_model.count_params()
     assert weights < len(content) < weights + 200_000
     assert not tflite.operators(content) & {"CUSTOM", "VAR_HANDLE", "READ_VARIABLE"}

@@ -10,10 +10,11 @@ import pytest
 from conftest import TINY, babble
 
 import keras_charlm
-from keras_charlm import bundle, checkpoint, training
-from keras_charlm.callbacks import learning_rate
 from keras_charlm.config import FitConfig
 from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
+from keras_charlm.saved import bundle
+from keras_charlm.training import checkpoint, run
+from keras_charlm.training.callbacks import learning_rate
 
 EXACT = {**TINY, "precision": "float32", "dropout": 0.3, "noise": 0.1}
 
@@ -46,12 +47,21 @@ class Stop(keras.callbacks.Callback):
 
 def test_training_learns_and_leaves_a_whole_model(text_model):
     assert {p.name for p in text_model.iterdir()} == {
-        "config.json", "vocabulary.json", "model.tflite", "history.csv", "curve.csv",
-        "samples.txt", "report.html"}
+        "config.json",
+        "vocabulary.json",
+        "model.tflite",
+        "history.csv",
+        "curve.csv",
+        "samples.txt",
+        "report.html",
+    }
     history = rows(text_model)
     assert [row["epoch"] for row in history] == ["1", "2"]
-    assert float(history[1]["train_bits_per_character"]) < float(
-        history[0]["train_bits_per_character"]) < 5
+    assert (
+        float(history[1]["train_bits_per_character"])
+        < float(history[0]["train_bits_per_character"])
+        < 5
+    )
     assert int(history[1]["step"]) == 2 * int(history[0]["step"])
     assert "==== epoch 2, step" in (text_model / "samples.txt").read_text()
 
@@ -74,11 +84,16 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(text_file, tmp_path, whole
     for a, b in zip(weights(whole), weights(tmp_path / "cut"), strict=True):
         np.testing.assert_array_equal(a, b)
     assert scores(whole) == scores(tmp_path / "cut")
-    compared = [{k: v for k, v in row.items() if k not in ("seconds", "characters_per_second")}
-                for folder in (whole, tmp_path / "cut") for row in rows(folder)]
+    compared = [
+        {k: v for k, v in row.items() if k not in ("seconds", "characters_per_second")}
+        for folder in (whole, tmp_path / "cut")
+        for row in rows(folder)
+    ]
     assert compared[:3] == compared[3:]
-    curves = [np.loadtxt(folder / "curve.csv", delimiter=",", skiprows=1, usecols=(0, 2, 3))
-              for folder in (whole, tmp_path / "cut")]
+    curves = [
+        np.loadtxt(folder / "curve.csv", delimiter=",", skiprows=1, usecols=(0, 2, 3))
+        for folder in (whole, tmp_path / "cut")
+    ]
     np.testing.assert_array_equal(*curves)
     assert not (tmp_path / "cut" / "checkpoint").exists()
 
@@ -92,8 +107,10 @@ def test_validation_does_not_change_training(text_file, tmp_path, monkeypatch):
 
     keras_charlm.fit(text_file, tmp_path / "a", epochs=2, **EXACT, callbacks=[Weigh()])
     # The same with a validation part that is never read.
-    monkeypatch.setattr("keras_charlm.callbacks.Validation.on_epoch_end",
-                        lambda self, epoch, logs=None: self.keep(epoch))
+    monkeypatch.setattr(
+        "keras_charlm.training.callbacks.Validation.on_epoch_end",
+        lambda self, epoch, logs=None: self.keep(epoch),
+    )
     keras_charlm.fit(text_file, tmp_path / "b", epochs=2, **EXACT, callbacks=[Weigh()])
     for a, b in zip(weighed[0] + weighed[1], weighed[2] + weighed[3], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -129,14 +146,23 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(tmp_path):
     text = tmp_path / "a.txt"
     text.write_text(babble(700))
     # A rate so high that the figure soon gets worse.
-    keras_charlm.fit(text, tmp_path / "m", epochs=200, patience=2, learning_rate=0.5,
-                     schedule="constant", clip_norm=100.0, **TINY)
+    keras_charlm.fit(
+        text,
+        tmp_path / "m",
+        epochs=200,
+        patience=2,
+        learning_rate=0.5,
+        schedule="constant",
+        clip_norm=100.0,
+        **TINY,
+    )
     figures = [float(row["val_bits_per_character"]) for row in rows(tmp_path / "m")]
     best = int(np.argmin(figures)) + 1
     assert scores(tmp_path / "m")["epoch"] == best
     assert len(figures) == best + 2 < 200
     assert scores(tmp_path / "m")["validation"]["bits_per_character"] == pytest.approx(
-        min(figures), rel=0.02)
+        min(figures), rel=0.02
+    )
 
 
 def test_the_time_ends_the_training_and_the_schedule(text_file, tmp_path):
@@ -151,7 +177,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_model(text_file, tmp_path
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 self.model.get_layer("logits").bias.assign_add(
-                    np.full(self.model.get_layer("logits").bias.shape, np.nan, np.float32))
+                    np.full(self.model.get_layer("logits").bias.shape, np.nan, np.float32)
+                )
 
     with pytest.raises(TrainingError, match="The loss became nan at batch"):
         keras_charlm.fit(text_file, tmp_path / "m", epochs=3, **TINY, callbacks=[Poison()])
@@ -166,8 +193,16 @@ def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path, c
     other = tmp_path / "other.txt"
     other.write_text("the cat sat on 1234 mats. xyz" * 30)
     # One step with a tiny rate: the weights are still those it started from.
-    keras_charlm.fit(other, tmp_path / "m", init_from=text_model / source, epochs=1, verbose=1,
-                     learning_rate=1e-9, batch_size=4, seq_length=8)
+    keras_charlm.fit(
+        other,
+        tmp_path / "m",
+        init_from=text_model / source,
+        epochs=1,
+        verbose=1,
+        learning_rate=1e-9,
+        batch_size=4,
+        seq_length=8,
+    )
     shown = capfd.readouterr().err
     assert f"{text_model / source}: it knows 11 of the 18 characters" in shown
     assert "training    1 epoch of " in shown
@@ -175,30 +210,45 @@ def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path, c
     assert new.card.model.units == old.card.model.units
     for char in "acehmnost .":
         a, b = (m.vocabulary.encode(char)[0] for m in (old, new))
-        np.testing.assert_allclose(old.model.get_layer("embedding").embeddings[a],
-                                   new.model.get_layer("embedding").embeddings[b], atol=1e-6)
-        np.testing.assert_allclose(old.model.get_layer("logits").bias[a],
-                                   new.model.get_layer("logits").bias[b], atol=1e-6)
+        np.testing.assert_allclose(
+            old.model.get_layer("embedding").embeddings[a],
+            new.model.get_layer("embedding").embeddings[b],
+            atol=1e-6,
+        )
+        np.testing.assert_allclose(
+            old.model.get_layer("logits").bias[a], new.model.get_layer("logits").bias[b], atol=1e-6
+        )
     for of in (lambda m: m.layers[1].cell.recurrent_kernel, lambda m: m.get_layer("logits").kernel):
         np.testing.assert_allclose(of(old.model), of(new.model), atol=1e-6)
     with pytest.raises(OptionError, match="units is 9, but the model"):
         keras_charlm.fit(other, tmp_path / "n", init_from=text_model, units=9)
 
 
-@pytest.mark.parametrize("embedding, table", [
-    (0, lambda m: m.layers[1].cell.kernel), (4, lambda m: m.layers[0].embeddings)])
+@pytest.mark.parametrize(
+    "embedding, table",
+    [(0, lambda m: m.layers[1].cell.kernel), (4, lambda m: m.layers[0].embeddings)],
+)
 def test_of_untied_logits_characters_keep_their_columns(text_file, tmp_path, embedding, table):
     other = tmp_path / "other.txt"
     other.write_text("the cat sat on 1234 mats. xyz" * 30)
-    old = keras_charlm.fit(text_file, tmp_path / "old", epochs=1,
-                           **{**TINY, "embedding": embedding, "tied": False})
-    new = keras_charlm.fit(other, tmp_path / "new", init_from=tmp_path / "old", epochs=1,
-                           learning_rate=1e-9, batch_size=4, seq_length=8)
+    old = keras_charlm.fit(
+        text_file, tmp_path / "old", epochs=1, **{**TINY, "embedding": embedding, "tied": False}
+    )
+    new = keras_charlm.fit(
+        other,
+        tmp_path / "new",
+        init_from=tmp_path / "old",
+        epochs=1,
+        learning_rate=1e-9,
+        batch_size=4,
+        seq_length=8,
+    )
     for char in "acehmnost .":
         a, b = (m.vocabulary.encode(char)[0] for m in (old, new))
         for of, axis in ((table, 0), (lambda m: m.get_layer("logits").kernel, 1)):
-            np.testing.assert_allclose(np.take(of(old.model), a, axis),
-                                       np.take(of(new.model), b, axis), atol=1e-6)
+            np.testing.assert_allclose(
+                np.take(of(old.model), a, axis), np.take(of(new.model), b, axis), atol=1e-6
+            )
 
 
 def test_an_existing_model_is_never_overwritten_unasked(text_file, text_model):
@@ -213,8 +263,9 @@ def test_a_stopped_overwrite_leaves_the_old_model(text_file, tmp_path):
     keras_charlm.fit(text_file, folder, epochs=1, **TINY)
     before = weights(folder)
     with pytest.raises(Interrupted):
-        keras_charlm.fit(text_file, folder, overwrite=True, epochs=3, seed=5, **TINY,
-                         callbacks=[Stop(45)])
+        keras_charlm.fit(
+            text_file, folder, overwrite=True, epochs=3, seed=5, **TINY, callbacks=[Stop(45)]
+        )
     for a, b in zip(before, weights(folder), strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(BundleError, match="training that has not ended"):
@@ -225,8 +276,9 @@ def test_a_stopped_overwrite_leaves_the_old_model(text_file, tmp_path):
 
 def test_a_stopped_training_leaves_its_best_model(text_file, tmp_path):
     with pytest.raises(Interrupted):
-        keras_charlm.fit(text_file, tmp_path / "m", epochs=9, **TINY, callbacks=[
-            Stop(60, signal.SIGTERM)])
+        keras_charlm.fit(
+            text_file, tmp_path / "m", epochs=9, **TINY, callbacks=[Stop(60, signal.SIGTERM)]
+        )
     model = keras_charlm.load(tmp_path / "m")
     assert not model.card.finished
     assert model.card.scores["epoch"] == 1
@@ -307,9 +359,11 @@ def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(text_file, tmp_path
 
 def test_lists_are_learnt_line_by_line(list_model):
     model = keras_charlm.load(list_model)
-    assert model.card.split["train"]["lines"] + model.card.split["validation"]["lines"] \
-        + model.card.split["test"]["lines"] == len(
-            set((list_model.parent / "names.txt").read_text().split()))
+    assert model.card.split["train"]["lines"] + model.card.split["validation"][
+        "lines"
+    ] + model.card.split["test"]["lines"] == len(
+        set((list_model.parent / "names.txt").read_text().split())
+    )
     drawn = [s.text for s in model.samples(num=40, seed=3)]
     assert len(drawn) == 40
     assert all(line and "\n" not in line for line in drawn)
@@ -320,16 +374,29 @@ def test_lists_are_learnt_line_by_line(list_model):
     assert not any(model.known(line) for line in novel)
 
 
-@pytest.mark.parametrize("cell, precision, optimizer, schedule, embedding", [
-    ("gru", "bfloat16", "rmsprop", "char-rnn", 0),
-    ("rnn", "float16", "adam", "constant", 4),
-])
-def test_every_kind_of_training_runs(text_file, tmp_path, cell, precision, optimizer, schedule,
-                                     embedding):
+@pytest.mark.parametrize(
+    "cell, precision, optimizer, schedule, embedding",
+    [
+        ("gru", "bfloat16", "rmsprop", "char-rnn", 0),
+        ("rnn", "float16", "adam", "constant", 4),
+    ],
+)
+def test_every_kind_of_training_runs(
+    text_file, tmp_path, cell, precision, optimizer, schedule, embedding
+):
     settings = {**TINY, "embedding": embedding}
-    model = keras_charlm.fit(text_file, tmp_path / "m", epochs=2, cell=cell, precision=precision,
-                             optimizer=optimizer, schedule=schedule, sample_every=20,
-                             tensorboard=str(tmp_path / "tb"), **settings)
+    model = keras_charlm.fit(
+        text_file,
+        tmp_path / "m",
+        epochs=2,
+        cell=cell,
+        precision=precision,
+        optimizer=optimizer,
+        schedule=schedule,
+        sample_every=20,
+        tensorboard=str(tmp_path / "tb"),
+        **settings,
+    )
     assert model.evaluate("the cat sat on a mat.").bits_per_character < 8
     assert list((tmp_path / "tb").rglob("events*"))
     assert "step 20, training loss" in (tmp_path / "m" / "samples.txt").read_text()
@@ -338,8 +405,9 @@ def test_every_kind_of_training_runs(text_file, tmp_path, cell, precision, optim
 def test_bytes_of_any_file_are_learnt(tmp_path, capfd):
     data = bytes(range(256)) * 8
     (tmp_path / "a.bin").write_bytes(data)
-    model = keras_charlm.fit(tmp_path / "a.bin", tmp_path / "m", unit="byte", epochs=1,
-                             **{**TINY, "verbose": 1})
+    model = keras_charlm.fit(
+        tmp_path / "a.bin", tmp_path / "m", unit="byte", epochs=1, **{**TINY, "verbose": 1}
+    )
     shown = capfd.readouterr().err
     assert "bits/byte" in shown
     assert "bits per byte" in shown
@@ -348,22 +416,28 @@ def test_bytes_of_any_file_are_learnt(tmp_path, capfd):
 
 
 def test_schedules():
-    cosine = [learning_rate(FitConfig(learning_rate=1.0, warmup=0.1), 0, 1, f / 100)
-              for f in range(1, 101)]
+    cosine = [
+        learning_rate(FitConfig(learning_rate=1.0, warmup=0.1), 0, 1, f / 100)
+        for f in range(1, 101)
+    ]
     assert cosine[4] == pytest.approx(0.5)
     assert max(cosine) == pytest.approx(1.0)
     assert cosine[54] == pytest.approx(0.5)
     assert cosine[-1] == pytest.approx(0.0)
     classic = FitConfig(learning_rate=1.0, schedule="char-rnn")
     assert [learning_rate(classic, 100 * epoch, 100, 0.5) for epoch in (0, 9, 10, 12)] == (
-        pytest.approx([1.0, 1.0, 0.97, 0.97**3]))
+        pytest.approx([1.0, 1.0, 0.97, 0.97**3])
+    )
     flat = FitConfig(learning_rate=1.0, schedule="constant", warmup=0.0)
     assert learning_rate(flat, 5, 10, 0.7) == 1.0
 
 
 def test_the_hardware_decides_the_precision(monkeypatch):
-    for flags, policy in (("fpu avx512_bf16 amx_bf16", "mixed_bfloat16"),
-                          ("fpu avx512_bf16", "float32"), ("fpu avx2", "float32")):
+    for flags, policy in (
+        ("fpu avx512_bf16 amx_bf16", "mixed_bfloat16"),
+        ("fpu avx512_bf16", "float32"),
+        ("fpu avx2", "float32"),
+    ):
         monkeypatch.setattr(Path, "read_text", lambda self, flags=flags: flags)
-        assert training._policy("auto") == policy
-    assert training._policy("float16") == "mixed_float16"
+        assert run._policy("auto") == policy
+    assert run._policy("float16") == "mixed_float16"

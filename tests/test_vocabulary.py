@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_charlm.errors import BundleError, PromptError
-from keras_charlm.vocabulary import UNKNOWN, Vocabulary, normalize
+from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary, normalize
 
 
 @given(st.text(min_size=1))
@@ -46,12 +46,22 @@ def test_a_vocabulary_survives_json():
     assert Vocabulary.from_dict(vocabulary.to_dict()) == vocabulary
 
 
-@pytest.mark.parametrize("values", [
-    None, {}, {"unit": "char"}, {"unit": "word", "codes": [1]}, {"unit": "char", "codes": [2, 1]},
-    {"unit": "char", "codes": []}, {"unit": "byte", "codes": [256]},
-    {"unit": "char", "codes": ["a"]}, {"unit": "char", "codes": [True]},
-    {"unit": "char", "codes": [1.5]}, {"unit": "char", "codes": [-1]},
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        {},
+        {"unit": "char"},
+        {"unit": "word", "codes": [1]},
+        {"unit": "char", "codes": [2, 1]},
+        {"unit": "char", "codes": []},
+        {"unit": "byte", "codes": [256]},
+        {"unit": "char", "codes": ["a"]},
+        {"unit": "char", "codes": [True]},
+        {"unit": "char", "codes": [1.5]},
+        {"unit": "char", "codes": [-1]},
+    ],
+)
 def test_a_damaged_vocabulary_is_refused(values):
     with pytest.raises(BundleError):
         Vocabulary.from_dict(values)

@@ -23,13 +23,18 @@ TYPES = {".js": "text/javascript", ".wasm": "application/wasm",
 def package():
     """The npm package @litertjs/core: $KCHARLM_LITERTJS, or in a node_modules above the tests."""
     named = os.environ.get("KCHARLM_LITERTJS")
-    places = [Path(named)] if named else [
-        p / "node_modules" / "@litertjs" / "core" for p in Path(__file__).resolve().parents]
+    places = (
+        [Path(named)]
+        if named
+        else [p / "node_modules" / "@litertjs" / "core" for p in Path(__file__).resolve().parents]
+    )
     for place in places:
         if (place / "package.json").is_file():
             return place
-    return pytest.skip("the npm package @litertjs/core is not there: npm install @litertjs/core, "
-                       "or name its folder in KCHARLM_LITERTJS")
+    return pytest.skip(
+        "the npm package @litertjs/core is not there: npm install @litertjs/core, "
+        "or name its folder in KCHARLM_LITERTJS"
+    )
 
 
 @pytest.fixture
@@ -70,8 +75,10 @@ def visit(chromium, serve):
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda m: m.type == "error" and problems.append(m.text))
-        page.on("request", lambda r: r.url.startswith((address, "blob:"))
-                or problems.append(f"asked for {r.url}"))
+        page.on(
+            "request",
+            lambda r: r.url.startswith((address, "blob:")) or problems.append(f"asked for {r.url}"),
+        )
         if script:
             page.add_init_script(script)
         page.goto(address)
@@ -121,7 +128,8 @@ def drawn(page):
 def warm(page, value):
     page.locator("#temperature").evaluate(
         "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')) }",
-        value)
+        value,
+    )
 
 
 @pytest.mark.parametrize("prompt", ["", "ab"])
@@ -149,8 +157,15 @@ def test_the_shipped_model_draws_its_golden_names(visit, package, tmp_path):
         if call["prompt"].isdigit():  # unknown to the model, which the page asks about first
             continue
         warm(page, call["temperature"])
-        run(page, begin=call["prompt"], number=1, length=60, seed=call["seed"],
-            top_k=call["top_k"], top_p=call["top_p"])
+        run(
+            page,
+            begin=call["prompt"],
+            number=1,
+            length=60,
+            seed=call["seed"],
+            top_k=call["top_k"],
+            top_p=call["top_p"],
+        )
         assert drawn(page) == [call["prompt"] + call["text"]]
 
 
@@ -168,8 +183,11 @@ def test_quantized_files_draw_what_python_draws(visit, package, tmp_path, quanti
 
 
 def test_copy_share_and_keep_the_seed(visit, names_page):
-    page = visit(names_page, permissions=["clipboard-read", "clipboard-write"],
-                 script="navigator.share = (what) => { window.shared = what }")
+    page = visit(
+        names_page,
+        permissions=["clipboard-read", "clipboard-write"],
+        script="navigator.share = (what) => { window.shared = what }",
+    )
     run(page, number=5)
     names = drawn(page)
     page.click("#copy")
@@ -229,8 +247,18 @@ def test_writing_can_be_stopped_by_keyboard(visit, text_page):
 def test_a_byte_model_writes_what_its_bytes_say(visit, package, tmp_path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("für Äpfel und Öl 😀\n" * 60)
-    model = keras_charlm.fit(corpus, tmp_path / "model", unit="byte", layers=1, units=8,
-                             embedding=4, batch_size=4, seq_length=8, epochs=1, verbose=0)
+    model = keras_charlm.fit(
+        corpus,
+        tmp_path / "model",
+        unit="byte",
+        layers=1,
+        units=8,
+        embedding=4,
+        batch_size=4,
+        seq_length=8,
+        epochs=1,
+        verbose=0,
+    )
     web.write(model, tmp_path / "page", runtime=package)
     page = visit(tmp_path / "page")
     run(page, text="Ö😀", length=40, seed=1)
@@ -271,8 +299,13 @@ def test_wrong_numbers_are_told(visit, names_page, field, value):
 def test_a_phone_shows_it_all_without_scrolling_sideways(
     visit, names_page, text_page, kind, scheme
 ):
-    page = visit(names_page if kind == "names" else text_page, color_scheme=scheme,
-                 viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = visit(
+        names_page if kind == "names" else text_page,
+        color_scheme=scheme,
+        viewport={"width": 390, "height": 844},
+        has_touch=True,
+        is_mobile=True,
+    )
     run(page)
     page.set_viewport_size({"width": 320, "height": 600})
     root = page.locator("html")
@@ -280,7 +313,8 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(
     # Every control has a name, and is large enough for a finger.
     small = page.locator("button:visible, input:visible, textarea:visible").evaluate_all(
         "all => all.filter(e => e.getBoundingClientRect().height < 18 || !(e.labels?.length || "
-        "e.textContent)).map(e => e.id)")
+        "e.textContent)).map(e => e.id)"
+    )
     assert small == []
 
 
@@ -311,8 +345,11 @@ def test_a_broken_model_file_is_told(visit, names_page, tmp_path, damage):
     if damage == "gone":
         model.unlink()
     else:
-        content = {"cut": content[:-1000], "changed": content[:-9] + b"x" + content[-8:],
-                   "no model": b"TFL3" * 1000}[damage]
+        content = {
+            "cut": content[:-1000],
+            "changed": content[:-9] + b"x" + content[-8:],
+            "no model": b"TFL3" * 1000,
+        }[damage]
         model.write_bytes(content)
     if damage == "no model":  # as exported, but not for this runtime
         (folder / web.FACTS).write_text(json.dumps(facts | {"model": web._integrity(content)}))
@@ -365,7 +402,7 @@ def test_no_tensor_is_left_behind(visit, names_page):
 
 def test_the_set_of_lines_holds_them_and_few_others(visit, names_page, list_model, tmp_path):
     known = [f"name {i} " + "é" * (i % 150) for i in range(3000)]  # up to three blocks of the hash
-    from keras_charlm.corpus import fingerprints
+    from keras_charlm.text.corpus import fingerprints
 
     content, facts = web.compress(fingerprints(line.encode() for line in known))
     page = visit(names_page)
@@ -375,7 +412,9 @@ def test_the_set_of_lines_holds_them_and_few_others(visit, names_page, list_mode
             const { knownLines } = await import("./novelty.js");
             const is = knownLines(Uint8Array.from(data), facts);
             return [known.filter(is).length, others.filter(is).length];
-        }""", [list(content), facts, known, others])
+        }""",
+        [list(content), facts, known, others],
+    )
     assert inside == len(known)
     assert outside < 3 * len(others) / 2**web.NOVELTY_BITS
     assert len(content) < 12 / 8 * len(known) + 8
@@ -409,8 +448,9 @@ def test_the_runtime_comes_from_its_address_or_not_at_all(
         name, path = route.request.url.removeprefix(web.ADDRESS).split(f"@{web.VERSION}/")
         asked.append(path)
         body = files[f"runtime/{name}/{Path(path).name}"]
-        route.fulfill(body=body if honest else body + b" ",
-                      headers={"Access-Control-Allow-Origin": "*"})
+        route.fulfill(
+            body=body if honest else body + b" ", headers={"Access-Control-Allow-Origin": "*"}
+        )
 
     context = chromium.new_context()
     context.route(f"{web.ADDRESS}**", answer)
@@ -448,12 +488,15 @@ def test_refuses_what_it_cannot_write(list_model, text_model, tmp_path):
         web.write(model, tmp_path / "page", overwrite=True)
     (tmp_path / "page" / "letter.txt").unlink()
     report = web.write(model, tmp_path / "page", overwrite=True)
-    assert report["novelty"]["lines"] == len(model._bundle.training_lines())
+    assert report["novelty"]["lines"] == len(model.bundle.training_lines())
     report = web.write(keras_charlm.load(text_model), tmp_path / "page", overwrite=True)
     assert "novelty" not in report
     assert web.LINES not in report["files"]
-    written = {str(p.relative_to(tmp_path / "page")): p.stat().st_size
-               for p in (tmp_path / "page").rglob("*") if p.is_file()}
+    written = {
+        str(p.relative_to(tmp_path / "page")): p.stat().st_size
+        for p in (tmp_path / "page").rglob("*")
+        if p.is_file()
+    }
     assert written == report["files"]
 
 

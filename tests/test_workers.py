@@ -16,12 +16,20 @@ import pytest
 from conftest import babble
 
 import keras_charlm
-from keras_charlm import checkpoint
 from keras_charlm.errors import OptionError
-from keras_charlm.workers import addresses
+from keras_charlm.training import checkpoint
+from keras_charlm.training.workers import addresses
 
-SETTINGS = {"layers": 1, "units": 8, "embedding": 4, "batch-size": 6, "seq-length": 8,
-            "precision": "float32", "dropout": 0, "clip-norm": 0.02}
+SETTINGS = {
+    "layers": 1,
+    "units": 8,
+    "embedding": 4,
+    "batch-size": 6,
+    "seq-length": 8,
+    "precision": "float32",
+    "dropout": 0,
+    "clip-norm": 0.02,
+}
 STARTED = []
 # Below those that a system gives to outgoing connections: it would give one away before the worker
 # that is to listen there has started.
@@ -33,7 +41,7 @@ import os, random, signal, threading
 from kcharlm.main import main
 from kcharlm.options import load_tensorflow
 load_tensorflow(start=False)
-from keras_charlm.callbacks import Saving
+from keras_charlm.training.callbacks import Saving
 save = Saving.save
 def save_and_halt(self):
     save(self)
@@ -64,14 +72,29 @@ def start(count, *args, each=lambda index: (), missing=0, halting=None, **settin
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports(count)]}
     running = []
     for index in range(count - missing):
-        env = {**os.environ, "TF_CONFIG": json.dumps(
-            {"cluster": cluster, "task": {"type": "worker", "index": index}})}
+        env = {
+            **os.environ,
+            "TF_CONFIG": json.dumps(
+                {"cluster": cluster, "task": {"type": "worker", "index": index}}
+            ),
+        }
         if count == 1:
             del env["TF_CONFIG"]
-        running.append(subprocess.Popen(
-            [sys.executable, *(("-c", HALTING) if index == halting else ("-m", "kcharlm")), "fit",
-             *map(str, args), *options, *each(index)],
-            env=env, stderr=subprocess.PIPE, text=True))
+        running.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    *(("-c", HALTING) if index == halting else ("-m", "kcharlm")),
+                    "fit",
+                    *map(str, args),
+                    *options,
+                    *each(index),
+                ],
+                env=env,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     STARTED.extend(running)
     return running
 
@@ -125,10 +148,13 @@ def test_two_and_three_workers_train_as_one_device(text, tmp_path):
         assert not any(errors[1:])  # and it alone
         for a, b in zip(weights(tmp_path / "1"), weights(tmp_path / str(n)), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
-        one_row, row = ((tmp_path / name / "history.csv").read_text().splitlines()[-1].split(",")
-                        for name in ("1", str(n)))
-        np.testing.assert_allclose([float(x) for x in one_row[3:5]], [float(x) for x in row[3:5]],
-                                   atol=2e-5)
+        one_row, row = (
+            (tmp_path / name / "history.csv").read_text().splitlines()[-1].split(",")
+            for name in ("1", str(n))
+        )
+        np.testing.assert_allclose(
+            [float(x) for x in one_row[3:5]], [float(x) for x in row[3:5]], atol=2e-5
+        )
         assert not (tmp_path / str(n) / "checkpoint").exists()
 
 
@@ -136,18 +162,33 @@ def test_workers_that_differ_are_refused(text, tmp_path):
     other = tmp_path / "b.txt"
     other.write_text(babble(1600, seed=1))
     wrong = {
-        "learning_rate": start(2, text, "-o", tmp_path / "m", **SETTINGS, each=lambda index:
-                               ["--learning-rate", "0.1" if index else "0.2"]),
-        "text": start(2, "-o", tmp_path / "n", **SETTINGS,
-                      each=lambda index: [str(other if index else text)]),
-        "missing": start(2, "-o", tmp_path / "o", **SETTINGS,
-                         each=lambda index: [str(tmp_path / "none" if index else text)]),
+        "learning_rate": start(
+            2,
+            text,
+            "-o",
+            tmp_path / "m",
+            **SETTINGS,
+            each=lambda index: ["--learning-rate", "0.1" if index else "0.2"],
+        ),
+        "text": start(
+            2, "-o", tmp_path / "n", **SETTINGS, each=lambda index: [str(other if index else text)]
+        ),
+        "missing": start(
+            2,
+            "-o",
+            tmp_path / "o",
+            **SETTINGS,
+            each=lambda index: [str(tmp_path / "none" if index else text)],
+        ),
     }
     wrong = {name: ended(running) for name, running in wrong.items()}
     assert all(code == 2 for results in wrong.values() for code, _ in results), wrong
     for _, error in wrong["learning_rate"]:
-        assert re.search(r"kcharlm: Worker 1 \(127\.0\.0\.1:\d+\) has another learning_rate than "
-                         r"Worker 0 \(127\.0\.0\.1:\d+\) \(0\.1 and 0\.2\)", error)
+        assert re.search(
+            r"kcharlm: Worker 1 \(127\.0\.0\.1:\d+\) has another learning_rate than "
+            r"Worker 0 \(127\.0\.0\.1:\d+\) \(0\.1 and 0\.2\)",
+            error,
+        )
     assert all("has another text than Worker 0" in error for _, error in wrong["text"])
     assert re.search(r"Worker 1 \(\S+\) stopped: There is no file", wrong["missing"][0][1])
     assert wrong["missing"][1][1].startswith("kcharlm: There is no file")
@@ -165,8 +206,14 @@ def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count):
     strike(running[1], signal.SIGTERM)
     results = ended(running)
     assert [code for code, _ in results] == [143] * count, results
-    stopped = [re.search(r"Stopped after batch [\d,]+, and nothing is lost; go on with: kcharlm "
-                         r"fit --resume (\S+)", error) for _, error in results]
+    stopped = [
+        re.search(
+            r"Stopped after batch [\d,]+, and nothing is lost; go on with: kcharlm "
+            r"fit --resume (\S+)",
+            error,
+        )
+        for _, error in results
+    ]
     assert len({found[0] for found in stopped}) == 1 and stopped[0][1] == str(folder)
 
     for victim in (count - 1, 0):
@@ -178,17 +225,23 @@ def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count):
             assert code == 2
             # Where there are more, one that heard of it first may be taken for the one that died.
             gone = victim if count == 2 else r"\d"
-            assert re.search(rf"^kcharlm: Worker {gone} \(\S+\) is gone, and the training stopped "
-                             rf"after batch [\d,]+; start every worker again with: kcharlm fit "
-                             rf"--resume {folder}$", error, re.M), error
+            assert re.search(
+                rf"^kcharlm: Worker {gone} \(\S+\) is gone, and the training stopped "
+                rf"after batch [\d,]+; start every worker again with: kcharlm fit "
+                rf"--resume {folder}$",
+                error,
+                re.M,
+            ), error
             assert "Traceback" not in error and "E0000" not in error
 
     assert [code for code, _ in ended(start(count, "--resume", folder))] == [0] * count
     assert [code for code, _ in ended(whole)] == [0] * count
     for a, b in zip(weights(tmp_path / "whole"), weights(folder), strict=True):
         np.testing.assert_array_equal(a, b)
-    scores = [json.loads((tmp_path / name / "config.json").read_text())["scores"]
-              for name in ("whole", "cut")]
+    scores = [
+        json.loads((tmp_path / name / "config.json").read_text())["scores"]
+        for name in ("whole", "cut")
+    ]
     assert scores[0] == scores[1]
 
 
@@ -196,21 +249,30 @@ def test_a_worker_does_not_wait_for_ever(text, tmp_path):
     running = start(3, text, "-o", tmp_path / "m", join_timeout="9s", missing=1)
     (code, error), (other_code, other) = ended(running, timeout=60)
     assert code == other_code == 2 and "and not all came" in other
-    assert re.fullmatch(r"kcharlm: Waited 9 s at 127\.0\.0\.1:\d+ for the other workers "
-                        r"\(127\.0\.0\.1:\d+\), and not all came; .*--join-timeout\.\n", error)
+    assert re.fullmatch(
+        r"kcharlm: Waited 9 s at 127\.0\.0\.1:\d+ for the other workers "
+        r"\(127\.0\.0\.1:\d+\), and not all came; .*--join-timeout\.\n",
+        error,
+    )
 
 
 def test_tf_config(kcharlm, text, monkeypatch):
     two = {"worker": ["a:1", "b:1"]}
     assert addresses("") == []
     assert addresses(json.dumps({"cluster": two, "task": {"type": "worker", "index": 1}})) == [
-        "a:1", "b:1"]
-    assert addresses(json.dumps({"cluster": {"chief": ["c:1"], **two},
-                                 "task": {"type": "chief", "index": 0}})) == ["c:1", "a:1", "b:1"]
-    for wrong in ("{", "[]", '{"cluster": {}}',
-                  json.dumps({"cluster": two, "task": {"type": "worker", "index": 2}}),
-                  json.dumps({"cluster": {**two, "ps": ["d:1"]},
-                              "task": {"type": "worker", "index": 0}})):
+        "a:1",
+        "b:1",
+    ]
+    assert addresses(
+        json.dumps({"cluster": {"chief": ["c:1"], **two}, "task": {"type": "chief", "index": 0}})
+    ) == ["c:1", "a:1", "b:1"]
+    for wrong in (
+        "{",
+        "[]",
+        '{"cluster": {}}',
+        json.dumps({"cluster": two, "task": {"type": "worker", "index": 2}}),
+        json.dumps({"cluster": {**two, "ps": ["d:1"]}, "task": {"type": "worker", "index": 0}}),
+    ):
         with pytest.raises(OptionError, match="TF_CONFIG cannot be used"):
             addresses(wrong)
     monkeypatch.setenv("TF_CONFIG", "{")
@@ -221,23 +283,32 @@ def test_tf_config(kcharlm, text, monkeypatch):
 def test_the_documents_start_workers(tmp_path):
     """The shell lines of docs/scale.md, with stand-ins for the programs of a cluster."""
     document = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()
-    slurm, kubernetes = (re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", document, re.S)[1]
-                         for name in ("slurm", "kubernetes"))
-    kubernetes = kubernetes[kubernetes.index("HOSTS="):]
-    for name, lines in (("srun", 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "$@"; done'),
-                        ("scontrol", "printf 'train-%s.train\\n' 0 1 2 3"),
-                        ("kcharlm", 'echo $TF_CONFIG')):
+    slurm, kubernetes = (
+        re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", document, re.S)[1]
+        for name in ("slurm", "kubernetes")
+    )
+    kubernetes = kubernetes[kubernetes.index("HOSTS=") :]
+    for name, lines in (
+        ("srun", 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "$@"; done'),
+        ("scontrol", "printf 'train-%s.train\\n' 0 1 2 3"),
+        ("kcharlm", "echo $TF_CONFIG"),
+    ):
         (tmp_path / name).write_text(f"#!/bin/bash\n{lines}\n")
         (tmp_path / name).chmod(0o755)
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": "2",
-           "SLURM_JOB_NODELIST": "train-[0-3]"}
+    env = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "JOB_COMPLETION_INDEX": "2",
+        "SLURM_JOB_NODELIST": "train-[0-3]",
+    }
     for script, indices in ((slurm, [0, 1, 2, 3]), (kubernetes, [2])):
         done = subprocess.run(["bash", "-euc", script], env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         values = done.stdout.splitlines()
         assert [json.loads(value)["task"]["index"] for value in values] == indices
-        assert all(addresses(value) == [f"train-{i}.train:12345" for i in range(4)]
-                   for value in values)
+        assert all(
+            addresses(value) == [f"train-{i}.train:12345" for i in range(4)] for value in values
+        )
 
 
 def test_the_prediction_is_the_script_s():
@@ -262,7 +333,7 @@ def test_ray_starts_the_same_training(text, tmp_path, kcharlm):
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     done = start(1, text, "-o", tmp_path / "2", "--launcher", "ray", epochs=2, **SETTINGS)
     alone(text, tmp_path / "1", epochs=2)
-    (code, error), = ended(done, timeout=300)
+    ((code, error),) = ended(done, timeout=300)
     assert code == 0, error
     for a, b in zip(weights(tmp_path / "1"), weights(tmp_path / "2"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
@@ -271,9 +342,10 @@ def test_ray_starts_the_same_training(text, tmp_path, kcharlm):
 def test_ray_tells_what_a_worker_says(tmp_path):
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     done = start(1, tmp_path / "none", "-o", tmp_path / "m", "--launcher", "ray", **SETTINGS)
-    (code, error), = ended(done, timeout=300)
-    assert code == 2 and re.search(r"^kcharlm: (Worker 0 \S+ stopped: )?There is no file", error,
-                                   re.M), error
+    ((code, error),) = ended(done, timeout=300)
+    assert code == 2 and re.search(
+        r"^kcharlm: (Worker 0 \S+ stopped: )?There is no file", error, re.M
+    ), error
     assert "Traceback" not in error
 
 

@@ -5,23 +5,30 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import generation, model, streams
 from keras_charlm.config import SampleConfig
-from keras_charlm.corpus import reopen
 from keras_charlm.errors import CharLMError, ExportError
-
-if TYPE_CHECKING:
-    from keras_charlm.charlm import CharLM
+from keras_charlm.generation.runner import score_text
+from keras_charlm.generation.samples import draw_samples
+from keras_charlm.network import model
+from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.text.corpus import reopen
+from keras_charlm.text.split import split_corpus
 
 CHARACTERS = 2048  # read by both models: enough for 0.001 bits per character
+
+
 TOLERANCE = 1e-4  # most that logits of float32 weights may differ
+
+
 COST = 0.01  # most bits per character that other weights may cost
+
+
 _SECONDS = 0.25  # for each measurement of speed
 
 
@@ -38,7 +45,7 @@ class Text:
     source: str
 
 
-def held_out(opened: CharLM, runner: Any) -> Text:
+def held_out(opened: TrainedModel, runner: Any) -> Text:
     """The beginning of the model's validation text, or what the model draws where that is gone.
 
     Args:
@@ -51,7 +58,7 @@ def held_out(opened: CharLM, runner: Any) -> Text:
         # A model that came from elsewhere may name pipes, devices or whole disks.
         files = [f for f in card.corpus["files"] if Path(f).is_file()]
         text = reopen(tuple(files), card.corpus_config, card.corpus["sha256"])
-        split = streams.split(text, card.fit.seed)
+        split = split_corpus(text, card.fit.seed)
         # The same text gives the same vocabulary; ids of any other would mean nothing here.
         part = split.validation if split.vocabulary == opened.vocabulary else None
     except (CharLMError, OSError, ValueError):
@@ -62,16 +69,23 @@ def held_out(opened: CharLM, runner: Any) -> Text:
         return Text(np.append(card.start, known[ids]), f"{width:,} characters of validation text")
     pieces, length = [], 0
     config = SampleConfig(num=64, seed=0, temp=1, length=None if card.lines else 256)
-    for sample in generation.samples(runner, opened.vocabulary, config, lines=card.lines,
-                                     start=card.start, normalize=card.normalize):
+    for sample in draw_samples(
+        runner,
+        opened.vocabulary,
+        config,
+        lines=card.lines,
+        start=card.start,
+        normalize=card.normalize,
+    ):
         codes = opened.vocabulary.to_codes(sample.text)
         pieces += [codes, [card.start]] if card.lines else [codes]
         length += len(codes)
         if length >= CHARACTERS:
             break
     codes = np.concatenate([[card.start], *pieces]).astype(np.int64)[: CHARACTERS + 1]
-    return Text(codes, f"{len(codes) - 1:,} characters that the model drew: the validation text is "
-                       "gone")
+    return Text(
+        codes, f"{len(codes) - 1:,} characters that the model drew: the validation text is gone"
+    )
 
 
 def reference(network: keras.Model, ids: np.ndarray) -> tuple[np.ndarray, float]:
@@ -82,8 +96,9 @@ def reference(network: keras.Model, ids: np.ndarray) -> tuple[np.ndarray, float]
     return logits.numpy(), float(tf.reduce_mean(nats)) / float(np.log(2))
 
 
-def measure(opened: CharLM, network: keras.Model, original: Any, runner: Any, text: Text,
-            exact: bool) -> dict[str, Any]:
+def measure(
+    opened: TrainedModel, network: keras.Model, original: Any, runner: Any, text: Text, exact: bool
+) -> dict[str, Any]:
     """Compare an export with the model that was trained, and refuse it where it is another.
 
     Args:
@@ -106,30 +121,40 @@ def measure(opened: CharLM, network: keras.Model, original: Any, runner: Any, te
         out = runner("step", text=code[None], state=state)
         state = out["state"]
         worst = max(worst, float(np.abs(out["logits"][0] - expected).max()))
-    characters, bits, _ = generation.score(runner, opened.vocabulary, text.codes)
+    characters, bits, _ = score_text(runner, opened.vocabulary, text.codes)
     exported = bits / max(characters, 1)
     drawn = [_draw(run, opened.card.start, run.draw_width) for run in (runner, original)]
     same = int((drawn[0] == drawn[1]).all(axis=1).sum())
     if exact and not worst <= TOLERANCE:
-        raise ExportError(f"The export's logits differ by {worst:.2g} from the trained model's and "
-                          f"at most {TOLERANCE:g} is accepted, so nothing was written.")
+        raise ExportError(
+            f"The export's logits differ by {worst:.2g} from the trained model's and "
+            f"at most {TOLERANCE:g} is accepted, so nothing was written."
+        )
     if not exported - trained <= COST:
         raise ExportError(
             f"The export needs {exported:.4f} bits per character where the trained model needs "
             f"{trained:.4f}, and at most {COST:g} more is accepted, so nothing was written; "
-            "try another --quantize.")
+            "try another --quantize."
+        )
     # Rounding alone changes a character in many thousands, and with it the rest of its row.
     if exact and same < runner.rows // 2:
-        raise ExportError(f"With the same seeds the export drew the same text in {same} of "
-                          f"{runner.rows} rows only, so nothing was written.")
+        raise ExportError(
+            f"With the same seeds the export drew the same text in {same} of "
+            f"{runner.rows} rows only, so nothing was written."
+        )
     return {
         "compared_on": text.source,
         "largest_logit_difference": worst,
-        "bits_per_character": {"trained": trained, "exported": exported,
-                               "cost": exported - trained},
+        "bits_per_character": {
+            "trained": trained,
+            "exported": exported,
+            "cost": exported - trained,
+        },
         "same_seeded_text": f"{same} of {runner.rows} rows of {runner.draw_width} characters",
-        "characters_per_second": {"one_stream": _speed(runner, opened.card.start, 1),
-                                  "batch": _speed(runner, opened.card.start, runner.rows)},
+        "characters_per_second": {
+            "one_stream": _speed(runner, opened.card.start, 1),
+            "batch": _speed(runner, opened.card.start, runner.rows),
+        },
     }
 
 

@@ -8,10 +8,16 @@ import zlib
 import numpy as np
 
 SIZES = (180, 192, 512)
+
+
 PAPER, INK, ACCENT = (0x23, 0x2B, 0x3A), (0xFA, 0xF8, 0xF4), (0xE8, 0x9B, 0x5C)
+
+
 # Within the middle four fifths, which every mask leaves: circles (x, y, r) and a bar (x, y, w, h)
 # with round ends, in units of the icon's width.
 CIRCLES = ((0.25, 0.58, 0.065), (0.43, 0.58, 0.065), (0.61, 0.58, 0.065))
+
+
 BAR = (0.735, 0.30, 0.05, 0.40)
 
 

@@ -10,8 +10,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_charlm import device
 from keras_charlm.errors import ExportError
+from keras_charlm.saved import tflite_card
 
 ALIGNMENT = 16  # of buffers, as TensorFlow Lite's schema asks for; its Python code does not do it
 
@@ -35,17 +35,17 @@ def pack(content: bytes, values: dict[str, Any], weights: Mapping[str, np.ndarra
         ExportError: A weight cannot be read back from the file.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    model.metadata = [m for m in model.metadata or [] if m.name != device.METADATA.encode()]
+    model.metadata = [m for m in model.metadata or [] if m.name != tflite_card.METADATA.encode()]
     _strip(model)
-    constants = device.constants(model)
+    constants = tflite_card.constants(model)
     places = [_place(constants, name, weight) for name, weight in weights.items()]
-    values = {**values, "weights": places, "file_sha256": device.NO_DIGEST}
+    values = {**values, "weights": places, "file_sha256": tflite_card.NO_DIGEST}
     text = json.dumps(values, ensure_ascii=False).encode()
-    model.metadata.append(schema.MetadataT(device.METADATA.encode(), len(model.buffers)))
+    model.metadata.append(schema.MetadataT(tflite_card.METADATA.encode(), len(model.buffers)))
     model.buffers.append(schema.BufferT(np.frombuffer(text, np.uint8)))
     builder = _Sharing(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
-    return device.sign(bytes(builder.Output()))
+    return tflite_card.sign(bytes(builder.Output()))
 
 
 def _strip(model: schema.ModelT) -> None:
@@ -70,24 +70,35 @@ def _strip(model: schema.ModelT) -> None:
                     setattr(operator, name, None)
 
 
-def _place(constants: Mapping[int, device.Constant], name: str, weight: np.ndarray) -> dict:
+def _place(constants: Mapping[int, tflite_card.Constant], name: str, weight: np.ndarray) -> dict:
     """Where a weight stands; see `device.weights`."""
     # The converter transposes most matrices, and takes a GRU's two rows of biases apart.
     for transposed, parts in (False, [weight]), (True, [weight.T]), (False, [*weight]):
         buffers = [_find(constants, part) for part in parts]
         if None not in buffers:
-            return {"name": name, "shape": list(weight.shape), "buffers": buffers,
-                    "transposed": transposed}
-    raise ExportError(f"The converted model does not hold {name} as it was trained; convert it "
-                      "with the TensorFlow version that this package asks for.")
+            return {
+                "name": name,
+                "shape": list(weight.shape),
+                "buffers": buffers,
+                "transposed": transposed,
+            }
+    raise ExportError(
+        f"The converted model does not hold {name} as it was trained; convert it "
+        "with the TensorFlow version that this package asks for."
+    )
 
 
-def _find(constants: Mapping[int, device.Constant], weight: np.ndarray) -> int | None:
+def _find(constants: Mapping[int, tflite_card.Constant], weight: np.ndarray) -> int | None:
     """The buffer that holds a weight, as exactly as its type allows."""
-    return next((
-        buffer for buffer, (value, error) in constants.items()
-        if value.squeeze().shape == weight.squeeze().shape
-        and (np.abs(value.squeeze() - weight.squeeze()) <= error.squeeze()).all()), None)
+    return next(
+        (
+            buffer
+            for buffer, (value, error) in constants.items()
+            if value.squeeze().shape == weight.squeeze().shape
+            and (np.abs(value.squeeze() - weight.squeeze()) <= error.squeeze()).all()
+        ),
+        None,
+    )
 
 
 class _Sharing(flatbuffers.Builder):

@@ -7,6 +7,8 @@ A program of its own, run by `savedmodel.call`:
 Requests are a pickled list of (signature, inputs); results a pickled dict.
 """
 
+from __future__ import annotations
+
 import os
 import pickle
 import sys

@@ -20,21 +20,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import bundle, generation, sampling
-from keras_charlm.charlm import CharLM
 from keras_charlm.config import ModelConfig
 from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
-from keras_charlm.export.tflite import READ, TOLERANCE, Network
-from keras_charlm.vocabulary import UNKNOWN, Vocabulary, normalize
+from keras_charlm.export.graph import READ, OnDeviceGraph
+from keras_charlm.export.tflite import TOLERANCE
+from keras_charlm.files import write_json
+from keras_charlm.generation.runner import score_text
+from keras_charlm.network import sampling
+from keras_charlm.saved import bundle
+from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary, normalize
 
 LONGEST = 100_000  # characters that one request may draw: a server must not be held up for ever
 
+
 _RELOAD = Path(__file__).with_name("reload.py")
+
+
 _ROWS, _DRAW = 16, 64  # texts and characters drawn by the check
 
 
-class Server(Network):
+class Server(OnDeviceGraph):
     """A trained network that reads and writes strings.
 
     Signatures, with B rows, V symbols and S states. A string is UTF-8, or for a byte model any
@@ -70,16 +77,25 @@ class Server(Network):
         normalize: Unicode normalization of prompts and texts.
     """
 
-    def __init__(self, model: keras.Model, config: ModelConfig, vocabulary: Vocabulary, *,
-                 lines: bool, start: int, normalize: str):
+    def __init__(
+        self,
+        model: keras.Model,
+        config: ModelConfig,
+        vocabulary: Vocabulary,
+        *,
+        lines: bool,
+        start: int,
+        normalize: str,
+    ):
         super().__init__(model, config, vocabulary)
         self._bytes, self._lines = vocabulary.unit == "byte", lines
-        self._start = int(vocabulary.lookup(np.array([start]))[0])
+        self._start = vocabulary.id_of(start)
         self._form = normalize.upper() if needs_text(vocabulary, normalize) else None
         symbols = (vocabulary.from_codes(np.array([code])) for code in vocabulary.codes)
         # The unknown symbol is never drawn: its empty string fills rows behind their end.
         self._strings = np.array(
-            [b"", *(s if self._bytes else s.encode() for s in symbols)], object)  # (V,)
+            [b"", *(s if self._bytes else s.encode() for s in symbols)], object
+        )  # (V,)
 
     def _signatures(self) -> dict:
         def each(name, dtype):
@@ -242,7 +258,7 @@ def needs_text(vocabulary: Vocabulary, form: str) -> bool:
     return form == "nfkc" or (form == "nfc" and vocabulary.codes[-1] > 127)
 
 
-def write(opened: CharLM, folder: Path) -> dict[str, Any]:
+def write(opened: TrainedModel, folder: Path) -> dict[str, Any]:
     """Write a model as a SavedModel, and check it in a process of its own.
 
     Args:
@@ -273,7 +289,7 @@ def write(opened: CharLM, folder: Path) -> dict[str, Any]:
     try:
         folder.mkdir(parents=True)
         save(server, folder)
-        bundle.write_json(folder / bundle.VOCABULARY, opened.vocabulary.to_dict())
+        write_json(folder / bundle.VOCABULARY, opened.vocabulary.to_dict())
         (folder / "README.md").write_text(_readme(opened, server, text), encoding="utf-8")
         return {
             "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
@@ -283,8 +299,9 @@ def write(opened: CharLM, folder: Path) -> dict[str, Any]:
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
-            raise ExportError(f"{folder} cannot be written ({error.strerror or error}); name "
-                              "another folder.") from error
+            raise ExportError(
+                f"{folder} cannot be written ({error.strerror or error}); name another folder."
+            ) from error
         raise
 
 
@@ -329,7 +346,7 @@ def call(folder: Path, requests: list[tuple[str, dict]], operators: Path | None 
     return pickle.loads(done.stdout)
 
 
-def check(opened: CharLM, folder: Path) -> dict[str, Any]:
+def check(opened: TrainedModel, folder: Path) -> dict[str, Any]:
     """Compare a SavedModel with the model's on-device file.
 
     Args:
@@ -387,7 +404,7 @@ def check(opened: CharLM, folder: Path) -> dict[str, Any]:
             f"With the same seeds the SavedModel drew the same text in {same} of {_ROWS} rows "
             "only; it is not the trained model, so it was not written."
         )
-    characters, bits, _ = generation.score(runner, vocabulary, start + text)
+    characters, bits, _ = score_text(runner, vocabulary, start + text)
     return {
         "logits_difference": worst,
         "same_text": same,
@@ -400,7 +417,7 @@ def check(opened: CharLM, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _readme(opened: CharLM, server: Server, text: bool) -> str:
+def _readme(opened: TrainedModel, server: Server, text: bool) -> str:
     """What a person who finds the folder needs to know."""
     card, name = opened.card, opened.card.name
     out = "text_bytes" if server._bytes else "text"
@@ -418,14 +435,13 @@ def _readme(opened: CharLM, server: Server, text: bool) -> str:
             "**a process that loads it must `import tensorflow_text` first**, of the version that "
             "fits its\nTensorFlow. That import needs Keras; a process without Keras loads the "
             "operator alone, with\n"
-            "`tf.load_op_library(\".../tensorflow_text/python/ops/_normalize_ops.so\")`. "
+            '`tf.load_op_library(".../tensorflow_text/python/ops/_normalize_ops.so")`. '
             "TensorFlow Serving\nhas tensorflow-text's operators built in."
         )
     units = "Strings are bytes." if server._bytes else "Strings are UTF-8."
     if server._bytes:
         units += (
-            " In JSON, bytes that are not UTF-8 are written `{\"b64\": \"...\"}`, in both "
-            "directions."
+            ' In JSON, bytes that are not UTF-8 are written `{"b64": "..."}`, in both directions.'
         )
     settings = '"length": 20, "temperature": 0.8, "top_k": 0, "top_p": 1.0'
     return f"""# {name}: a SavedModel

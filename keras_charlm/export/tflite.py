@@ -2,7 +2,7 @@
 
 A host needs nothing beside it: no vocabulary, no random numbers, no arrays for the layers' states.
 Tensors are int32 and float32 of fixed shapes and all operators are TensorFlow Lite's own, so the
-file runs wherever LiteRT does, browsers included. The signatures are described at `Network`.
+file runs wherever LiteRT does, browsers included. The signatures are described at `OnDeviceGraph`.
 """
 
 from __future__ import annotations
@@ -10,287 +10,25 @@ from __future__ import annotations
 import errno
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm import device, generation, sampling
-from keras_charlm.config import ExportConfig, ModelConfig
+from keras_charlm.config import ExportConfig
 from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
 from keras_charlm.export import checking, packing
 from keras_charlm.export.checking import TOLERANCE
-from keras_charlm.model import named_weights
-from keras_charlm.vocabulary import UNKNOWN, Vocabulary
+from keras_charlm.export.graph import READ, ROWS, OnDeviceGraph
+from keras_charlm.generation.runner import Runner
+from keras_charlm.saved import tflite_card
+from keras_charlm.saved.trained import TrainedModel
 
-if TYPE_CHECKING:
-    from keras_charlm.charlm import CharLM
-
-READ = 64  # P: most characters that one call of `generate` reads
-DRAW = 64  # N: most characters that one call of `generate` draws
-ROWS = 16  # rows of `generate_batch`
-SCORE = 256  # most characters that one call of `score` reads
 QUANTIZE = ("none", "float16", "int8")  # best first
 
-def _lstm(x, states, recurrent_kernel, bias):
-    h, c = states
-    i, f, g, o = tf.split(x + h @ recurrent_kernel + bias, 4, axis=1)
-    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-    return [tf.sigmoid(o) * tf.tanh(c), c]
 
-
-def _gru(x, states, recurrent_kernel, bias):
-    (h,) = states
-    xz, xr, xg = tf.split(x + bias[0], 3, axis=1)
-    uz, ur, ug = tf.split(h @ recurrent_kernel + bias[1], 3, axis=1)
-    z = tf.sigmoid(xz + uz)
-    return [z * h + (1 - z) * tf.tanh(xg + tf.sigmoid(xr + ur) * ug)]
-
-
-def _rnn(x, states, recurrent_kernel, bias):
-    (h,) = states
-    return [tf.tanh(x + h @ recurrent_kernel + bias)]
-
-
-# Each takes the projected input (B, G) and its states (B, H) and returns the new states, h first.
-CELLS = {"lstm": (_lstm, 2), "gru": (_gru, 1), "rnn": (_rnn, 1)}
-
-
-class Network(tf.Module):
-    """A trained network as the on-device file holds it: plain variables and a step for each cell.
-
-    Keras objects are left out on purpose: the converter would lose their weights, or keep them in
-    variables that browsers refuse.
-
-    Signatures, with B rows, P characters to read, N to draw, V symbols and S states (all layers'
-    states side by side in one tensor, all zeros before a text):
-
-    `generate` (B = 1) and `generate_batch` (B = 16) read a text and draw what follows. Inputs:
-        text: int32 (B, P), code points, or byte values; those unknown read as the unknown symbol.
-        text_length: int32 (B,), how many of them are read; a row of length 0 is idle.
-        seed: int32 (B,).
-        position: int32 (B,), index of the first character to draw, for the random numbers.
-        length: int32 (1,), characters to draw, at most N; 0 only reads.
-        stop: int32 (1,), the code point that ends a row; -1 for none.
-        temperature, top_k, top_p: float32, int32 and float32 (1,); see `sampling.draw`.
-        state: float32 (B, S).
-    Outputs:
-        text: int32 (B, N), what was drawn, without the stop character; -1 after the end.
-        lengths: int32 (B,), how many.
-        done: int32 (B,), 1 where the stop character was drawn or the row was idle.
-        bits: float32 (B,), sum of -log2 p over all characters drawn, the stop character included,
-            by the plain probabilities: temperature 1, nothing cut.
-        state: float32 (B, S). It has read everything but the last character, so the next call takes
-            that one as its text and goes on exactly as one longer call would have.
-
-    `step` reads one character: text int32 (1,), state -> logits float32 (1, V), state.
-
-    `score` reads a text: text int32 (1, 256), text_length int32 (1,), state -> bits float32 (1,),
-    the sum of -log2 p of every character but the first, correct int32 (1,), how many of those were
-    the likeliest, and the state, which has read everything but the last character.
-
-    `vocab`: index int32 (V,) -> codes int32 (V,), the code point of each id, -1 for the unknown.
-
-    Args:
-        model: A network of `model.build`; its weights are copied.
-        config: Its configuration.
-        vocabulary: Its symbols.
-    """
-
-    def __init__(self, model: keras.Model, config: ModelConfig, vocabulary: Vocabulary):
-        super().__init__()
-        self._cell, self._per_layer = CELLS[config.cell]
-        self._layers, self._one_hot = config.layers, not config.embedding
-        self._tied = config.tied
-        self._sizes = [config.units] * (config.layers * self._per_layer)
-        self.state_size = sum(self._sizes)
-        # Ids to codes, rising, filled up to a power of two for the binary search.
-        self._codes = np.array((-1, *vocabulary.codes), np.int32)  # (V,)
-        self._search_bits = (vocabulary.size - 1).bit_length()
-        self._search = np.full(2**self._search_bits, 2**31 - 1, np.int32)
-        self._search[: vocabulary.size] = self._codes
-        # Text is drawn on the CPU during training too: the loop is long and its products are small.
-        weights = named_weights(model)
-        self._names = list(weights)
-        with tf.device("CPU"):
-            self.weights = [tf.Variable(w.numpy(), trainable=False) for w in weights.values()]
-        self.functions = {
-            name: tf.function(function, input_signature=signature, autograph=False)
-            for name, (function, signature) in self._signatures().items()
-        }
-
-    def assign(self, model: keras.Model) -> None:
-        """Copy a model's weights anew; the functions are not traced again."""
-        for variable, weight in zip(self.weights, named_weights(model).values(),
-                                    strict=True):
-            variable.assign(weight.numpy())
-
-    def named_weights(self) -> dict[str, np.ndarray]:
-        """The weights as `model.named_weights` names them."""
-        return {name: w.numpy() for name, w in zip(self._names, self.weights, strict=True)}
-
-    def runner(self) -> NetworkRunner:
-        """Run the signatures in TensorFlow, as `generation.Runner` runs those of a file."""
-        return NetworkRunner(self)
-
-    def _signatures(self) -> dict:
-        def ints(name, *shape):
-            return tf.TensorSpec(shape, tf.int32, name)
-
-        def floats(name, *shape):
-            return tf.TensorSpec(shape, tf.float32, name)
-
-        def generate(rows):
-            return (
-                ints("text", rows, READ), ints("text_length", rows), ints("seed", rows),
-                ints("position", rows), ints("length", 1), ints("stop", 1),
-                floats("temperature", 1), ints("top_k", 1), floats("top_p", 1),
-                floats("state", rows, self.state_size),
-            )  # fmt: skip
-
-        state = floats("state", 1, self.state_size)
-        return {
-            "generate": (self._generate, generate(1)),
-            "generate_batch": (self._generate, generate(ROWS)),
-            "step": (self._step, (ints("text", 1), state)),
-            "score": (self._score, (ints("text", 1, SCORE), ints("text_length", 1), state)),
-            "vocab": (self._vocab, (ints("index", len(self._codes)),)),
-        }
-
-    def _ids(self, codes):
-        """Ids of codes of any shape, by binary search: a table of all code points would be 4 MB."""
-        ids = tf.zeros_like(codes)
-        for bit in reversed(range(self._search_bits)):
-            higher = ids + 2**bit
-            ids = tf.where(tf.gather(self._search, higher) <= codes, higher, ids)
-        ids = tf.minimum(ids, len(self._codes) - 1)
-        return tf.where(tf.equal(tf.gather(self._codes, ids), codes), ids, UNKNOWN)
-
-    def _read(self, ids, states):
-        """Reads one character a row: ids (B,), states of (B, H) -> output (B, H), new states."""
-        weights = iter(self.weights)
-        # A one-hot vector times the kernel is a row of the kernel.
-        x = tf.gather(next(weights), ids)
-        after = []
-        for layer in range(self._layers):
-            projected = x if self._one_hot and layer == 0 else x @ next(weights)
-            at = layer * self._per_layer
-            new = self._cell(projected, states[at : at + self._per_layer], next(weights),
-                             next(weights))  # fmt: skip
-            x = new[0]
-            after += new
-        return x, after
-
-    def _logits(self, x):
-        kernel, bias = self.weights[-2:]
-        x = x @ kernel
-        return (tf.matmul(x, self.weights[0], transpose_b=True) if self._tied else x) + bias
-
-    def _split(self, state):
-        return tf.split(state, self._sizes, axis=1)
-
-    def _generate(
-        self, text, text_length, seed, position, length, stop, temperature, top_k, top_p, state
-    ):
-        rows = text.shape[0]
-        ids, stop = self._ids(text), self._ids(stop)  # the id of no stop is UNKNOWN: never drawn
-        # A host's mistake must not read beyond an array.
-        text_length, length = tf.minimum(text_length, READ), tf.minimum(length[0], DRAW)
-
-        def keep(active, new, old):
-            # Tensors (B, ...) of rows that are at their end stay as they are.
-            return [tf.where(active[:, None], a, b) for a, b in zip(new, old, strict=True)]
-
-        def read(t, *states):
-            _, after = self._read(tf.gather(ids, t, axis=1), states)
-            # A single row is always active: the loop ends with it.
-            return t + 1, *(after if rows == 1 else keep(t < text_length - 1, after, states))
-
-        longest = tf.reduce_max(text_length)
-        states = tf.while_loop(
-            lambda t, *_: t < longest - 1, read, (tf.constant(0), *self._split(state))
-        )[1:]
-
-        # All of the loop's random numbers at once: cheaper than a few at each step.
-        random = sampling.uniform(seed[:, None], position[:, None] + tf.range(DRAW))  # (B, N)
-
-        def draw(n, last, active, drawn, bits, *states):
-            x, after = self._read(last, states)
-            logits = self._logits(x)  # (B, V)
-            uniform = tf.gather(random, n, axis=1)
-            chosen = sampling.draw(logits, uniform, temperature, top_k, top_p)  # (B,)
-            cost = -tf.gather(tf.nn.log_softmax(logits), chosen, batch_dims=1)
-            if rows > 1:
-                after, cost = keep(active, after, states), tf.where(active, cost, 0.0)
-            active = active & tf.not_equal(chosen, stop)
-            column = tf.where(active, chosen, UNKNOWN)[:, None]  # UNKNOWN: nothing drawn
-            drawn = tf.where(tf.equal(tf.range(DRAW), n), column, drawn)
-            return n + 1, chosen, active, drawn, bits + cost, *after
-
-        last = tf.gather(ids, tf.maximum(text_length - 1, 0), batch_dims=1)
-        _, _, active, drawn, nats, *states = tf.while_loop(
-            lambda n, last, active, *_: (n < length) & tf.reduce_any(active),
-            draw,
-            (tf.constant(0), last, text_length > 0, tf.zeros((rows, DRAW), tf.int32),
-             tf.zeros(rows), *states),
-        )  # fmt: skip
-        return {
-            "text": tf.gather(self._codes, drawn),
-            "lengths": tf.reduce_sum(tf.cast(tf.not_equal(drawn, UNKNOWN), tf.int32), axis=1),
-            "done": 1 - tf.cast(active, tf.int32),
-            "bits": _bits(nats),
-            "state": tf.concat(states, axis=1),
-        }
-
-    def _step(self, text, state):
-        x, states = self._read(self._ids(text), self._split(state))
-        return {"logits": self._logits(x), "state": tf.concat(states, axis=1)}
-
-    def _score(self, text, text_length, state):
-        ids, length = self._ids(text), tf.minimum(text_length[0], SCORE)
-
-        def score(t, nats, correct, *states):
-            x, states = self._read(tf.gather(ids, t, axis=1), states)
-            logits, target = self._logits(x), tf.gather(ids, t + 1, axis=1)
-            nats -= tf.gather(tf.nn.log_softmax(logits), target, batch_dims=1)
-            hit = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), target)
-            return t + 1, nats, correct + tf.cast(hit, tf.int32), *states
-
-        _, nats, correct, *states = tf.while_loop(
-            lambda t, *_: t < length - 1,
-            score,
-            (tf.constant(0), tf.zeros(1), tf.zeros(1, tf.int32), *self._split(state)),
-        )
-        return {"bits": _bits(nats), "correct": correct, "state": tf.concat(states, axis=1)}
-
-    def _vocab(self, index):
-        return {"codes": tf.gather(self._codes, index)}
-
-
-def _bits(nats: tf.Tensor) -> tf.Tensor:
-    # With float16 weights the converter rounds this constant too, to three digits: two hold it.
-    high = np.float32(np.float16(1 / np.log(2)))
-    return nats * high + nats * np.float32(1 / np.log(2) - high)
-
-
-class NetworkRunner:
-    """The signatures of a `Network` in TensorFlow, with the interface of `generation.Runner`."""
-
-    rows, read_width, draw_width, score_width = ROWS, READ, DRAW, SCORE
-
-    def __init__(self, network: Network):
-        self._functions = network.functions
-        self.state_size = network.state_size
-
-    def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        with tf.device("CPU"):
-            out = self._functions[signature](**arrays)
-        return {name: tensor.numpy() for name, tensor in out.items()}
-
-
-def convert(network: Network, quantize: str = "none") -> bytes:
+def convert(network: OnDeviceGraph, quantize: str = "none") -> bytes:
     """Convert to a .tflite file.
 
     Args:
@@ -343,7 +81,7 @@ def operators(content: bytes) -> set[str]:
     return {names[max(c.BuiltinCode(), c.DeprecatedBuiltinCode())] for c in codes}
 
 
-def check(content: bytes, network: Network) -> float:
+def check(content: bytes, network: OnDeviceGraph) -> float:
     """Compare a file in LiteRT with the network in TensorFlow.
 
     Args:
@@ -356,7 +94,7 @@ def check(content: bytes, network: Network) -> float:
     Raises:
         ExportError: Logits differ by more than `TOLERANCE`, or the same seeds draw other texts.
     """
-    file, original = generation.Runner(content), network.runner()
+    file, original = Runner(content), network.runner()
     codes = original("vocab", index=np.arange(len(network._codes), dtype=np.int32))["codes"]
     text = np.random.default_rng(0).choice(codes[1:], READ).astype(np.int32)  # (P,)
     states = [np.zeros((1, network.state_size), np.float32)] * 2
@@ -389,7 +127,7 @@ def check(content: bytes, network: Network) -> float:
     return worst
 
 
-def write(opened: CharLM, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
+def write(opened: TrainedModel, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
     """Make the on-device file of a model and check it.
 
     Args:
@@ -403,7 +141,7 @@ def write(opened: CharLM, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
         ExportError: It could not be converted, fits no budget, or differs from the model.
     """
     keras_model = opened.model
-    network = Network(keras_model, opened.card.model, opened.vocabulary)
+    network = OnDeviceGraph(keras_model, opened.card.model, opened.vocabulary)
     too_large = []
     for quantize in QUANTIZE if config.budget else (config.quantize,):
         card = opened.card.on_device(opened.vocabulary, quantize, config.license)
@@ -414,18 +152,25 @@ def write(opened: CharLM, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
     else:
         raise ExportError(
             f"No file fits {config.budget:,} bytes: {', '.join(too_large)}; raise --budget, or "
-            "train a smaller model with --units or --layers.")
+            "train a smaller model with --units or --layers."
+        )
     began = time.perf_counter()
-    runner = generation.Runner(content)
+    runner = Runner(content)
     loaded = time.perf_counter() - began
     original = network.runner()
     report = {
         "quantize": quantize,
         "given_up": ", ".join(too_large) or None,
         "bytes": len(content),
-        "bytes_by_part": device.sizes(content),
-        **checking.measure(opened, keras_model, original, runner,
-                           checking.held_out(opened, original), exact=quantize == "none"),
+        "bytes_by_part": tflite_card.sizes(content),
+        **checking.measure(
+            opened,
+            keras_model,
+            original,
+            runner,
+            checking.held_out(opened, original),
+            exact=quantize == "none",
+        ),
         "load_seconds": loaded,
         "operators": sorted(operators(content)),
     }

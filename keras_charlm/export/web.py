@@ -17,34 +17,56 @@ from typing import Any
 
 import numpy as np
 
-from keras_charlm import bundle, generation
-from keras_charlm.charlm import CharLM
 from keras_charlm.errors import ExportError
 from keras_charlm.export import icon
+from keras_charlm.generation.runner import Runner
+from keras_charlm.saved import bundle
+from keras_charlm.saved.trained import TrainedModel
 
 FORMAT = 1
+
+
 MODEL, FACTS, LINES, WORKER = "model.tflite", "model.json", "lines.bin", "worker.js"
+
+
 NOVELTY_BITS = 10  # one new line in 2**10 is taken for one of the training text
+
 
 # LiteRT.js as it is published: where, which, and the SHA-384 of each file that the page runs. Of
 # its WebAssembly builds the compatible one is taken: relaxed SIMD may round differently on each
 # processor, and a seed is to give the same text everywhere.
 VERSION = "2.5.3"
+
+
 ADDRESS = "https://cdn.jsdelivr.net/npm/@litertjs/"
+
+
 RUNTIME = {
-    "core": ("core", "dist/index.js",
-     "sha384-MapSVJ/DPwvaWpp7q+Bid9O3uY1oB0KOU1QRMP+Mm5zdz5oMme/BUyX6dVAMWnPg"),
-    "utils": ("wasm-utils", "dist/index.js",
-     "sha384-HIPwlWsctS5BRqrnvJKDVJ8SvqKB0QmiImdr6+hpP7+8UqeMJX/qrBkdfKQV2WZ/"),
-    "loader": ("core", "wasm/litert_wasm_compat_internal.js",
-     "sha384-oh4nb8zDq6eVOpGeZE5gwDOJ16QujHLL8k/HEXt3XiPxr+8zn3YnkXP8P3BlJET1"),
-    "wasm": ("core", "wasm/litert_wasm_compat_internal.wasm",
-     "sha384-glAZ6WjS7tLRt89pbTPXvLC1c7DCaVSfL2ngn5gZJiUuPs76fWYJy7ZeFaD0PJXx"),
+    "core": (
+        "core",
+        "dist/index.js",
+        "sha384-MapSVJ/DPwvaWpp7q+Bid9O3uY1oB0KOU1QRMP+Mm5zdz5oMme/BUyX6dVAMWnPg",
+    ),
+    "utils": (
+        "wasm-utils",
+        "dist/index.js",
+        "sha384-HIPwlWsctS5BRqrnvJKDVJ8SvqKB0QmiImdr6+hpP7+8UqeMJX/qrBkdfKQV2WZ/",
+    ),
+    "loader": (
+        "core",
+        "wasm/litert_wasm_compat_internal.js",
+        "sha384-oh4nb8zDq6eVOpGeZE5gwDOJ16QujHLL8k/HEXt3XiPxr+8zn3YnkXP8P3BlJET1",
+    ),
+    "wasm": (
+        "core",
+        "wasm/litert_wasm_compat_internal.wasm",
+        "sha384-glAZ6WjS7tLRt89pbTPXvLC1c7DCaVSfL2ngn5gZJiUuPs76fWYJy7ZeFaD0PJXx",
+    ),
 }
 
 
 def write(
-    opened: CharLM,
+    opened: TrainedModel,
     folder: str | Path,
     content: bytes | None = None,
     runtime: str | Path | None = None,
@@ -78,13 +100,13 @@ def write(
     if folder.exists() and not ((folder / FACTS).is_file() or _empty(folder)):
         raise ExportError(f"{folder} holds something else than a page; name another folder.")
     if content is None:
-        content = opened._bundle.file(bundle.DEVICE).read_bytes()
-    generation.Runner(content)  # refuses what no browser could open either
+        content = opened.bundle.file(bundle.DEVICE).read_bytes()
+    Runner(content)  # refuses what no browser could open either
     files: dict[str, bytes] = {MODEL: content}
     facts = _facts(opened) | {"model": _integrity(content)}
     report: dict[str, Any] = {"folder": str(folder)}
     if opened.card.lines:
-        known = opened._bundle.training_lines()
+        known = opened.bundle.training_lines()
         files[LINES], facts["novelty"] = compress(known)
         facts["novelty"]["integrity"] = _integrity(files[LINES])
         report["novelty"] = {"lines": len(known), "bytes": len(files[LINES]),
@@ -126,7 +148,7 @@ def compress(fingerprints: np.ndarray) -> tuple[bytes, dict[str, int]]:
     return np.packbits(bits).tobytes(), facts
 
 
-def _facts(opened: CharLM) -> dict[str, Any]:
+def _facts(opened: TrainedModel) -> dict[str, Any]:
     card, shape = opened.card, opened.card.model
     scores = card.scores.get("test") or card.scores.get("validation") or {}
     return {
@@ -141,16 +163,21 @@ def _facts(opened: CharLM) -> dict[str, Any]:
 def _runtime(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Where the page finds LiteRT.js, and the files that it carries itself."""
     if package is None:
-        files = {role: {"path": f"{name}@{VERSION}/{path}", "integrity": integrity}
-                 for role, (name, path, integrity) in RUNTIME.items()}
+        files = {
+            role: {"path": f"{name}@{VERSION}/{path}", "integrity": integrity}
+            for role, (name, path, integrity) in RUNTIME.items()
+        }
         return {"version": VERSION, "base": ADDRESS, "files": files}, {}
     try:
         version = str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])
         files, carried = {}, {}
         for role, (name, path, _) in RUNTIME.items():
             # wasm-utils is a package of its own: beside core, or below it.
-            places = [package] if name == "core" else [
-                package.parent / name, package / "node_modules" / "@litertjs" / name]
+            places = (
+                [package]
+                if name == "core"
+                else [package.parent / name, package / "node_modules" / "@litertjs" / name]
+            )
             source = next((p for p in places if p.is_dir()), places[0])
             data = (source / path).read_bytes()
             files[role] = {"path": f"{name}/{Path(path).name}", "integrity": _integrity(data)}

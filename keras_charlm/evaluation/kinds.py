@@ -1,0 +1,163 @@
+"""The loss by kinds of characters: where a model is sure, and where it guesses.
+
+Every character is of one kind, the first that fits: unseen, newline, space, digit, closing quote or
+bracket (by the distance to its opening), opening one, punctuation, letter, other.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+import numpy as np
+
+from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
+
+NAMES = (
+    "letter, first of a word", "letter, later in a word", "digit", "space", "newline",
+    "quote or bracket, opening", "quote or bracket, closing after 1 to 9",
+    "quote or bracket, closing after 10 to 99", "quote or bracket, closing after 100 or more",
+    "punctuation", "other", "unseen",
+)  # fmt: skip
+
+
+(
+    _FIRST,
+    _LATER,
+    _DIGIT,
+    _SPACE,
+    _NEWLINE,
+    _OPENING,
+    _NEAR,
+    _FAR,
+    _FARTHEST,
+    _PUNCTUATION,
+    _OTHER,
+    _UNSEEN,
+) = range(len(NAMES))
+
+
+_CLOSING = {")": "(", "]": "[", "}": "{", "\u201d": "\u201c", "\u00bb": "\u00ab"}
+
+
+_QUOTES = "\"'`"  # open and close alike
+
+
+_APOSTROPHES = "'\u2019"
+
+
+_PAIRED = {*_CLOSING, *_CLOSING.values(), *_QUOTES}
+
+
+def kinds(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """The kind of each character.
+
+    Args:
+        ids: int (N,).
+        vocabulary: The model's symbols.
+
+    Returns:
+        Indices into NAMES, int8 (N,).
+    """
+    chars = [
+        "",
+        *(
+            chr(code) if vocabulary.unit == "char" or code < 128 else ""
+            for code in vocabulary.codes
+        ),
+    ]
+    found = np.array([_kind(char) for char in chars], np.int8)[ids]
+    word = (found == _FIRST) | (found == _LATER)
+    apostrophe = np.array([char in _APOSTROPHES for char in chars])[ids]
+    inside = word.copy()
+    inside[2:] &= word[1:-1] | (apostrophe[1:-1] & word[:-2])  # don't is one word
+    inside[:1], inside[1:2] = False, inside[1:2] & word[:1]
+    found[inside] = _LATER
+    found[ids == UNKNOWN] = _UNSEEN
+    newline = vocabulary.id_of(10)
+    paired = np.array([char in _PAIRED for char in chars])[ids]
+    # Newlines tell where a line with an unclosed quotation mark ends.
+    at = np.flatnonzero(paired | ((ids == newline) & (newline != UNKNOWN)))
+    word |= found == _DIGIT
+    before = np.concatenate([[False], word[:-1]])[at]
+    behind = np.concatenate([word[1:], [False]])[at]
+    _pair(at.tolist(), [chars[i] for i in ids[at]], before.tolist(), behind.tolist(), found)
+    return found
+
+
+def _kind(char: str) -> int:
+    """The kind that a character has by itself; letters are taken for first ones."""
+    if char == "\n":
+        return _NEWLINE
+    if char.isspace():
+        return _SPACE
+    category = unicodedata.category(char) if char else "Cn"
+    return {"L": _FIRST, "M": _LATER, "N": _DIGIT, "P": _PUNCTUATION}.get(category[0], _OTHER)
+
+
+def _pair(
+    at: list[int], chars: list[str], before: list[bool], behind: list[bool], found: np.ndarray
+) -> None:
+    """Write the kinds of quotes and brackets that belong together into `found`.
+
+    A straight quotation mark opens where no word stands before it and none like it is open, and
+    closes on the same line where no word goes on behind it: the others are apostrophes or inches,
+    and punctuation. Brackets that never meet are punctuation too.
+    """
+    brackets: list[tuple[str, int]] = []
+    quotes: dict[str, int] = {}
+    for place, char, word_before, word_behind in zip(at, chars, before, behind, strict=True):
+        if char == "\n":
+            quotes.clear()
+        elif char in _QUOTES:
+            if char not in quotes:
+                if not word_before:
+                    quotes[char] = place
+            elif not word_behind:
+                _close(quotes.pop(char), place, found)
+        elif char in _CLOSING:
+            opener = _CLOSING[char]
+            if any(kind == opener for kind, _ in brackets):
+                while brackets[-1][0] != opener:
+                    brackets.pop()
+                _close(brackets.pop()[1], place, found)
+        else:
+            brackets.append((char, place))
+
+
+def _close(opened: int, closed: int, found: np.ndarray) -> None:
+    distance = closed - opened
+    found[opened] = _OPENING
+    found[closed] = _NEAR if distance < 10 else _FAR if distance < 100 else _FARTHEST
+
+
+def table(
+    ids: np.ndarray, vocabulary: Vocabulary, bits: np.ndarray, **others: np.ndarray
+) -> list[dict[str, Any]]:
+    """The loss by kinds.
+
+    Args:
+        ids: int (N,).
+        vocabulary: The model's symbols.
+        bits: -log2 p of each character by the model (N,).
+        **others: The same by others, named.
+
+    Returns:
+        For each kind that occurs `kind`, `characters`, `share` (of the characters),
+        `bits_per_character`, `share_of_loss`, and `<name>_bits_per_character` of the others.
+    """
+    found, rows = kinds(ids, vocabulary), []
+    counts = np.bincount(found, minlength=len(NAMES))
+    loss = np.bincount(found, bits, minlength=len(NAMES))
+    for i in np.flatnonzero(counts).tolist():
+        row = {
+            "kind": NAMES[i],
+            "characters": int(counts[i]),
+            "share": float(counts[i] / counts.sum()),
+            "bits_per_character": float(loss[i] / counts[i]),
+            "share_of_loss": float(loss[i] / loss.sum()),
+        }
+        for name, theirs in others.items():
+            row[f"{name}_bits_per_character"] = float(theirs[found == i].mean())
+        rows.append(row)
+    return rows

@@ -1,0 +1,258 @@
+"""The layers beside the recurrent ones, and the loss, each with a fast path on the CPU."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from keras_charlm.network import sampling
+from keras_charlm.network.cells import fused, wide
+from keras_charlm.network.cores import by_core, flat, leading_sizes, on_cpu_only, rounded
+
+# Largest vocabulary for which an embedding's gradient is a product with one-hot vectors.
+_ONE_HOT = 256
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Embedding(keras.layers.Embedding):
+    """Rows of a table, as `keras.layers.Embedding`, with a faster gradient on the CPU.
+
+    For a small vocabulary the gradient is a product with one-hot vectors, where Keras sums row by
+    row and leaves a sparse gradient to the optimizer.
+
+    Arguments and results are those of `keras.layers.Embedding`.
+    """
+
+    def call(self, inputs):
+        if self.input_dim > _ONE_HOT or not on_cpu_only():
+            return super().call(inputs)
+
+        table = tf.cast(self.embeddings, self.compute_dtype)
+
+        def share(ids):
+            @tf.custom_gradient
+            def look_up(table):
+                def gradient(dy):
+                    one_hot = tf.one_hot(tf.reshape(ids, [-1]), self.input_dim, dtype=dy.dtype)
+                    return tf.matmul(one_hot, flat(dy), transpose_a=True)  # (V, D)
+
+                return tf.gather(table, ids), gradient
+
+            return [look_up(table)]
+
+        (rows,) = by_core(share, inputs)
+        return rows
+
+    def vectors(self):
+        """The table as the layers behind it see it, float32 (V, D)."""
+        return rounded(self, self.embeddings)
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Dense(keras.layers.Dense):
+    """A fully connected layer, as `keras.layers.Dense`, shared among the cores.
+
+    Arguments and results are those of `keras.layers.Dense`.
+    """
+
+    def call(self, inputs, training=None):
+        (outputs,) = by_core(lambda rows: [super(Dense, self).call(rows)], inputs)
+        return outputs
+
+    def affine(self):
+        """The kernel (H, V) and the bias (V,)."""
+        return tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class TiedDense(keras.layers.Layer):
+    """Logits by the table of an embedding: how alike the input, projected to the embedding's width,
+    and each symbol's vector are, plus a bias.
+
+    Source: Press and Wolf, "Using the Output Embedding to Improve Language Models", EACL 2017.
+
+    Args:
+        symbols: V, rows of the table.
+        width: its columns.
+        kernel_initializer: of the projection.
+
+    Call arguments:
+        inputs: (B, T, H).
+
+    Returns:
+        (B, T, V).
+    """
+
+    def __init__(self, symbols, width, kernel_initializer, **kwargs):
+        super().__init__(**kwargs)
+        self.symbols, self.width = symbols, width
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def tie(self, embedding):
+        """Take the table of an `Embedding`, before the first call."""
+        # Kept within a function: it stays a weight of the embedding alone.
+        self.table = lambda: embedding.embeddings
+
+    def build(self, shape):
+        self.kernel = self.add_weight(
+            (shape[-1], self.width), initializer=self.kernel_initializer, name="kernel"
+        )
+        self.bias = self.add_weight((self.symbols,), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        kernel, table, bias = (
+            tf.convert_to_tensor(w) for w in (self.kernel, self.table(), self.bias)
+        )
+
+        def share(rows):
+            logits = tf.matmul(flat(rows) @ kernel, table, transpose_b=True) + bias
+            return [tf.reshape(logits, (*leading_sizes(rows), self.symbols))]
+
+        (outputs,) = by_core(share, inputs)
+        return outputs
+
+    def affine(self):
+        """The kernel (H, V) of both products as one, and the bias (V,)."""
+        return (
+            tf.matmul(self.kernel, self.table(), transpose_b=True),
+            tf.convert_to_tensor(self.bias),
+        )
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.symbols)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "symbols": self.symbols,
+            "width": self.width,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+@fused
+def _masked(x, row, seed, rate):
+    """`x` (B, ...) where a random number for its place is not below `rate`, scaled to the same
+    mean; `row` (B,) says which rows of the whole batch these are."""
+    places = tf.reshape(tf.range(tf.size(x)), tf.shape(x)) + row[0] * tf.size(x[0])
+    kept = tf.cast(sampling.uniform(seed, places) >= rate, x.dtype)
+    return tf.cast(wide(x * kept) / (1 - rate), x.dtype)
+
+
+def _next_seed(layer):
+    """The seed of a random layer and a counter, int32 (2,)."""
+    return tf.cast(layer.seed_generator.next(), tf.int32)
+
+
+def _replica():
+    """The number of the replica that runs this."""
+    replica = tf.distribute.get_replica_context()
+    return replica.replica_id_in_sync_group if replica else 0
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Dropout(keras.layers.Dropout):
+    """Dropout, as `keras.layers.Dropout` with other masks, drawn faster on the CPU.
+
+    Each replica of a distribution strategy draws its own mask, where Keras draws one for all.
+
+    Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+    JMLR 15, 2014.
+
+    Arguments and results are those of `keras.layers.Dropout`.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or self.noise_shape is not None or not 0 < self.rate < 1:
+            return super().call(inputs, training=training)
+        seed, number = _next_seed(self), _replica()
+        if not on_cpu_only():
+            seed = tf.random.experimental.stateless_fold_in(seed, number)
+            return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
+        # Odd factors, as every bit of the three then counts; the generator does the mixing.
+        seed = seed[0] * 0x01000193 + seed[1] * 0x0019660D + number * 0x3C6EF35F
+
+        def share(x, row):
+            @tf.custom_gradient
+            def drop(x):
+                return (
+                    _masked(x, row, seed, self.rate),
+                    lambda dy: _masked(dy, row, seed, self.rate),
+                )
+
+            return [drop(x)]
+
+        (outputs,) = by_core(share, inputs, tf.range(tf.shape(inputs)[0]))
+        return outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class Blanks(keras.layers.Dropout):
+    """In training, some ids read as 0: what a network knows by heart helps it less.
+
+    Source: Xie et al., "Data Noising as Smoothing in Neural Network Language Models", ICLR 2017,
+    section 3, blank noising.
+
+    Arguments are those of `keras.layers.Dropout`; ids of any integer type and shape go in and out.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        seed = tf.random.experimental.stateless_fold_in(_next_seed(self), _replica())
+        kept = tf.random.stateless_uniform(tf.shape(inputs), seed) >= self.rate
+        return tf.where(kept, inputs, tf.zeros_like(inputs))
+
+
+def cross_entropy(ids, logits):
+    """The loss of each character in nats, as `keras.losses.SparseCategoricalCrossentropy` from
+    logits, shared among the cores.
+
+    Args:
+        ids: (B, T), of any dtype: Keras makes them floats.
+        logits: (B, T, V).
+
+    Returns:
+        (B, T), of which Keras takes the mean.
+    """
+    (nats,) = by_core(
+        lambda *rows: [tf.nn.sparse_softmax_cross_entropy_with_logits(*rows)],
+        tf.cast(ids, tf.int32),
+        logits,
+    )
+    return nats
+
+
+def likeliest(logits):
+    """The id with the largest logit, shared among the cores.
+
+    Args:
+        logits: (..., V).
+
+    Returns:
+        int32 (...).
+    """
+    (ids,) = by_core(lambda rows: [tf.argmax(rows, -1, tf.int32)], logits)
+    return ids
+
+
+@keras.saving.register_keras_serializable(package="keras_charlm")
+class OneHot(keras.layers.Layer):
+    """Ids (B, T) to one-hot vectors (B, T, V), char-rnn's input."""
+
+    def __init__(self, size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, ids):
+        return tf.one_hot(ids, self.size, dtype=self.compute_dtype)
+
+    def vectors(self):
+        """What each id becomes, float32 (V, V)."""
+        return tf.eye(self.size)
+
+    def compute_output_shape(self, shape):
+        return (*shape, self.size)
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}

@@ -1,0 +1,208 @@
+"""Charts of a report as inline SVG, drawn by Matplotlib.
+
+Every chart is drawn twice, for a desktop and for a phone, and the page shows the one that fits: an
+SVG that shrinks takes its letters with it. Colours are the CSS variables of the page, so that a
+chart follows it from light to dark and onto paper.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+# Matplotlib takes no CSS variable for a colour: these stand for them until the SVG is written.
+_COLOURS = {"ink": "#010101", "soft": "#020202", "line": "#030303", "train": "#040404",
+            "validation": "#050505", "baseline": "#060606"}  # fmt: skip
+
+
+_WIDTHS = {"wide": 920, "narrow": 350}  # pixels; Matplotlib draws 72 of them an inch
+
+
+_STYLE = {
+    "svg.fonttype": "none", "font.size": 12, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.spines.left": False, "axes.edgecolor": _COLOURS["line"], "axes.grid.axis": "y",
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": _COLOURS["line"],
+    "grid.linewidth": 0.8, "xtick.color": _COLOURS["line"], "ytick.color": _COLOURS["line"],
+    "xtick.labelcolor": _COLOURS["soft"], "ytick.labelcolor": _COLOURS["soft"],
+    "ytick.left": False, "text.color": _COLOURS["ink"], "axes.labelcolor": _COLOURS["soft"],
+    "axes.titlecolor": _COLOURS["soft"], "axes.titlesize": 12, "axes.titlelocation": "left",
+    "axes.titlepad": 6, "lines.linewidth": 1.8, "lines.solid_capstyle": "round",
+}  # fmt: skip
+
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+_STANDARD = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # leaves out what names no content
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a training's chart shows; everything in batches, and bits per character.
+
+    Args:
+        train, validation: Steps and figures, each (N,); validation may be empty.
+        rate: Steps and learning rates.
+        speed: Steps and characters a second.
+        seconds: Steps and the time of each, for the scale at the top.
+        best: Step of the model that was kept, or None.
+        top: Bits per character above which no more than the very first batches are.
+        levels: Figures that take no training, drawn as horizontal lines where the curves come near.
+    """
+
+    train: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray]
+    rate: tuple[np.ndarray, np.ndarray]
+    speed: tuple[np.ndarray, np.ndarray]
+    seconds: tuple[np.ndarray, np.ndarray]
+    best: int | None = None
+    top: float = math.inf
+    levels: Sequence[float] = ()
+
+
+def curves(data: Curves, title: str, description: str) -> Markup:
+    """A training: bits per character above, learning rate and speed below on the same scale."""
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        loss, rate, speed = figure.subplots(3, sharex=True, height_ratios=(6, 1.2, 1.2))
+        few = {"marker": "o", "markersize": 4} if len(data.validation[0]) < 30 else {}
+        loss.set_title("bits per character")
+        for level in data.levels:
+            loss.axhline(level, color=_COLOURS["baseline"], linestyle=(0, (5, 4)), linewidth=1.4)
+        loss.plot(*data.train, color=_COLOURS["train"])
+        if len(data.validation[0]):
+            loss.plot(*data.validation, color=_COLOURS["validation"], **few)
+        if data.best is not None:
+            at = data.validation[0].tolist().index(data.best)
+            loss.plot(
+                data.best,
+                data.validation[1][at],
+                "o",
+                markersize=9,
+                markerfacecolor="none",
+                markeredgewidth=1.8,
+                color=_COLOURS["validation"],
+            )
+        seen = np.concatenate([data.train[1], data.validation[1], data.levels])
+        low, high = seen.min(), min(seen.max(), data.top)
+        loss.set_ylim(low - 0.06 * (high - low) - 0.02, high + 0.06 * (high - low) + 0.02)
+        _small(rate, data.rate, "learning rate", lambda y, _: f"{y:g}")
+        _small(speed, data.speed, "characters a second", lambda y, _: _short(y))
+        last = max(data.train[0][-1], data.rate[0][-1])
+        speed.set_xlim(-0.01 * last, 1.02 * last)
+        speed.set_xlabel("batches")
+        speed.xaxis.set_major_locator(MaxNLocator(3 if narrow else 7, integer=True))
+        speed.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+        _clock(loss, data.seconds, 3 if narrow else 7)
+
+    return _chart(draw, {"wide": 470, "narrow": 430}, title, description)
+
+
+def _clock(axes: Axes, points: tuple[np.ndarray, np.ndarray], ticks: int) -> None:
+    """A scale of time along the top."""
+    steps, seconds = (np.append(0, values) for values in points)
+    size, unit = next(u for u in _UNITS if seconds[-1] >= 2 * u[0] or u[0] == 1)
+    times = MaxNLocator(ticks, integer=True).tick_values(0, seconds[-1] / size)
+    times = times[(times > 0) & (times * size <= seconds[-1])]
+    places = np.interp(times * size, seconds, steps)
+    # A first batch that compiles for long holds several times at one place.
+    apart = np.diff(places, prepend=-np.inf) > steps[-1] / (2 * ticks)
+    clock = axes.secondary_xaxis("top")
+    clock.spines["top"].set_visible(False)
+    clock.set_xticks(places[apart], [f"{time:g} {unit}" for time in times[apart]])
+
+
+def _small(
+    axes: Axes, points: tuple[np.ndarray, np.ndarray], title: str, form: Callable[[float, int], str]
+) -> None:
+    """A chart of a few lines' height, from zero."""
+    axes.set_title(title)
+    axes.plot(*points, color=_COLOURS["ink"], linewidth=1.4)
+    axes.set_ylim(0, 1.1 * max(*points[1], 1e-9))
+    axes.yaxis.set_major_locator(MaxNLocator(2))
+    axes.yaxis.set_major_formatter(FuncFormatter(form))
+
+
+def ladder(rungs: Sequence[tuple[str, float, str]], title: str, description: str) -> Markup:
+    """Bars of bits per character, from the worst to the best.
+
+    Args:
+        rungs: What each is, its bits per character, and the colour's name.
+    """
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        axes.set_axis_off()
+        most = max(bits for _, bits, _ in rungs)
+        for row, (name, bits, colour) in enumerate(rungs):
+            axes.barh(row, bits, height=0.36, color=_COLOURS[colour])
+            axes.text(0, row - 0.28, name, va="bottom", color=_COLOURS["ink"])
+            axes.text(
+                bits + most * 0.015,
+                row,
+                f"{bits:.2f}",
+                va="center",
+                color=_COLOURS["ink"],
+                weight="bold",
+            )
+        axes.set_xlim(0, most * 1.12)
+        axes.set_ylim(len(rungs) - 0.7, -0.75)
+
+    height = 12 + 56 * len(rungs)
+    return _chart(draw, {"wide": height, "narrow": height}, title, description)
+
+
+def _short(value: float) -> str:
+    """A number in a few letters: 950, 12k, 1.5M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:g}"
+
+
+def _chart(
+    draw: Callable[[Figure, bool], None], heights: dict[str, int], title: str, description: str
+) -> Markup:
+    """Both drawings of a chart, with its title and description for screen readers."""
+    return Markup("\n").join(
+        _svg(draw, form, heights[form], title, description) for form in _WIDTHS
+    )
+
+
+def _svg(draw, form: str, height: int, title: str, description: str) -> Markup:
+    width = _WIDTHS[form]
+    key = re.sub(r"\W+", "-", title.lower()) + "-" + form  # ids are the page's, not the drawing's
+    with rc_context(_STYLE | {"svg.hashsalt": key}):
+        figure = Figure(
+            figsize=(width / 72, height / 72),
+            facecolor="none",
+            layout=ConstrainedLayoutEngine(w_pad=0, h_pad=0.03),
+        )
+        draw(figure, form == "narrow")
+        for axes in figure.axes:
+            axes.set_facecolor("none")
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata=_STANDARD)
+    text = stream.getvalue()
+    text = text[text.index(">", text.index("<svg")) + 1 :]
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{key}-", text)
+    for name, colour in _COLOURS.items():
+        text = text.replace(colour, f"var(--{name})")
+    return Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        'class="{form}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{key} {key}-d">'
+        '<title id="{key}">{title}</title><desc id="{key}-d">{description}</desc>'
+    ).format(
+        form=form, width=width, height=height, key=key, title=title, description=description
+    ) + Markup(text)

@@ -1,0 +1,300 @@
+"""The folder of one trained model: found, read, checked and published as a whole.
+
+    config.json         what the model is, where it comes from, its scores, a hash of each file
+    vocabulary.json     characters and ids
+    model.tflite        the on-device file that `generate` runs; Keras reads its weights from there,
+                        and it holds the card as well
+    training_lines.u64  fingerprints of the training lines (lists only), for novelty
+    history.csv, curve.csv, samples.txt
+    report.html         what all of it comes to, for the browser
+    checkpoint/         only while a training can be resumed
+
+A .tflite file of ours opens like such a folder, with less in it. Reading needs no TensorFlow and
+runs no code from the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_charlm.errors import BundleError, TrainingError
+from keras_charlm.files import (
+    LARGEST_JSON,
+    leftovers,
+    locked,
+    recover_folder,
+    regular,
+    replace_folder,
+    write_json,
+)
+from keras_charlm.saved import tflite_card
+from keras_charlm.saved.card import Card, count_parameters
+from keras_charlm.settings import expect
+from keras_charlm.text.vocabulary import Vocabulary
+
+MODELS = Path("saved_models")
+
+
+CONFIG, VOCABULARY = "config.json", "vocabulary.json"
+
+
+DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
+
+
+CHECKPOINT, LOCK, CURVE, REPORT = "checkpoint", "lock", "curve.csv", "report.html"
+
+
+COLUMNS = {
+    HISTORY: (
+        "epoch",
+        "step",
+        "seconds",
+        "train_bits_per_character",
+        "val_bits_per_character",
+        "learning_rate",
+        "characters_per_second",
+    ),  # a row an epoch
+    CURVE: ("step", "seconds", "train_bits_per_character", "learning_rate"),  # within epochs too
+}
+
+
+_CHECKED = (VOCABULARY, DEVICE, LINES)  # files whose hashes stand in config.json
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened model folder."""
+
+    path: Path
+    card: Card
+    vocabulary: Vocabulary
+
+    def file(self, name: str) -> Path:
+        """The path of one of the model's files, its content checked against its hash."""
+        path = regular(self.path / name)
+        try:
+            if _sha256(path) == self.card.files.get(name):
+                return path
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be read ({error.strerror or error}); the folder is half-written: "
+                "copy the model again, or train it anew."
+            ) from error
+        raise BundleError(
+            f"{path} is not the file that training wrote (its hash differs); copy the model again, "
+            "or train it anew."
+        )
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's weights by name; see `device.weights`."""
+        return tflite_card.weights(self.file(DEVICE))
+
+    def training_lines(self) -> np.ndarray:
+        """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`."""
+        if not self.card.lines:
+            raise BundleError(
+                f"{self.path} was not trained on lines, so no line is novel or known; "
+                "leave out --novel, or train with --lines."
+            )
+        return np.fromfile(self.file(LINES), "<u8")
+
+
+@dataclass(frozen=True)
+class DeviceFile(Bundle):
+    """An opened .tflite file: a model without its training lines and history.
+
+    Args:
+        quantize: How its weights are stored.
+        license: Licence of the text it was trained on, where one was given.
+    """
+
+    quantize: str = "none"
+    license: str | None = None
+
+    def file(self, name: str) -> Path:
+        if name == DEVICE:
+            return self.path
+        raise BundleError(
+            f"{self.path} is an on-device file alone, without {name}; name the "
+            "folder that kcharlm fit wrote."
+        )
+
+    def training_lines(self) -> np.ndarray:
+        raise BundleError(
+            f"{self.path} does not hold the training lines, so no line is novel or known; leave "
+            "out --novel, or name the folder that kcharlm fit wrote."
+        )
+
+
+def open_bundle(path: str | Path | None = None) -> Bundle:
+    """Open a model folder or an on-device file.
+
+    Args:
+        path: The folder, a name under saved_models/, or a .tflite file; None takes the newest model
+            there, and the shipped name generator where there is none.
+
+    Raises:
+        BundleError: It is missing, half-written, damaged or of another format.
+    """
+    folder = newest() if path is None else find(path)
+    if folder.is_file():
+        return _open_file(folder)
+    if not (folder / CONFIG).is_file():
+        if (folder / CHECKPOINT).is_dir():
+            raise BundleError(
+                f"The training in {folder} has not ended; finish it with: "
+                f"kcharlm fit --resume {folder}"
+            )
+        raise BundleError(
+            f"{folder} is no model: it has no {CONFIG}; name a folder that kcharlm fit wrote."
+        )
+    card = Card.from_dict(_json(folder / CONFIG), folder / CONFIG)
+    bundle = Bundle(folder, card, Vocabulary("char", (0, 1)))
+    values = _json(bundle.file(VOCABULARY))
+    bundle = Bundle(folder, card, Vocabulary.from_dict(values))
+    _check_sizes(bundle, regular(folder / DEVICE))
+    return bundle
+
+
+def _open_file(path: Path) -> DeviceFile:
+    values = tflite_card.read(path)
+    card = Card.from_dict(values.get("card"), path)
+    vocabulary = Vocabulary.from_dict(values.get("vocabulary"))
+    license = values.get("license")
+    bundle = DeviceFile(
+        path,
+        card,
+        vocabulary,
+        str(values.get("quantize")),
+        None if license is None else str(license),
+    )
+    _check_sizes(bundle, path)
+    return bundle
+
+
+def _check_sizes(bundle: Bundle, file: Path) -> None:
+    """Refuse a card that names a larger network than its file can hold, before any is built."""
+    card, vocabulary = bundle.card, bundle.vocabulary
+    weights, size = count_parameters(card.model, vocabulary.size), file.stat().st_size
+    if weights > size:
+        raise BundleError(
+            f"{bundle.path} is damaged: its network would have {weights:,} weights, and its file "
+            f"has {size:,} bytes; copy the model again, or train it anew."
+        )
+    if card.start not in vocabulary.codes:
+        raise BundleError(
+            f"{bundle.path} is damaged: its start symbol {card.start} is not in its "
+            "vocabulary; copy the model again, or train it anew."
+        )
+
+
+def find(path: str | Path) -> Path:
+    """A model's folder by path or by name under saved_models/, or a .tflite file."""
+    expect("model", path, (str, Path), "a folder's path or name, or a .tflite file")
+    folder = Path(path)
+    try:
+        folder.exists()
+    except OSError as error:
+        raise BundleError(
+            f"A model cannot have that name ({error.strerror}); name a folder that "
+            "kcharlm fit wrote."
+        ) from error
+    if not folder.is_dir() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
+        folder = MODELS / folder
+    if not folder.exists() and folder.suffix == ".tflite":
+        raise BundleError(
+            f"There is no file {path}; write one with: kcharlm export MODEL -o {path}"
+        )
+    if str(path) == "names" and not folder.exists() and (home := shipped()):
+        return home
+    if not folder.exists():
+        if leftovers(folder)[0].exists():
+            raise BundleError(
+                f"{path} was being replaced when its training was killed; put it "
+                f"back with: kcharlm fit --resume {path}"
+            )
+        raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
+    return folder
+
+
+def newest() -> Path:
+    """The newest model under saved_models/, or the shipped name generator."""
+    found = list(MODELS.glob(f"*/{CONFIG}"))
+    if found:
+        return max(found, key=lambda p: (p.stat().st_mtime, p)).parent
+    if home := shipped():
+        return home
+    raise BundleError("There is no model yet; train one with: kcharlm fit CORPUS")
+
+
+def shipped() -> Path | None:
+    """The folder of the name generator that comes with the program."""
+    package = Path(__file__).parent.parent
+    homes = (home / MODELS / "names" for home in (package, package.parent))  # wheel, checkout
+    return next((home for home in homes if (home / CONFIG).is_file()), None)
+
+
+def publish(
+    folder: Path,
+    card: Card,
+    write: Callable[[Path], None],
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> Card:
+    """Write a model folder under another name and put it in place as a whole.
+
+    Args:
+        folder: Where the model goes; what is there is replaced at the very end.
+        card: What config.json says; the files' hashes are filled in.
+        write: Fills an empty folder with the model's other files.
+        finish: Adds what is made from the whole model, once it can be opened there.
+
+    Returns:
+        The card with the hashes.
+    """
+    with replace_folder(folder) as temporary:
+        write(temporary)
+        hashes = {
+            name: _sha256(temporary / name) for name in _CHECKED if (temporary / name).exists()
+        }
+        card = replace(card, files=hashes)
+        write_json(temporary / CONFIG, card.to_dict())
+        finish(temporary)
+    return card
+
+
+def recover(folder: Path) -> None:
+    """Finish or undo a `publish` that a crash cut short.
+
+    Raises:
+        TrainingError: Another process trains there, and may be publishing at this moment.
+    """
+    if any(locked(home / CHECKPOINT / LOCK) for home in (folder, leftovers(folder)[0])):
+        raise TrainingError(
+            f"Another training runs in {folder}; wait for it, or name another --output."
+        )
+    recover_folder(folder)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(regular(path, LARGEST_JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path} cannot be read ({error}); copy the model again, or train it anew."
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read()).hexdigest()
+        )

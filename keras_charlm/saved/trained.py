@@ -1,0 +1,219 @@
+"""A trained model, opened: what it is, the file that draws its text, and its Keras network."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from keras_charlm.config import CorpusConfig, SampleConfig
+from keras_charlm.errors import CorpusError
+from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
+from keras_charlm.saved import bundle
+from keras_charlm.settings import expect
+from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
+from keras_charlm.text.split import Split, split_corpus
+from keras_charlm.text.vocabulary import normalize
+
+if TYPE_CHECKING:
+    import keras
+
+Model = TypeVar("Model", bound="TrainedModel")
+
+
+class TrainedModel:
+    """A trained character-level language model.
+
+    Args:
+        path: The model's folder, its name under saved_models/, or a .tflite file; by default the
+            newest model there, and the shipped name generator where there is none.
+
+    Attributes:
+        path: Its folder, or its .tflite file.
+        card: What it is and where it comes from.
+        vocabulary: Its characters.
+
+    Raises:
+        BundleError: The folder is missing, half-written, damaged or of another format.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        self.bundle = bundle.open_bundle(path)
+        self.path, self.card = self.bundle.path, self.bundle.card
+        self.vocabulary = self.bundle.vocabulary
+
+    @classmethod
+    def of(cls: type[Model], model: TrainedModel | str | Path) -> TrainedModel:
+        """The model itself, or the one that a path or a name stands for."""
+        return model if isinstance(model, TrainedModel) else cls(model)
+
+    def __repr__(self) -> str:
+        shape = self.card.model
+        return f"<{type(self).__name__} {self.path}: {shape.layers} x {shape.units} {shape.cell}>"
+
+    @property
+    def on_device(self) -> bool:
+        """Whether this is a .tflite file alone."""
+        return isinstance(self.bundle, bundle.DeviceFile)
+
+    @property
+    def start(self) -> int:
+        """Id of the character that is read first where there is no prompt."""
+        return self.start
+
+    @functools.cached_property
+    def device_file(self) -> Path:
+        """The on-device file, its content checked."""
+        return self.bundle.file(bundle.DEVICE)
+
+    @functools.cached_property
+    def runner(self) -> Runner:
+        """The on-device file, opened in LiteRT."""
+        return Runner(self.device_file)
+
+    @functools.cached_property
+    def model(self) -> keras.Sequential:
+        """The Keras model in float32, batch size 1, with zero states."""
+        return self.build(batch_size=1)
+
+    def build(self, batch_size: int) -> keras.Sequential:
+        """The Keras model with its trained weights for another batch size."""
+        from keras_charlm.network.model import build, named_weights
+
+        expect("batch_size", batch_size, int, "a whole number")
+        weights = self.bundle.weights()
+        model = build(self.card.model, self.vocabulary.size, batch_size)
+        for name, variable in named_weights(model).items():
+            variable.assign(weights[name])
+        return model
+
+    def samples(
+        self, prompt: str | bytes = "", counts: Counts | None = None, **settings: Any
+    ) -> Iterator[Sample]:
+        """Draw `num` texts as a batch; each is yielded when it and those before it are done.
+
+        Args:
+            prompt: What to go on from.
+            counts: Is filled with how many were drawn and how many of them were novel.
+            **settings: Fields of SampleConfig.
+
+        Returns:
+            An iterator of Sample (text, prompt, seed, bits_per_character).
+
+        Raises:
+            PromptError: The prompt has a character that the model has never seen.
+            OptionError: A setting is out of range.
+        """
+        config = SampleConfig.of("generate", settings)
+        known = self.known if config.novel else None
+        return draw_samples(
+            self.runner,
+            self.vocabulary,
+            config,
+            prompt,
+            known=known,
+            counts=counts,
+            **self._reading(),
+        )
+
+    def stream(self, prompt: str | bytes = "", **settings: Any) -> Iterator[str | bytes]:
+        """Draw one text and yield its pieces as they come, the prompt not included.
+
+        Args, Raises: As for `samples`; `num` and `novel` do not matter.
+        """
+        return stream_text(
+            self.runner,
+            self.vocabulary,
+            SampleConfig.of("generate", settings),
+            prompt,
+            **self._reading(),
+        )
+
+    @functools.cached_property
+    def known(self) -> Callable[[str | bytes], bool]:
+        """Tells whether a line stands in the training text (models of lines only)."""
+        lines = self.bundle.training_lines()
+
+        def known(line: str | bytes) -> bool:
+            data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+            fingerprint = fingerprints([data])[0]
+            at = np.searchsorted(lines, fingerprint)
+            return bool(at < len(lines) and lines[at] == fingerprint)
+
+        return known
+
+    def read(self, text: str | bytes | Path) -> tuple[np.ndarray, np.ndarray]:
+        """A text as the model reads it: normalized, and of a file decoded, as the corpus was.
+
+        Args:
+            text: The text itself, or the Path of a file; '-' is stdin.
+
+        Returns:
+            Symbols, int (N,), of a file memory-mapped; and the code of each symbol, int64 (A,).
+
+        Raises:
+            CorpusError: The file cannot be read, is no text, or is empty.
+        """
+        if isinstance(text, Path):
+            if text.is_dir():
+                raise CorpusError(f"{text} is a folder; name one file.")
+            values = {**self.card.corpus_config.to_dict(), "lines": False}
+            corpus = prepare([text], CorpusConfig.from_dict(values))
+            return corpus.symbols, corpus.alphabet
+        if isinstance(text, str):
+            text = normalize(text, self.card.normalize)
+        alphabet, symbols = np.unique(self.vocabulary.to_codes(text), return_inverse=True)
+        return symbols, alphabet
+
+    def corpus(self, files: Sequence[str | Path] = ()) -> tuple[Corpus, Split]:
+        """The text that the model was trained on, and its parts as they were cut then.
+
+        Args:
+            files: Where the text is, if it is neither in the cache nor where it was.
+
+        Raises:
+            CorpusError: It is not there, or it is another text.
+        """
+        card = self.card
+        wanted, config = card.corpus["sha256"], card.corpus_config
+        if files:
+            text = prepare(files, config)
+            if text.sha256 != wanted:
+                raise CorpusError(
+                    f"{', '.join(map(str, files))} is not the text that {self.path} was trained on "
+                    "(its hash differs); name with --corpus the files that fit read, in their "
+                    "order."
+                )
+        else:
+            try:
+                text = reopen(tuple(card.corpus["files"]), config, wanted, _NoMore())
+            except CorpusError:
+                raise CorpusError(
+                    f"The text that {self.path} was trained on ({card.corpus['name']}) is no "
+                    "longer in the cache, nor where it was; name its files with --corpus."
+                ) from None
+        parts = split_corpus(text, card.fit.seed)
+        if parts.vocabulary != self.vocabulary:
+            raise CorpusError(
+                f"{card.corpus['name']} gives other characters than {self.path} has; "
+                "the model is damaged, so copy or train it again."
+            )
+        return text, parts
+
+    def _reading(self) -> dict[str, Any]:
+        return {
+            "lines": self.card.lines,
+            "start": self.card.start,
+            "normalize": self.card.normalize,
+        }
+
+
+class _NoMore:
+    """A standard input that has nothing: a text that was piped in is in the cache or gone."""
+
+    def read(self, _: int) -> bytes:
+        return b""

@@ -1,0 +1,121 @@
+"""The base of every configuration: fields with help texts and bounds, which are checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from keras_charlm.errors import OptionError
+
+Kind = TypeVar("Kind", bound="Settings")
+
+
+def setting(default: Any, help: str, **bounds: Any) -> Any:
+    """A dataclass field with its help text and bounds (`choices`, `low`, `high`, `open_high`)."""
+    return dataclasses.field(default=default, metadata={"help": help, **bounds})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of the configurations: checks each field against its own type and bounds."""
+
+    def __post_init__(self) -> None:
+        kinds = value_types(type(self))
+        for field in fields(self):
+            kind, optional = kinds[field.name]
+            value = getattr(self, field.name)
+            if value is not None or not optional:
+                check(field, kind, value)
+
+    @classmethod
+    def from_dict(cls: type[Kind], values: dict[str, Any]) -> Kind:
+        """Build from a JSON object.
+
+        Args:
+            values: Names and values; every name must be a field.
+
+        Raises:
+            OptionError: A name is unknown or a value is out of range.
+        """
+        return cls.of(cls.__name__, values)
+
+    @classmethod
+    def of(cls: type[Kind], verb: str, values: dict[str, Any], *others: str) -> Kind:
+        """Build from the keyword arguments of a function.
+
+        Args:
+            verb: The function, as an error names it.
+            values: Names and values of settings.
+            *others: Names of the function's further arguments, for the error.
+
+        Raises:
+            OptionError: A name is no setting, or a value is out of range.
+        """
+        refuse_unknown(verb, values, [field.name for field in fields(cls)], *others)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others: str) -> None:
+    """Raise OptionError where `values` has a name that is none of a verb's settings."""
+    if unknown := sorted(set(values) - set(names)):
+        raise OptionError(
+            f"{verb} has no setting {unknown[0]!r}; it has {', '.join(sorted({*names, *others}))}."
+        )
+
+
+def value_types(settings: type[Settings]) -> dict[str, tuple[type, bool]]:
+    """The plain type of each field, and whether it may be None."""
+    found = {}
+    for name, hint in typing.get_type_hints(settings).items():
+        optional = isinstance(hint, types.UnionType)
+        found[name] = (
+            (next(t for t in hint.__args__ if t is not types.NoneType), True)
+            if optional
+            else (hint, False)
+        )
+    return found
+
+
+def check(field: dataclasses.Field, kind: type, value: Any) -> None:
+    """Raise OptionError unless `value` fits the type and the bounds of `field`."""
+    bounds = field.metadata
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise OptionError(f"{field.name} is {value!r}; it takes {_article(kind)}.")
+    if "choices" in bounds and value not in bounds["choices"]:
+        raise OptionError(
+            f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."
+        )
+    low, high = bounds.get("low"), bounds.get("high")
+    if low is None:
+        return
+    # `not (a <= b)` rather than `a > b`, so that NaN is refused as well.
+    above = low < value if bounds.get("open_low") else low <= value
+    below = high is None or (value < high if bounds.get("open_high") else value <= high)
+    if not (above and below and value != math.inf):
+        raise OptionError(f"{field.name} is {value}; it takes {_range(bounds)}.")
+
+
+def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
+    """Raise OptionError unless an argument is of one of these types; `what` names them."""
+    if not isinstance(value, kinds):
+        raise OptionError(f"{name} is {value!r}; it takes {what}.")
+
+
+def _article(kind: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
+
+
+def _range(bounds: Any) -> str:
+    low, high = bounds.get("low"), bounds.get("high")
+    above = f"more than {low}" if bounds.get("open_low") else f"at least {low}"
+    if high is None:
+        return above
+    return f"{above} and {'less than' if bounds.get('open_high') else 'at most'} {high}"

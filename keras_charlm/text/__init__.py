@@ -1,0 +1,1 @@
+"""Files come in; characters, their ids and windows of them for training go out."""

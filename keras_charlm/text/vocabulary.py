@@ -1,0 +1,152 @@
+"""Characters to ids and back.
+
+Id 0 is the unknown symbol: a character never seen in training reads as it, and sampling never
+emits it. The other ids follow the characters' code points (or byte values) in rising order.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_charlm.errors import BundleError, PromptError
+
+UNKNOWN = 0
+
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def normalize(text: str, form: str) -> str:
+    """Unicode-normalize a text by the standard library ('nfc', 'nfkc' or 'none')."""
+    return text if form == "none" or text.isascii() else unicodedata.normalize(form.upper(), text)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The symbols of a model.
+
+    Args:
+        unit: 'char' (Unicode code points) or 'byte'.
+        codes: Code points or byte values of ids 1, 2, ..., rising.
+    """
+
+    unit: str
+    codes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        top = 0x10FFFF if self.unit == "char" else 0xFF
+        if self.unit not in ("char", "byte"):
+            raise BundleError(f"The vocabulary's unit is {self.unit!r}; it must be char or byte.")
+        numbers = all(type(c) is int for c in self.codes)
+        if not (
+            numbers
+            and self.codes
+            and self.codes[0] >= 0
+            and self.codes[-1] <= top
+            and all(a < b for a, b in zip(self.codes, self.codes[1:], strict=False))
+            and not any(0xD800 <= c < 0xE000 for c in self.codes)
+        ):
+            raise BundleError(
+                f"The vocabulary's codes must be rising whole numbers from 0 to {top} without "
+                "surrogates; the file is damaged, so train or copy the model again."
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of ids, the unknown symbol included: the width of the logits."""
+        return len(self.codes) + 1
+
+    @property
+    def unit_name(self) -> str:
+        """A symbol as people call it: character or byte."""
+        return "character" if self.unit == "char" else "byte"
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """int32 (codes + 1,): id of every code up to the highest known; UNKNOWN elsewhere."""
+        table = np.zeros(self.codes[-1] + 2, np.int32)
+        table[np.array(self.codes)] = np.arange(1, self.size)
+        return table
+
+    def lookup(self, codes: np.ndarray) -> np.ndarray:
+        """Ids of an array of codes, of the same shape, int32."""
+        # The table's last entry is never a known code: everything above the range maps to it.
+        return self.table[np.minimum(codes, len(self.table) - 1)]
+
+    def id_of(self, code: int) -> int:
+        """The id of one code; UNKNOWN where there is none."""
+        return int(self.lookup(np.array([code]))[0])
+
+    def to_codes(self, text: str | bytes) -> np.ndarray:
+        """The code points (or bytes) of a text, int64 (N,). A str read as bytes is UTF-8."""
+        if self.unit == "byte":
+            data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+            return np.frombuffer(data, np.uint8).astype(np.int64)
+        if isinstance(text, bytes):
+            try:
+                text = text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise PromptError(
+                    f"The text is bytes that are not UTF-8 (at {error.start:,}); this model reads "
+                    "characters, so decode it first."
+                ) from error
+        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
+
+    def from_codes(self, codes: np.ndarray) -> str | bytes:
+        """The text of an array of code points (N,), or the bytes of a byte model."""
+        if self.unit == "byte":
+            return np.asarray(codes, np.uint8).tobytes()
+        return np.asarray(codes, np.uint32).tobytes().decode("utf-32-le", "surrogatepass")
+
+    def encode(self, text: str | bytes, strict: bool = False) -> np.ndarray:
+        """Ids of a text.
+
+        Args:
+            text: A str, or bytes for a byte model.
+            strict: Refuse characters outside the vocabulary instead of reading them as UNKNOWN.
+
+        Returns:
+            int32 (N,).
+
+        Raises:
+            PromptError: `strict`, and the text holds an unknown character; it is named.
+        """
+        codes = self.to_codes(text)
+        ids = self.lookup(codes)
+        if strict and (ids == UNKNOWN).any():
+            at = int(np.argmax(ids == UNKNOWN))
+            raise PromptError(
+                f"The prompt's character {at + 1} is {describe(int(codes[at]), self.unit)}, which "
+                "the training text never had; leave it out, or pass --unknown-ok (unknown_ok=True) "
+                "to read it as the unknown symbol."
+            )
+        return ids
+
+    def decode(self, ids: np.ndarray) -> str | bytes:
+        """The text of ids (N,); UNKNOWN becomes U+FFFD, or '?' in bytes."""
+        unknown = ord("?") if self.unit == "byte" else ord(_REPLACEMENT)
+        return self.from_codes(np.array((unknown, *self.codes))[np.asarray(ids, np.int64)])
+
+    def to_dict(self) -> dict:
+        return {"unit": self.unit, "codes": list(self.codes)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Vocabulary:
+        """Rebuild from `to_dict`'s value; raises BundleError where it is not one."""
+        if not isinstance(values, dict) or not isinstance(values.get("codes"), list):
+            raise BundleError("The vocabulary has no list of codes; copy or train the model again.")
+        return cls(values.get("unit"), tuple(values["codes"]))
+
+
+def describe(code: int, unit: str) -> str:
+    """A character's shape, number and name, as an error message shows it."""
+    if unit == "byte":
+        return f"byte 0x{code:02X}"
+    char = chr(code)
+    name = unicodedata.name(char, "unnamed")
+    shown = f"'{char}' " if char.isprintable() else ""
+    return f"{shown}(U+{code:04X} {name})"

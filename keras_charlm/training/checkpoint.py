@@ -1,0 +1,269 @@
+"""A training's whole state in one file, so that resumed equals uninterrupted to the last bit.
+
+The file holds weights, optimizer, metrics, dropout's generators, the recurrent states of all rows,
+and the progress. It is replaced atomically: a crash leaves the one before. Rows stand in it in the
+order of the batch, whatever devices they were on, so that any number of devices and workers can go
+on from it; several workers write one file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_charlm.errors import BundleError, TrainingError
+from keras_charlm.files import lock, regular, replace_file
+from keras_charlm.network.model import recurrent_layers
+from keras_charlm.saved.bundle import LOCK
+from keras_charlm.training.workers import Workers
+
+STATE, BEST = "state.npz", "best.npz"
+
+
+MOST_TRACED = 400  # points of a training's curve; half of them at least
+
+
+@dataclass
+class Progress:
+    """Where a training stands."""
+
+    step: int = 0  # batches done, over all epochs
+    seconds: float = 0.0  # spent on batches and validation
+    best: float | None = None  # lowest validation figure, bits per character
+    best_epoch: int = 0  # 1 for the first
+    stale: int = 0  # epochs since the best
+    samples_size: int = 0  # bytes of samples.txt that belong to this state
+    history: list[list] = field(default_factory=list)  # rows of history.csv
+    # Every so many batches: step, seconds, the epoch's mean loss so far in bits, learning rate.
+    trace: list[list] = field(default_factory=list)
+    trace_every: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold."""
+        counts = (self.step, self.best_epoch, self.stale, self.samples_size, self.trace_every)
+        figures = (self.seconds, 0.0 if self.best is None else self.best)
+        if not (
+            all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
+            and all(isinstance(n, (int, float)) for n in figures)
+            and isinstance(self.history, list)
+            and all(isinstance(row, list) for row in self.history)
+            and isinstance(self.trace, list)
+            and self.trace_every > 0
+            and all(isinstance(row, list) and len(row) == 4 for row in self.trace)
+            and all(isinstance(n, (int, float)) for row in self.trace for n in row)
+        ):
+            raise ValueError("its progress has values of the wrong kind")
+
+    def note(self, bits: float, rate: float) -> None:
+        """Trace the epoch's mean loss after this batch; a long trace loses every second point."""
+        if self.step % self.trace_every:
+            return
+        self.trace.append([self.step, round(self.seconds, 2), bits, float(f"{rate:.4g}")])
+        if len(self.trace) > MOST_TRACED:
+            self.trace = self.trace[1::2]
+            self.trace_every *= 2
+
+    def curve(self, steps: int) -> list[list]:
+        """Rows of curve.csv: step, seconds, mean loss since the row before in bits, learning rate.
+
+        Args:
+            steps: Batches of an epoch; the first row of one is the mean since its beginning.
+        """
+        rows, before = [], (-1, 0, 0.0)
+        for step, seconds, mean, rate in self.trace:
+            epoch, last = divmod(step - 1, steps)
+            done, total = (before[1], before[2]) if before[0] == epoch else (0, 0.0)
+            before = epoch, last + 1, mean * (last + 1)
+            rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5), rate])
+        return rows
+
+
+def collect(model: keras.Model, workers: Workers) -> dict[str, np.ndarray]:
+    """The model's whole state, on every worker: weights and optimizer, which are the same
+    everywhere, the recurrent states of all rows, and the metrics of all devices."""
+    arrays = {f"v{i}": value for i, value in enumerate(_shared(model))}
+    arrays |= {f"m{i}": workers.rows(_copies(v)) for i, v in enumerate(_metrics(model))}
+    arrays |= {f"g{i}": _copies(v)[0] for i, v in enumerate(_generators(model))}
+    arrays |= {f"s{i}": workers.rows(value) for i, value in enumerate(states(model))}
+    return arrays
+
+
+def save(
+    path: Path, arrays: dict[str, np.ndarray], progress: Progress, settings: dict[str, Any]
+) -> None:
+    """Write what `collect` gave. Where that fails (OSError), the state before it is untouched."""
+    text = json.dumps({"progress": asdict(progress), "settings": settings})
+    write_arrays(path, {**arrays, "json": np.frombuffer(text.encode(), np.uint8)})
+
+
+def restore(
+    arrays: dict[str, np.ndarray], model: keras.Model, workers: Workers, metrics: bool = True
+) -> None:
+    """Put a saved state into a model built and compiled in the same way, on any number of devices
+    that divides the batch."""
+    try:
+        variables = [*model.weights, *model.optimizer.variables]
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"v{i}"])
+        for i, variable in enumerate(_generators(model)):
+            variable.assign(arrays[f"g{i}"])
+        for i, variable in enumerate(_metrics(model) if metrics else ()):
+            for copy, value in zip(
+                _locals(variable), _parts(arrays[f"m{i}"], workers), strict=True
+            ):
+                copy.assign(value)
+        set_states(
+            model,
+            [
+                np.split(arrays[f"s{i}"], workers.count)[workers.index]
+                for i in range(len(_state_variables(model)))
+            ],
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BundleError(
+            f"The checkpoint does not fit its own settings ({error}); train the model anew."
+        ) from error
+
+
+def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
+    """Each of this worker's devices' part of a metric's sum: the one that it had, or where the
+    number of devices changed the whole for the first."""
+    if len(saved) != workers.replicas:
+        whole = saved.sum(axis=0)
+        saved = np.zeros((workers.replicas, *whole.shape), whole.dtype)
+        saved[0] = whole
+    return saved[list(workers.parts)]
+
+
+def read_json(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The progress and the settings of a saved state."""
+    try:
+        values = json.loads(arrays["json"].tobytes())
+        values["progress"] = Progress(**values["progress"])
+        return values
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BundleError(f"The checkpoint is damaged ({error}); train the model anew.") from error
+
+
+def write_weights(path: Path, weights: list[np.ndarray]) -> None:
+    """Write a model's weights in their order."""
+    write_arrays(path, {f"v{i}": value for i, value in enumerate(weights)})
+
+
+def read_weights(path: Path) -> list[np.ndarray]:
+    """Read what `write_weights` wrote."""
+    arrays = read_arrays(path)
+    try:
+        return [arrays[f"v{i}"] for i in range(len(arrays))]
+    except KeyError as error:
+        raise BundleError(f"{path} is damaged (no {error}); train the model anew.") from error
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as one file that is there whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    replace_file(path, write)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote; raises BundleError where it is damaged."""
+    return parse(read(path), path)
+
+
+def read(path: Path) -> bytes:
+    """The content of a file of `write_arrays`; raises BundleError where it cannot be read."""
+    try:
+        return regular(path, largest=1 << 62).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error}); train the model anew.") from error
+
+
+def parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """The arrays in what `read` gave; raises BundleError where it is damaged."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            # `write_arrays` packs nothing, so no member is larger than the file.
+            if any(m.compress_type != zipfile.ZIP_STORED for m in file.infolist()):
+                raise ValueError("it is compressed")
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return dict(file)
+    except Exception as error:  # whatever a damaged file makes its readers do
+        raise BundleError(
+            f"{path} cannot be read ({error or type(error).__name__}); train the model anew."
+        ) from error
+
+
+def states(model: keras.Model) -> list[np.ndarray]:
+    """The recurrent states of this worker's rows of the batch, each (rows, units)."""
+    return [np.concatenate([np.asarray(c) for c in _locals(v)]) for v in _state_variables(model)]
+
+
+def set_states(model: keras.Model, values: list[np.ndarray] | None = None) -> None:
+    """Set the recurrent states from (rows, units) arrays, divided among the replicas; None is
+    zero."""
+    for i, variable in enumerate(_state_variables(model)):
+        copies = _locals(variable)
+        parts = (
+            [np.zeros(c.shape, np.float32) for c in copies]
+            if values is None
+            else np.split(values[i], len(copies))
+        )
+        for copy, part in zip(copies, parts, strict=True):
+            copy.assign(part)
+
+
+def _shared(model: keras.Model) -> list[np.ndarray]:
+    """Values of what is the same on every replica."""
+    return [np.asarray(_locals(v)[0]) for v in [*model.weights, *model.optimizer.variables]]
+
+
+def _metrics(model: keras.Model) -> list:
+    return [v for metric in model.metrics for v in metric.variables]
+
+
+def _generators(model: keras.Model) -> list:
+    return [v for v in model.variables if "seed_generator" in v.path]
+
+
+def _state_variables(model: keras.Model) -> list:
+    return keras.tree.flatten([layer.states for layer in recurrent_layers(model)])
+
+
+def _locals(variable) -> list:
+    """The copies of a Keras variable, one for each replica."""
+    value = variable.value
+    values = getattr(value, "values", None)
+    return list(values) if isinstance(values, tuple) else [value]
+
+
+def _copies(variable) -> np.ndarray:
+    return np.stack([np.asarray(copy) for copy in _locals(variable)])
+
+
+def claim(folder: Path):
+    """Take a training folder for this process until the returned file is closed, and remove what
+    a dead one left half-written there.
+
+    Raises:
+        TrainingError: Another process trains there.
+    """
+    file = (folder / LOCK).open("wb")
+    if not lock(file):
+        file.close()
+        raise TrainingError(
+            f"Another training runs in {folder.parent}; wait for it, or name another --output."
+        )
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink()
+    return file

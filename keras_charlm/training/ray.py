@@ -1,0 +1,78 @@
+"""Workers started by Ray Train, each running the same fit."""
+
+from __future__ import annotations
+
+import os
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from keras_charlm.errors import OptionError, TrainingError
+
+
+def on_ray(count: int, function: str, arguments: dict[str, Any]) -> None:
+    """Run a function of `training` on the workers of a Ray cluster, or on this machine.
+
+    Ray Train tells each worker through TF_CONFIG who the others are. The workers need the folder
+    that this was started in, for paths that are not absolute.
+
+    Args:
+        count: Workers; each takes a GPU where the cluster has them.
+        function: 'fit' or 'resume'.
+        arguments: Its arguments.
+
+    Raises:
+        OptionError: Ray is not installed, or text was to come from stdin.
+        TrainingError: What went wrong on a worker.
+    """
+    if not util.find_spec("ray"):
+        raise OptionError(
+            "--launcher ray needs Ray Train; install it with: pip install 'keras_charlm[ray]'"
+        )
+    if "-" in arguments.get("corpus", ()):
+        raise OptionError("Workers of Ray have no stdin; give the text as a file.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Ray imports TensorFlow
+    import ray
+    from ray.train import ScalingConfig
+    from ray.train.tensorflow import TensorflowTrainer
+    from ray.util.queue import Queue
+
+    passed = {name: value for name, value in os.environ.items() if name.startswith("KERAS_")}
+    ray.init(
+        runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "3", **passed}}, ignore_reinit_error=True
+    )
+    cpu = arguments.get("devices") == "cpu" or not ray.cluster_resources().get("GPU")
+    errors = Queue(actor_options={"num_cpus": 0})  # an error that a worker raised would be logged
+    trainer = TensorflowTrainer(
+        _work,
+        train_loop_config={
+            "folder": str(Path.cwd()),
+            "function": function,
+            "arguments": arguments,
+            "errors": errors,
+        },
+        scaling_config=ScalingConfig(num_workers=count, use_gpu=not cpu),
+    )
+    try:
+        try:
+            trainer.fit()
+        finally:  # where a worker died, the others have said so
+            said = sorted(errors.get_nowait_batch(errors.qsize()))
+            if said:
+                raise TrainingError(said[0][1])
+    finally:
+        ray.shutdown()
+
+
+def _work(config: dict[str, Any]) -> None:
+    """One worker, in the process and with the TF_CONFIG that Ray gives it."""
+    from keras_charlm.errors import CharLMError
+    from keras_charlm.training.workers import worker_index
+
+    os.chdir(config["folder"])
+    from keras_charlm.training import run
+
+    try:
+        getattr(run, config["function"])(**config["arguments"])
+    except CharLMError as error:
+        config["errors"].put((worker_index(), str(error)))
