@@ -1,4 +1,4 @@
-"""The network as the on-device file holds it: plain variables, and a function for each signature."""
+"""The network as the on-device file holds it: plain variables and a function a signature."""
 
 from __future__ import annotations
 

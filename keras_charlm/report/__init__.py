@@ -1,1 +1,1 @@
-"""A trained model's folder comes in; a page that says how good it is and how it came to be goes out."""
+"""A trained model's folder comes in; a page on how good it is and how it came to be goes out."""
