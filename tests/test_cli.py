@@ -65,7 +65,7 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
         (["fit", "one.txt"], "has 1 distinct char"),
         (["fit", "same.txt"], "has 1 distinct char"),
         (["fit", "latin.txt"], "is not utf-8: byte 0xE9 at offset 3 does not decode"),
-        (["fit", "binary.bin"], "looks binary: a NUL stands at about offset 3"),
+        (["fit", "binary.bin"], "looks binary: there is a NUL at about offset 3"),
         (["fit", "cats.txt", "--batch-size", "0"], "batch_size is 0; it takes at least 1"),
         (
             ["fit", "cats.txt", "--dropout", "1"],

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.text.corpus import Corpus, fingerprints
-from keras_charlm.text.decoding import NEWLINE
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import LineStream
+from keras_charlm.text.vocabulary import NEWLINE
 
 WINDOWS = (20, 50)  # characters
 
