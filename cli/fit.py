@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, deal
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, fit_configs
 from keras_charlm.errors import OptionError
 
 from .options import given, load_tensorflow, settings
@@ -67,7 +67,7 @@ def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, 
             "--resume goes on with the corpus and the options that the training "
             "began with; give it the model alone, or with other --devices."
         )
-    reading, *_ = deal(options)  # a mistake is told before TensorFlow has loaded
+    reading, *_ = fit_configs(options)  # a mistake is told before TensorFlow has loaded
     if workers and not launcher:
         raise OptionError(
             "--workers goes with --launcher; without one, start each worker yourself "

@@ -93,7 +93,7 @@ def fit(
     if output is not None:
         expect("output", output, (str, Path), "a path")
     _check_callbacks(callbacks)
-    corpus_config, model_config, fit_config = deal(settings)
+    corpus_config, model_config, fit_config = fit_configs(settings)
     if not paths:
         corpus_config = replace(corpus_config, lines=True)
     _check_tensorboard(fit_config.tensorboard)
