@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import babble
+from conftest import TINY, babble
 
 TOY = ["--layers", "1", "--units", "8", "--batch-size", "4", "--seq-length", "8"]
 COMMAND = [sys.executable, "-m", "kcharlm"]
@@ -72,6 +72,11 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
             "dropout is 1.0; it takes at least 0 and less than 1",
         ),
         (["fit", "cats.txt", "--learning-rate", "nan"], "learning_rate is nan"),
+        (["fit", "cats.txt", "--epochs", str(10**20)], "it takes at least 1 and at most 1000000"),
+        (["fit", "folder", "--glob", "/abs/*.md"], "'/abs/*.md' cannot match a file inside"),
+        (["fit", "none.txt", "--skip-unreadable"], "skipped file: There is no file none.txt"),
+        (["fit", "latin.txt", "--skip-unreadable"], "skipped file: latin.txt is not utf-8"),
+        (["export", "names", "--budget", "9" * 400], "budget is a number of more than 100 digits"),
         (["fit", "cats.txt", "--max-time", "soon"], "'soon' is no time"),
         (["fit", "cats.txt", "--cell", "transformer"], "'transformer' is not one of"),
         (["fit", "cats.txt", "--val-frac", "0.9", "--test-frac", "0.2"], "leave less than 5%"),
@@ -196,8 +201,33 @@ def test_prompts_come_from_files_too(kcharlm, text_model, here):
     assert code == 0
     assert out.startswith("the cat")
     (here / "p.txt").write_bytes(b"\xff")
-    assert "is not UTF-8" in kcharlm("generate", text_model, "--prompt-file", "p.txt")[2]
-    assert "cannot be read" in kcharlm("generate", text_model, "--prompt-file", "no.txt")[2]
+    assert "p.txt is not utf-8" in kcharlm("generate", text_model, "--prompt-file", "p.txt")[2]
+    assert "no file no.txt" in kcharlm("generate", text_model, "--prompt-file", "no.txt")[2]
+    assert "cannot be read" in kcharlm("generate", text_model, "--prompt-file", ".")[2]
+    (here / "p.txt").write_bytes(b"")
+    empty = kcharlm("generate", text_model, "--prompt-file", "p.txt", "--seed", 1)
+    assert empty == kcharlm("generate", text_model, "--seed", 1)
+    piped = kcharlm("generate", text_model, "--prompt-file", "-", "--length", 3, stdin=b"the cat")
+    assert piped[1].startswith("the cat")
+
+
+@pytest.mark.parametrize(
+    "corpus, settings, prompt, read",
+    [
+        (b"ab\xff\r\n" * 100, {"unit": "byte"}, b"b\xff\r\n", b"b\xff\r\n"),
+        (b"some\r\nlines\r\n" * 60, {"keep_line_ends": True}, b"some\r\n", b"some\r\n"),
+        (b"some\r\nlines\r\n" * 60, {}, b"some\r\nlines\r", b"some\nlines\n"),
+        (b"caf\xe9 ol\xe9\n" * 80, {"encoding": "latin-1"}, b"caf\xe9", "caf\u00e9".encode()),
+    ],
+)
+def test_a_prompt_file_is_read_as_the_corpus_was(here, corpus, settings, prompt, read):
+    import keras_charlm
+
+    (here / "c.txt").write_bytes(corpus)
+    (here / "p.txt").write_bytes(prompt)
+    keras_charlm.fit("c.txt", "m", epochs=1, **TINY, **settings)
+    command = [*COMMAND, "generate", "m", "--prompt-file", "p.txt", "--length", "0"]
+    assert subprocess.check_output(command) == read + b"\n"
 
 
 def test_evaluate_scores_a_file(kcharlm, text_model, text_file, here):

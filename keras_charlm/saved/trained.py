@@ -16,6 +16,7 @@ from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream
 from keras_charlm.saved import bundle
 from keras_charlm.settings import expect
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
+from keras_charlm.text.decoding import read_text
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.text.vocabulary import normalize
 
@@ -168,6 +169,17 @@ class TrainedModel:
             text = normalize(text, self.card.normalize)
         alphabet, symbols = np.unique(self.vocabulary.to_codes(text), return_inverse=True)
         return symbols, alphabet
+
+    def read_prompt(self, path: str | Path) -> str | bytes:
+        """A file as a prompt, read as the corpus was; bytes for a byte model. It may be empty.
+
+        Args:
+            path: The file; '-' is stdin.
+
+        Raises:
+            CorpusError: It cannot be read, or is no text in the corpus's encoding.
+        """
+        return read_text(str(path), self.card.corpus_config, remedy="convert it")
 
     def corpus(self, files: Sequence[str | Path] = ()) -> tuple[Corpus, Split]:
         """The text that the model was trained on, and its parts as they were cut then.

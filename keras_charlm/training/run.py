@@ -24,7 +24,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, SampleConfig, deal, resolve
+from keras_charlm.config import (
+    CorpusConfig,
+    FitConfig,
+    ModelConfig,
+    SampleConfig,
+    fit_configs,
+    resolve,
+)
 from keras_charlm.display import Display, counted, duration, quiet
 from keras_charlm.errors import BundleError, Interrupted, OptionError, TrainingError
 from keras_charlm.evaluation import ngram
