@@ -74,7 +74,7 @@ def regular(path: Path, largest: int = LARGEST) -> Path:
     if status.st_size > largest:
         raise BundleError(
             f"{path} has {status.st_size:,} bytes and such a file has at most "
-            f"{largest:,}; copy the model again, or train it anew."
+            f"{largest:,}; copy the model again, or train it again."
         )
     return path
 

@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written(kcharlm, here, cats):
     assert not (here / "m").exists()
 
 
-def test_hello_is_learnt_by_heart(kcharlm, here):
+def test_hello_is_memorized(kcharlm, here):
     code, _, err = kcharlm("fit", "-", stdin=b"hello")
     assert code == 0
     assert "batch of 1 and windows of 4 characters" in err
@@ -307,7 +307,7 @@ def test_ctrl_c_saves_and_resume_goes_on(here, cats):
     assert training.returncode == 130
     assert "go on with: kcharlm fit --resume saved_models/cats" in seen
     assert "Traceback" not in seen
-    # What was learnt so far can be used, and the training goes on from where it was.
+    # The model so far can be used, and the training continues from where it was.
     drawn = subprocess.run(
         [*COMMAND, "generate", "cats", "--length", "9", "--seed", "1"],
         capture_output=True,
