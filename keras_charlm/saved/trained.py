@@ -63,7 +63,7 @@ class TrainedModel:
     @property
     def start(self) -> int:
         """Id of the character that is read first where there is no prompt."""
-        return self.start
+        return self.vocabulary.id_of(self.card.start)
 
     @functools.cached_property
     def device_file(self) -> Path:
