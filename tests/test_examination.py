@@ -1,4 +1,4 @@
-"""Everything that `kcharlm evaluate` tells beside the loss, through the command line."""
+"""Everything that `kcharlm evaluate` measures beside the loss, through the command line."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ from conftest import babble
 import keras_charlm
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
+from keras_charlm.evaluation.scores import Tally
 from keras_charlm.text.corpus import reopen
 from keras_charlm.text.split import split_corpus
 
@@ -31,6 +32,22 @@ def parts(model):
     card = keras_charlm.load(model).card
     corpus = reopen(tuple(card.corpus["files"]), card.corpus_config, card.corpus["sha256"])
     return split_corpus(corpus, card.fit.seed)
+
+
+def test_tallies_of_the_parts_add_up_to_the_whole():
+    rng = np.random.default_rng(0)
+    bits, hits = rng.gamma(2, size=100), rng.random(100) < 0.3
+    whole = Tally.of(bits, hits, 7)
+    parts = Tally.of(bits[:40], hits[:40], 3) + Tally() + Tally.of(bits[40:], hits[40:], 4)
+    assert (parts.characters, parts.correct, parts.unknown) == (100, int(hits.sum()), 7)
+    assert parts.bits == pytest.approx(whole.bits)
+    scores = whole.scores()
+    assert scores.bits_per_character == pytest.approx(bits.mean())
+    assert scores.nats_per_character == pytest.approx(bits.mean() * np.log(2))
+    assert scores.perplexity == pytest.approx(2 ** bits.mean())
+    assert scores.accuracy == hits.mean()
+    assert np.isnan(Tally().scores().bits_per_character)
+    assert Tally(1, 1e6, 0).scores().perplexity == np.inf
 
 
 @pytest.mark.parametrize("kind", ["text_model", "list_model"])

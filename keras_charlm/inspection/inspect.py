@@ -200,13 +200,10 @@ def inspect(
     reading = _read(network, ids, config.value)
     features = probes.features(opened.vocabulary.from_codes(codes), probe)
     search = probes.search(reading.values.reshape(-1, len(codes)), features, config.level)
-    name = "the text"
-    if isinstance(text, Path):
-        name = "stdin" if str(text) == "-" else text.name
     return Inspection(
         model=_about(opened),
         unit=opened.vocabulary.unit,
-        name=name,
+        name=_name(text),
         left_out=left_out,
         unknown=int((ids == UNKNOWN).sum()),
         codes=codes,
@@ -325,6 +322,13 @@ def summary(found: Inspection) -> str:
             )
         rows.append(line)
     return "\n".join(rows)
+
+
+def _name(text: str | bytes | Path) -> str:
+    """What a text is called."""
+    if not isinstance(text, Path):
+        return "the text"
+    return "stdin" if str(text) == "-" else text.name
 
 
 def _parse(value: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 "use strict";
-// Draws an inspection. The text is laid out in rows of columns of equal width, and only the rows
-// that can be seen are in the document, so that a long text costs no more than a short one.
+// Draws an inspection. The text is laid out in rows of columns of equal width, and only the visible
+// rows are in the document, so that a long text costs no more than a short one. The scripts
+// page.data.js, page.text.js, page.panels.js and page.start.js are one script in the page.
 
 const $ = id => document.getElementById(id);
 const minus = text => String(text).replace("-", "−");
@@ -15,14 +16,14 @@ const make = (tag, text, attributes = {}) => {
   return node;
 };
 
-const LINE = 22, GUESS = 13, GAP = 5; // heights of a character, of a guess below it, of what is between rows
+const LINE = 22, GUESS = 13, GAP = 5; // heights of a character, of a guess below it, and between rows
 const TILE = { columns: 60, rows: 38 };
 const MOST_LANES = 4;
 
 let data, codes, values, guesses, probabilities, surprise, saturation;
 let rows = new Int32Array(1); // where each row begins, and the text's end
 let columns = 80, height = LINE;
-let wide = false; // whether a character is as wide as two
+let wide = false; // whether the text has characters of double width
 const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]|\p{Emoji_Presentation}/u;
 const state = { cell: 0, beside: [], at: 0, hits: [], hit: -1, length: 0 };
 const drawn = new Map(); // row -> its element
@@ -36,7 +37,7 @@ async function unpack(text, Type) {
 
 // Characters
 
-// How a character is shown where each has one column: blanks by a sign, what has no shape by its number.
+// How a character is shown in its column: blanks by a sign, control characters by their pictures.
 function shape(code) {
   if (code === 10) return "↵";
   if (code === 32) return "·";

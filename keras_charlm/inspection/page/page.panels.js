@@ -34,7 +34,7 @@ function choose(index) {
   if (state.beside.length) { heads(); }
   for (const row of $("probes").tBodies[0].rows) row.setAttribute("aria-current", row.dataset.cell === String(state.cell));
   for (const tile of $("tiles").children) tile.setAttribute("aria-current", tile.dataset.cell === String(state.cell));
-  for (const ring of document.querySelectorAll("#plots .chosen")) place(ring, cell);
+  for (const ring of document.querySelectorAll("#plots .chosen")) moveRing(ring, cell);
   repaint();
   overview();
   read(state.at);
@@ -152,7 +152,7 @@ const where = (gate, cell, side) => {
 };
 const x = share => PLOT.left + share * PLOT.size, y = share => PLOT.top + (1 - share) * PLOT.size;
 
-function place(ring, cell) {
+function moveRing(ring, cell) {
   ring.setAttribute("cx", x(where(+ring.dataset.gate, cell, 1)));
   ring.setAttribute("cy", y(where(+ring.dataset.gate, cell, 0)));
 }
@@ -190,7 +190,7 @@ function plots() {
     $("plots").append(figure);
   }
   $("gates-note").replaceChildren(!data.gates.length ? "A plain recurrent layer has no gates."
-    : "The share of the text at which each gate is all but closed (left-saturated) or all but open (right-saturated), as in "
+    : "The share of the text at which each gate is nearly closed (left-saturated) or nearly open (right-saturated), as in "
     + "“Visualizing and Understanding Recurrent Networks” (Karpathy, Johnson, Fei-Fei 2015). One point a cell; the ring is the chosen one. ");
   for (let layer = 0; data.gates.length && layer < layers; layer++) {
     const key = make("span", `● layer ${layer} `);
@@ -229,8 +229,8 @@ function tables() {
     + `Of ${count(all)} cells the best for each of ${data.tested} features was chosen on the first half of the text; these `
     + `${data.tested} pairs alone were tested on the second. A cell counts as found if its score there beats its scores with `
     + `${count(data.shifts)} copies of the feature shifted in a circle, and the best score of any cell with a copy shifted far (chance). `
-    + `With Bonferroni's correction for ${data.tested} features this names anything where there is nothing to find with a `
-    + `probability of at most ${data.level}. Other cells are named after a found feature where they score above chance and above `
+    + `With Bonferroni's correction for ${data.tested} features, the probability of any finding where there is nothing to find `
+    + `is at most ${data.level}. Other cells are labelled with a found feature if they score above chance and above `
     + `0.5 on the second half; all others follow no probe.`;
   const body = $("ablated").querySelector("tbody");
   $("ablated").hidden = !data.ablations.length;

@@ -7,7 +7,7 @@ function layOut(width) {
     const most = Math.min(begin + width, codes.length);
     let end = begin;
     while (end < most && codes[end] !== 10) end++;
-    if (codes[end] === 10) { // ends the row, with the newlines of the empty lines after it
+    if (codes[end] === 10) { // ends the row, together with the empty lines after it
       while (codes[end] === 10 && end <= most) end++;
       begin = end;
       continue;
@@ -89,7 +89,7 @@ function cells(cell, from, to) {
   return out;
 }
 
-function repaint() { // other colours, the same characters
+function repaint() { // new colours for the same characters
   const all = lanes();
   for (const row of drawn.values()) {
     for (const [i, lane] of [...row.children].entries()) {
@@ -170,16 +170,16 @@ function fold() {
 }
 
 function search() {
-  let wanted = $("search").value.toLowerCase();
-  if (data.unit === "byte") wanted = String.fromCharCode(...new TextEncoder().encode(wanted));
+  let query = $("search").value.toLowerCase();
+  if (data.unit === "byte") query = String.fromCharCode(...new TextEncoder().encode(query));
   if (!folded) fold();
   state.hits = [];
-  state.length = [...wanted].length;
-  for (let at = wanted ? folded.indexOf(wanted) : -1; at >= 0; at = folded.indexOf(wanted, at + wanted.length)) {
+  state.length = [...query].length;
+  for (let at = query ? folded.indexOf(query) : -1; at >= 0; at = folded.indexOf(query, at + query.length)) {
     state.hits.push(starts[at]);
   }
   state.hit = -1;
-  $("hits").textContent = !wanted ? "" : state.hits.length ? `${count(state.hits.length)} found` : "not in the text";
+  $("hits").textContent = !query ? "" : state.hits.length ? `${count(state.hits.length)} found` : "not in the text";
   clear();
   draw();
   overview();
