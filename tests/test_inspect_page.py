@@ -200,7 +200,7 @@ def test_the_command(kcharlm, text_model, text_file, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "args, told",
+    "args, message",
     [
         (["--probe", "("], "no regular expression"),
         (["--ablate", "9:9"], "no cell 9:9"),
@@ -211,12 +211,12 @@ def test_the_command(kcharlm, text_model, text_file, tmp_path, monkeypatch):
     ],
 )
 def test_mistakes_leave_nothing_behind(
-    kcharlm, text_model, text_file, tmp_path, monkeypatch, args, told
+    kcharlm, text_model, text_file, tmp_path, monkeypatch, args, message
 ):
     monkeypatch.chdir(tmp_path)
     code, out, err = kcharlm("inspect", text_model, text_file, *args)
     assert (code, out) == (2, "")
-    assert told in err and "Traceback" not in err
+    assert message in err and "Traceback" not in err
     assert not list(tmp_path.iterdir())
 
 

@@ -77,7 +77,7 @@ def test_a_user_s_expression():
     assert features(b"a\xffb", ["\xff"])["\xff"].tolist() == [False, True, False]
 
 
-def test_a_wrong_or_endless_expression_is_told(monkeypatch):
+def test_a_wrong_or_endless_expression_is_refused(monkeypatch):
     with pytest.raises(OptionError, match=r"'\(' is no regular expression"):
         features("abc", ["("])
     monkeypatch.setattr(probes, "SECONDS", 1.0)

@@ -308,7 +308,7 @@ def test_a_failing_report_fails_no_fit(text_file, tmp_path, monkeypatch, capfd):
     assert keras_charlm.load(tmp_path / "m").generate(length=5, seed=1)
 
 
-def test_wrong_arguments_are_told(text_model, tmp_path, kcharlm):
+def test_wrong_arguments_are_refused(text_model, tmp_path, kcharlm):
     for args, words in (
         ([], "Missing argument"),
         ([tmp_path / "no"], "There is no model"),
