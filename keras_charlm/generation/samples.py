@@ -353,7 +353,7 @@ class _Batch:
         self.state = np.repeat(task.state, rows, axis=0)  # (B, S)
 
     def fill(self, total: int) -> bool:
-        """Start samples in free rows until there were `total`; returns whether any is unfinished."""
+        """Start samples in free rows until there were `total`; returns if any is unfinished."""
         for r, row in enumerate(self.rows):
             if row is None and self.started < total:
                 self.rows[r] = _Row(self.started)
