@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
-from keras_charlm.network import layers, loops, model, recurrent
+from keras_charlm.inspection import numpy_network
+from keras_charlm.network import equations, layers, loops, model, recurrent
 from keras_charlm.network.dispatch import on_cpu_only
 
 NAMES = ["LSTM", "GRU", "SimpleRNN"]
@@ -176,6 +177,23 @@ def test_run_equals_the_stateful_call_and_leaves_it_alone(name, dtype, loop):
     np.testing.assert_allclose(
         tf.cast(one, tf.float64), tf.cast(outputs[:1], tf.float64), atol=1e-2
     )
+
+
+@pytest.mark.parametrize("kind", equations.CELLS)
+def test_the_plain_equations_are_those_of_training(kind):
+    name = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}[kind]
+    (layer, _), (x, states), cell = pair(name), values(name, steps=1), equations.CELLS[kind]
+    kernel, recurrent_kernel, bias = layer.get_weights()
+    assert len(states) == cell.states and kernel.shape == (D, cell.blocks * H)
+    assert bias.size == cell.biases * cell.blocks * H
+    _, expected = recurrent.run(layer, x, states)
+    projected = x[:, 0] @ kernel
+    for library, of in ((tf, tf.identity), (numpy_network.NUMPY, np.asarray)):
+        arguments = of(projected), [of(s) for s in states], of(recurrent_kernel), of(bias)
+        found, gates = cell.step(library, *arguments)
+        assert distance(found, expected) < 1e-5
+        assert len(gates) == len(cell.gates)
+        assert all(np.min(gate) > 0 and np.max(gate) < 1 for gate in gates)
 
 
 def test_run_serves_layers_off_the_fast_path():

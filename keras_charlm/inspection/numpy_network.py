@@ -134,7 +134,7 @@ class NumpyNetwork:
             projected, own = x @ layer.kernel, states[i]  # (n, B, G)
             for t in range(n):
                 own, values = self._cell.step(
-                    _NUMPY, projected[t], own, layer.recurrent, layer.bias, kept[i]
+                    NUMPY, projected[t], own, layer.recurrent, layer.bias, kept[i]
                 )
                 hidden[t, :, i] = own[0]
                 if cell is not None:
@@ -151,7 +151,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 # What `equations` needs of NumPy.
-_NUMPY = SimpleNamespace(sigmoid=_sigmoid, tanh=np.tanh, split=np.split)
+NUMPY = SimpleNamespace(sigmoid=_sigmoid, tanh=np.tanh, split=np.split)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
