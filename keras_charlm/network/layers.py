@@ -206,7 +206,7 @@ class Blanks(keras.layers.Dropout):
     section 3, blank noising.
 
     Arguments are those of `keras.layers.Dropout`. Inputs and results are ids of any integer dtype
-    and any one shape.
+    and shape; the shape stays.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -238,7 +238,7 @@ def cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def stock_cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The same by Keras's own code; see `dispatch.plain_layers`."""
+    """`cross_entropy`, with the same arguments, by Keras's code; see `dispatch.plain_layers`."""
     return keras.losses.sparse_categorical_crossentropy(ids, logits, from_logits=True)
 
 

@@ -89,15 +89,8 @@ def recur(
         def gradient(doutputs, dh, *dcarry):
             kept = saved or forward(save=True)[-1]
             dh, dcarry, dx_du = loops.backward(cell, recurrent_kernel, kept, doutputs, dh, dcarry)
-            dx_du = [flat(d) for d in dx_du]  # (T * B, G)
-            dx, du = dx_du[0], dx_du[-1]
             before = tf.concat([tf.cast(h, dtype)[None], outputs[:-1]], axis=0)  # (T, B, H)
-            dkernel = tf.matmul(flat(x), dx, transpose_a=True)
-            drecurrent = tf.matmul(flat(before), du, transpose_a=True)
-            ones = tf.ones_like(dx[:, :1])  # as a product, a sum is several times faster
-            dbias = tf.concat([tf.matmul(ones, d, transpose_a=True) for d in dx_du], axis=0)
-            dinputs = tf.reshape(tf.matmul(dx, kernel, transpose_b=True), tf.shape(x))
-            return dinputs, dkernel, drecurrent, tf.reshape(dbias, bias.shape), dh, *dcarry
+            return *_gradients(x, before, kernel, bias, dx_du), dh, *dcarry
 
         return (outputs, h_last, *carry_last), gradient
 
@@ -110,6 +103,32 @@ def recur(
 
     outputs, h, *carry = by_core(share, sequences, *map(wide, (h, *carry)))
     return outputs, _join_states(cell, h, carry)
+
+
+def _gradients(
+    x: tf.Tensor, before: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, dx_du: list[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Gradients of the input and the weights, each as one product over all time steps.
+
+    Args:
+        x: The input, (T, B, D).
+        before: The output before each step, (T, B, H).
+        kernel: (D, G).
+        bias: (G,), or (2, G) for the GRU.
+        dx_du: Gradients of the projections, [dx, du] or [dx], (T, B, G) each.
+
+    Returns:
+        Gradients of the input (T, B, D), the kernel (D, G), the recurrent kernel (H, G) and the
+        bias.
+    """
+    dx_du = [flat(d) for d in dx_du]  # (T * B, G)
+    dx, du = dx_du[0], dx_du[-1]
+    dkernel = tf.matmul(flat(x), dx, transpose_a=True)
+    drecurrent = tf.matmul(flat(before), du, transpose_a=True)
+    ones = tf.ones_like(dx[:, :1])  # as a product, a sum is several times faster
+    dbias = tf.concat([tf.matmul(ones, d, transpose_a=True) for d in dx_du], axis=0)
+    dinputs = tf.reshape(tf.matmul(dx, kernel, transpose_b=True), tf.shape(x))
+    return dinputs, dkernel, drecurrent, tf.reshape(dbias, bias.shape)
 
 
 def _split_states(cell: Cell, states: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
