@@ -25,13 +25,13 @@ SCORED = 1 << 18  # characters of held-out text
 def keras_charlm(layers, units, embedding, batch, window, precision):
     """The network and the training step of `kcharlm fit`."""
     cpu.tune(batch)
-    from keras_charlm.network import layers
+    from keras_charlm.network.layers import cross_entropy
     from keras_charlm.training import compiled
 
     network = _network(layers, units, embedding, batch, precision)
     optimizer = compiled.Adam(RATE, global_clipnorm=CLIP)
     optimizer.build(network.trainable_variables)
-    return _keras_steps(network, optimizer, layers.cross_entropy, batch, window)
+    return _keras_steps(network, optimizer, cross_entropy, batch, window)
 
 
 def evaluation(layers, units, embedding, batch, window, precision):
@@ -141,7 +141,7 @@ def products(layers, units, embedding, batch, window, precision):
     """
     import tensorflow as tf
 
-    from keras_charlm.network.recurrent import _scan
+    from keras_charlm.network.loops import scan
 
     dtype = tf.dtypes.as_dtype(precision)
     gates, n = 4 * units, batch * window
@@ -173,7 +173,7 @@ def products(layers, units, embedding, batch, window, precision):
                 tf.matmul(h, dz, transpose_a=True),
             )
             loops = [
-                _scan(loop, [times], (start[:batch],), [])[0][0]
+                scan(loop, [times], (start[:batch],), [])[0][0]
                 for loop, start in ((forward, h), (backward, dz))
             ]
             sums += [product[0, 0] for product in (*bulk, *loops)]

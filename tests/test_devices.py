@@ -223,7 +223,8 @@ def test_on_a_gpu_a_layer_asks_for_cudnn(kind, policy, monkeypatch):
     def door(sequences, *_):
         raise Asked(sequences.dtype.name)
 
-    monkeypatch.setattr(layers, "on_cpu_only", lambda: False)
+    gpu = tf.config.LogicalDevice("/device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda: [gpu])
     monkeypatch.setattr(backend, "_is_gpu_available", lambda: True)
     monkeypatch.setattr(backend, f"_cudnn_{kind.lower()}", door)
     config = ModelConfig(cell=kind.lower(), layers=1, units=4, embedding=3, dropout=0.5)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
 from keras_charlm.network import sampling
+from keras_charlm.network.equations import CELLS
 from keras_charlm.network.model import named_weights
 from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
 
@@ -26,30 +27,6 @@ ROWS = 16  # rows of `generate_batch`
 
 
 SCORE = 256  # most characters that one call of `score` reads
-
-
-def _lstm(x, states, recurrent_kernel, bias):
-    h, c = states
-    i, f, g, o = tf.split(x + h @ recurrent_kernel + bias, 4, axis=1)
-    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-    return [tf.sigmoid(o) * tf.tanh(c), c]
-
-
-def _gru(x, states, recurrent_kernel, bias):
-    (h,) = states
-    xz, xr, xg = tf.split(x + bias[0], 3, axis=1)
-    uz, ur, ug = tf.split(h @ recurrent_kernel + bias[1], 3, axis=1)
-    z = tf.sigmoid(xz + uz)
-    return [z * h + (1 - z) * tf.tanh(xg + tf.sigmoid(xr + ur) * ug)]
-
-
-def _rnn(x, states, recurrent_kernel, bias):
-    (h,) = states
-    return [tf.tanh(x + h @ recurrent_kernel + bias)]
-
-
-# Each takes the projected input (B, G) and its states (B, H) and returns the new states, h first.
-CELLS = {"lstm": (_lstm, 2), "gru": (_gru, 1), "rnn": (_rnn, 1)}
 
 
 class OnDeviceGraph(tf.Module):
@@ -95,10 +72,10 @@ class OnDeviceGraph(tf.Module):
 
     def __init__(self, model: keras.Model, config: ModelConfig, vocabulary: Vocabulary):
         super().__init__()
-        self._cell, self._per_layer = CELLS[config.cell]
+        self._cell = CELLS[config.cell]
         self._layers, self._one_hot = config.layers, not config.embedding
         self._tied = config.tied
-        self._sizes = [config.units] * (config.layers * self._per_layer)
+        self._sizes = [config.units] * (config.layers * self._cell.states)
         self.state_size = sum(self._sizes)
         # Ids to codes, rising, filled up to a power of two for the binary search.
         self._codes = np.array((-1, *vocabulary.codes), np.int32)  # (V,)
@@ -169,9 +146,9 @@ class OnDeviceGraph(tf.Module):
         after = []
         for layer in range(self._layers):
             projected = x if self._one_hot and layer == 0 else x @ next(weights)
-            at = layer * self._per_layer
-            new = self._cell(projected, states[at : at + self._per_layer], next(weights),
-                             next(weights))  # fmt: skip
+            at = layer * self._cell.states
+            own = states[at : at + self._cell.states]
+            new, _ = self._cell.step(tf, projected, own, next(weights), next(weights))
             x = new[0]
             after += new
         return x, after

@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, CharLMError
+from keras_charlm.network.equations import CELLS
 from keras_charlm.text.vocabulary import Vocabulary
 
 FORMAT = 4
@@ -189,11 +190,11 @@ def _wrong(card: Card) -> str | None:
 
 def count_parameters(model: ModelConfig, symbols: int) -> int:
     """Weights of a network with nothing left open and so many symbols."""
-    gates, biases = {"lstm": (4, 1), "gru": (3, 2), "rnn": (1, 1)}[model.cell]
+    cell = CELLS[model.cell]
     below = model.embedding or symbols
     total = symbols * model.embedding
     for _ in range(model.layers):
-        total += gates * model.units * (below + model.units + biases)
+        total += cell.blocks * model.units * (below + model.units + cell.biases)
         below = model.units
     return total + below * (model.embedding if model.tied else symbols) + symbols
 

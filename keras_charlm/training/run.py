@@ -39,7 +39,7 @@ from keras_charlm.evaluation.evaluator import Evaluator
 from keras_charlm.export import graph, packing, tflite
 from keras_charlm.files import replace_file, write_json
 from keras_charlm.generation.samples import draw_samples
-from keras_charlm.network import layers, model
+from keras_charlm.network import model
 from keras_charlm.saved import bundle
 from keras_charlm.saved.card import Card, count_parameters, versions
 from keras_charlm.settings import expect
@@ -479,7 +479,7 @@ class Run:
                 plan.policy,
             )
             # Keras's automatic XLA would compile the time loop too, which is slower than without.
-            network.compile(_optimizer(plan.fit), layers.cross_entropy, jit_compile=False)
+            network.compile(_optimizer(plan.fit), model.loss(), jit_compile=False)
             network.optimizer.build(network.trainable_variables)
         return network
 
