@@ -121,13 +121,18 @@ def write_json(path: Path, values: Any) -> None:
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside `path`, flush it to the disk, and put it in place."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = unfinished(path)
     try:
         write(temporary)
         _flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """Where `replace_file` writes a file before it is put in place; a crash may leave it there."""
+    return path.with_name(f"{path.name}.tmp")
 
 
 @contextlib.contextmanager
