@@ -134,13 +134,18 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         path: The file.
         write: Writes the temporary file, whose path it is given.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = unfinished(path)
     try:
         write(temporary)
         _flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """Where `replace_file` writes a file before it is put in place; a crash may leave it there."""
+    return path.with_name(f"{path.name}.tmp")
 
 
 @contextlib.contextmanager

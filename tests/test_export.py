@@ -101,6 +101,7 @@ def exported(folder_of, tmp_path_factory):
         if (name, quantize) not in made:
             folder = tmp_path_factory.mktemp("export")
             (folder / ".m.tflite.new").mkdir()  # what a crash may have left
+            (folder / "m.tflite.tmp").write_text("")
             report = models[name].export(folder / "m.tflite", quantize=quantize, license="CC0")
             made[name, quantize] = models[name], folder / "m.tflite", report
         return made[name, quantize]
@@ -220,8 +221,12 @@ def test_an_export_that_fails_its_check_is_removed(exported, tmp_path, monkeypat
     "args, message",
     [
         (["-o", "taken"], "taken exists; name another --output, or replace it with --overwrite"),
-        (["-o", "folder", "--overwrite"], "folder is a folder that no export wrote"),
-        (["-o", "none/m.tflite"], "none/m.tflite cannot be written (No such file"),
+        (["-o", "folder", "--overwrite"], "folder is a folder; name a file with --output"),
+        (
+            ["-o", "folder", "--overwrite", "--to", "web"],
+            "folder is a folder that no export wrote",
+        ),
+        (["-o", "none/m.tflite"], "There is no folder none for m.tflite; make it, or name"),
         (["--budget", "much"], "'much' is no size"),
         (["--budget", "9KB", "--quantize", "int8"], "Both --budget and --quantize"),
         (["--to", "savedmodel", "--budget", "9KB"], "--budget is for --to tflite"),
@@ -256,8 +261,28 @@ def test_a_folder_is_exported_and_replaced_as_a_whole(text_model, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["served", "served.report.json"]
 
 
+def test_a_first_export_cut_short_before_its_file_is_done_again(text_model, tmp_path):
+    path, report = tmp_path / "m.tflite", tmp_path / "m.tflite.report.json"
+    report.write_text("{}")
+    with pytest.raises(OptionError, match=r"report\.json exists"):
+        export(text_model, path)
+    (tmp_path / "m.tflite.tmp").write_text("cut short")
+    written = export(text_model, path)
+    assert json.loads(report.read_text()) == written
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, report.name]
+
+
+@pytest.mark.parametrize("to", ["web", "savedmodel"])
+def test_an_export_names_no_folder_of_the_corpus(text_model, text_file, tmp_path, to):
+    export(text_model, tmp_path / "out", to=to)
+    files = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".tflite"]
+    assert len(files) > 4
+    for path in files:
+        assert str(text_file.parent).encode() not in path.read_bytes(), path
+
+
 @pytest.mark.parametrize("verb", ["generate", "info", "evaluate"])
-def test_damaged_and_foreign_files_are_told(kcharlm, text_model, text_file, tmp_path, verb):
+def test_damaged_and_foreign_files_are_refused(kcharlm, text_model, text_file, tmp_path, verb):
     content = (text_model / "model.tflite").read_bytes()
     changed = bytearray(content)
     changed[len(content) // 2] ^= 1

@@ -82,8 +82,9 @@ def test_listings_give_every_input_and_ask_for_no_other_tensor(text_model, langu
     code = listing(language)
     for name in inputs:
         assert re.search(rf'"{name}"|\b{name}:', code), f"{name} is not given"
-    asked = re.findall(r'(?:put|ints|getValue|named:)\s*\(?"(\w+)"|inputs\["(\w+)"\]|\bout\.(\w+)',
-                       code)  # fmt: skip
+    asked = re.findall(
+        r'(?:put|ints|getValue|named:)\s*\(?"(\w+)"|inputs\["(\w+)"\]|\bout\.(\w+)', code
+    )
     asked = {name for names in asked for name in names if name} - {"textContent"}
     assert asked <= inputs.keys() | outputs.keys()
 
@@ -125,11 +126,24 @@ def browse(chromium, folder, profile):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         dom = subprocess.run(
-            [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={profile}", "--virtual-time-budget=30000", "--dump-dom",
-             f"http://127.0.0.1:{server.server_port}/index.html"],
-            capture_output=True, timeout=120, check=True).stdout.decode()  # fmt: skip
+            [
+                chromium,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={profile}",
+                "--virtual-time-budget=30000",
+                "--dump-dom",
+                f"http://127.0.0.1:{server.server_port}/index.html",
+            ],
+            capture_output=True,
+            timeout=120,
+            check=True,
+        ).stdout.decode()
     finally:
         server.shutdown()
         server.server_close()

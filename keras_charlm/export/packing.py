@@ -1,4 +1,4 @@
-"""An on-device file made small and given its card, after the converter has written it."""
+"""Makes the on-device file that the converter wrote smaller, and puts the card into it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ ALIGNMENT = 16  # of buffers, as TensorFlow Lite's schema asks for; its Python c
 
 
 def pack(content: bytes, values: dict[str, Any], weights: Mapping[str, np.ndarray]) -> bytes:
-    """Put a card into an on-device file, and pack the file anew.
+    """Put a card into an on-device file, and make the file smaller.
 
-    The converter writes a table for every use, and a name for every tensor: of a small model that
-    is much of the file. Here what is equal is stored once, and names, which no signature needs,
-    are left out.
+    The converter writes a table for every use and a name for every tensor, which is much of a small
+    model's file. Here equal parts are stored once, and names, which no signature needs, are left
+    out.
 
     Args:
         content: A .tflite file.
-        values: The card, without `weights` and `file_sha256`; see `device`.
+        values: The card, without `weights` and `file_sha256`; see `tflite_card`.
         weights: The network's weights by name, float32.
 
     Returns:
@@ -49,7 +49,7 @@ def pack(content: bytes, values: dict[str, Any], weights: Mapping[str, np.ndarra
 
 
 def _strip(model: schema.ModelT) -> None:
-    """Take away what no reader needs: names, empty buffers, empty lists."""
+    """Remove what no reader needs: names, empty buffers, empty lists."""
     tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors]
     used = {user.buffer for user in (*tensors, *model.metadata)}
     kept = [0, *(i for i in sorted(used) if i and model.buffers[i].data is not None)]
@@ -104,34 +104,34 @@ def _find(constants: Mapping[int, tflite_card.Constant], weight: np.ndarray) -> 
 class _Sharing(flatbuffers.Builder):
     """A builder that writes equal tables, vectors and strings once."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._written: dict[Any, int] = {}  # content, and where it stands
-        self._fields: list[tuple] = []  # of the table in the making
-        self._before = 0  # what was written before that table
+        self._written: dict[Any, int] = {}  # the offset of each content
+        self._fields: list[tuple] = []  # of the table that is being written
+        self._before = 0  # offset where that table begins
 
-    def StartObject(self, numfields):
+    def StartObject(self, numfields: int) -> None:
         self._fields, self._before = [], self.Offset()
         super().StartObject(numfields)
 
-    def PrependSlot(self, flags, o, x, d):
-        self._fields.append((flags, o, x, d))  # 1 is not written as 1.0 is
+    def PrependSlot(self, flags: Any, o: int, x: Any, d: Any) -> None:
+        self._fields.append((flags, o, x, d))  # the type too: 1 and 1.0 are equal, their bytes not
         super().PrependSlot(flags, o, x, d)
 
-    def PrependUOffsetTRelativeSlot(self, o, x, d):
+    def PrependUOffsetTRelativeSlot(self, o: int, x: int, d: int) -> None:
         self._fields.append((o, x))
         super().PrependUOffsetTRelativeSlot(o, x, d)
 
-    def EndObject(self):
+    def EndObject(self) -> int:
         key = tuple(self._fields)
         if key not in self._written:
             self._written[key] = super().EndObject()
-        else:  # take its fields back
+        else:  # the fields just written are dropped
             self.head = len(self.Bytes) - self._before
             self.nested, self.current_vtable = False, None
         return self._written[key]
 
-    def CreateNumpyVector(self, x):
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
         key = x.dtype.str, x.tobytes()
         if key not in self._written:
             if x.dtype == np.uint8:  # the bytes of a buffer
@@ -139,7 +139,7 @@ class _Sharing(flatbuffers.Builder):
             self._written[key] = super().CreateNumpyVector(x)
         return self._written[key]
 
-    def CreateString(self, s, *args):
+    def CreateString(self, s: str | bytes, *args: Any) -> int:
         if s not in self._written:
             self._written[s] = super().CreateString(s, *args)
         return self._written[s]
