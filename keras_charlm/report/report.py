@@ -6,10 +6,7 @@ drawn is drawn here, and every text in it is untrusted and escaped by the templa
 
 from __future__ import annotations
 
-import csv
 import math
-import os
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +20,10 @@ from keras_charlm.display import Display, duration, printable
 from keras_charlm.errors import BundleError, CorpusError
 from keras_charlm.evaluation import ngram
 from keras_charlm.evaluation.evaluate import training_text
-from keras_charlm.files import regular, replace_file
+from keras_charlm.files import replace_file
 from keras_charlm.report import charts
 from keras_charlm.saved import bundle
+from keras_charlm.saved.history import History, TrainingSample, read_history, read_samples
 from keras_charlm.saved.trained import TrainedModel
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
@@ -50,18 +48,6 @@ MOST_COUNTED = 100_000_000  # characters; they take some minutes and 4 GB
 
 
 _ROWS = 60  # most rows of the history's table
-
-
-_MOST = 1e15  # above any step, time, speed or loss that a training can come to
-
-
-# The titles that training writes into samples.txt.
-_TITLE = re.compile(
-    r"^==== (?:epoch (?P<epoch>\d{1,15}), )?step (?P<step>\d{1,15}), "
-    r"(?:training loss|train) (?P<train>\d{1,9}\.\d+)(?:  val (?P<validation>\d{1,9}\.\d+))? "
-    r"bits per character ====\n",
-    re.M,
-)
 
 
 def write(
@@ -181,93 +167,7 @@ def _count(
     return ngram.scores(split), ""
 
 
-@dataclass(frozen=True)
-class History:
-    """The rows of history.csv or curve.csv."""
-
-    rows: list[dict[str, float | None]]
-
-    def column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values of the rows that have one."""
-        pairs = [(row["step"], row[name]) for row in self.rows if row[name] is not None]
-        return tuple(np.array(pairs, float).reshape(-1, 2).T)
-
-    @property
-    def seconds(self) -> float:
-        return self.rows[-1]["seconds"]
-
-    @property
-    def speed(self) -> float:
-        """Median of the epochs, in characters a second; 0 where no epoch took long enough."""
-        return float(np.median(self.column("characters_per_second")[1]))
-
-
-def read_history(folder: Path, name: str = bundle.HISTORY) -> History | None:
-    """The history of a training, or None where the folder has none."""
-    path = folder / name
-    if not os.path.lexists(path):
-        return None
-    try:
-        with regular(path).open(encoding="utf-8", newline="") as file:
-            rows = [
-                {column: _value(column, row.get(column)) for column in bundle.COLUMNS[name]}
-                for row in csv.DictReader(file)
-            ]
-        return History(rows) if rows else None
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise BundleError(
-            f"{path} cannot be read ({error}); copy the model again, or remove this "
-            "file for a report without it."
-        ) from error
-
-
-def _value(column: str, text: str | None) -> float | None:
-    value = int(text) if column in ("epoch", "step") else float(text or "nan")
-    if 0 <= value < _MOST:
-        return value
-    # There is no such part, or the network overflowed.
-    if column == "val_bits_per_character" and not math.isfinite(value):
-        return None
-    raise ValueError(f"its {column} is {text!r}")
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A sample from the training, and how good the model was."""
-
-    step: int
-    epoch: int | None
-    train: float
-    validation: float | None
-    text: str
-
-
-def read_samples(folder: Path) -> list[Moment]:
-    """What samples.txt holds. A sample may look like a title itself: steps rise, or it is none."""
-    try:
-        path = regular(folder / bundle.SAMPLES)
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except (OSError, BundleError):
-        return []
-    titles: list[re.Match] = []
-    for match in _TITLE.finditer(text):
-        before = titles[-1]["step"] if titles else 0
-        if int(match["step"]) >= int(before):
-            titles.append(match)
-    ends = [*(match.start() for match in titles), len(text)][1:]
-    return [
-        Moment(
-            int(m["step"]),
-            int(m["epoch"]) if m["epoch"] else None,
-            float(m["train"]),
-            float(m["validation"]) if m["validation"] else None,
-            text[m.end() : end].removesuffix("\n\n"),
-        )
-        for m, end in zip(titles, ends, strict=True)
-    ]
-
-
-def choose(moments: list[Moment], number: int = MOMENTS) -> list[Moment]:
+def choose(moments: list[TrainingSample], number: int = MOMENTS) -> list[TrainingSample]:
     """The first sample, the last, and some between: close together where most is learnt."""
     if not moments:
         return []

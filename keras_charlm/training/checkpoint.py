@@ -11,78 +11,82 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_charlm.errors import BundleError, TrainingError
-from keras_charlm.files import lock, regular, replace_file
+from keras_charlm.errors import BundleError
+from keras_charlm.files import regular, replace_file
 from keras_charlm.network.model import recurrent_layers
-from keras_charlm.saved.bundle import LOCK
+from keras_charlm.saved.bundle import CURVE, HISTORY
+from keras_charlm.saved.history import write_history
+from keras_charlm.training.progress import Progress
 from keras_charlm.training.workers import Workers
 
 STATE, BEST = "state.npz", "best.npz"
 
 
-MOST_TRACED = 400  # points of a training's curve; half of them at least
+class Checkpoints:
+    """Writes the checkpoints of a training; of several workers the chief does.
 
+    Args:
+        folder: Where the checkpoint is.
+        settings: What the training is; see `Plan.to_dict`.
+        progress: How far it is.
+        steps: Batches of an epoch.
+        workers: The workers that share it.
+    """
 
-@dataclass
-class Progress:
-    """Where a training stands."""
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        progress: Progress,
+        steps: int,
+        workers: Workers,
+    ):
+        self.folder, self.settings, self.progress = folder, settings, progress
+        self.steps, self.workers = steps, workers
+        self._best: list[np.ndarray] | None = None  # until the next checkpoint has them
 
-    step: int = 0  # batches done, over all epochs
-    seconds: float = 0.0  # spent on batches and validation
-    best: float | None = None  # lowest validation figure, bits per character
-    best_epoch: int = 0  # 1 for the first
-    stale: int = 0  # epochs since the best
-    samples_size: int = 0  # bytes of samples.txt that belong to this state
-    history: list[list] = field(default_factory=list)  # rows of history.csv
-    # Every so many batches: step, seconds, the epoch's mean loss so far in bits, learning rate.
-    trace: list[list] = field(default_factory=list)
-    trace_every: int = 1
+    def keep_best(self, weights: list[np.ndarray]) -> None:
+        """Keep the weights of the best epoch so far; the next checkpoint writes them."""
+        if self.workers.chief:
+            self._best = weights
 
-    def __post_init__(self) -> None:
-        """Refuse what a damaged file may hold."""
-        counts = (self.step, self.best_epoch, self.stale, self.samples_size, self.trace_every)
-        figures = (self.seconds, 0.0 if self.best is None else self.best)
-        if not (
-            all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
-            and all(isinstance(n, (int, float)) for n in figures)
-            and isinstance(self.history, list)
-            and all(isinstance(row, list) for row in self.history)
-            and isinstance(self.trace, list)
-            and self.trace_every > 0
-            and all(isinstance(row, list) and len(row) == 4 for row in self.trace)
-            and all(isinstance(n, (int, float)) for row in self.trace for n in row)
-        ):
-            raise ValueError("its progress has values of the wrong kind")
+    def best_weights(self) -> list[np.ndarray] | None:
+        """The weights of the best epoch so far, where there is one."""
+        if self._best is not None:
+            return self._best
+        path = self.folder / BEST
+        return read_weights(path) if path.exists() else None
 
-    def note(self, bits: float, rate: float) -> None:
-        """Trace the epoch's mean loss after this batch; a long trace loses every second point."""
-        if self.step % self.trace_every:
-            return
-        self.trace.append([self.step, round(self.seconds, 2), bits, float(f"{rate:.4g}")])
-        if len(self.trace) > MOST_TRACED:
-            self.trace = self.trace[1::2]
-            self.trace_every *= 2
+    def save(self, model: keras.Model) -> None:
+        """Collect the state on all workers and write it.
 
-    def curve(self, steps: int) -> list[list]:
-        """Rows of curve.csv: step, seconds, mean loss since the row before in bits, learning rate.
+        The best weights are written first: if a crash comes between the two, resuming from the
+        older state makes the same ones again.
 
-        Args:
-            steps: Batches of an epoch; the first row of one is the mean since its beginning.
+        Raises:
+            OSError: They cannot be written; the checkpoint before is untouched.
         """
-        rows, before = [], (-1, 0, 0.0)
-        for step, seconds, mean, rate in self.trace:
-            epoch, last = divmod(step - 1, steps)
-            done, total = (before[1], before[2]) if before[0] == epoch else (0, 0.0)
-            before = epoch, last + 1, mean * (last + 1)
-            rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5), rate])
-        return rows
+        state = collect(model, self.workers)
+        if not self.workers.chief:
+            return
+        if self._best is not None:
+            write_weights(self.folder / BEST, self._best)
+            self._best = None
+        save(self.folder / STATE, state, self.progress, self.settings)
+        self.write_history(self.folder)
+
+    def write_history(self, folder: Path) -> None:
+        """Write history.csv and curve.csv into a folder."""
+        write_history(folder, HISTORY, self.progress.history)
+        write_history(folder, CURVE, self.progress.curve(self.steps))
 
 
 def collect(model: keras.Model, workers: Workers) -> dict[str, np.ndarray]:
@@ -128,7 +132,7 @@ def restore(
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BundleError(
-            f"The checkpoint does not fit its own settings ({error}); train the model anew."
+            f"The checkpoint does not fit its own settings ({error}); train the model again."
         ) from error
 
 
@@ -146,10 +150,9 @@ def read_json(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The progress and the settings of a saved state."""
     try:
         values = json.loads(arrays["json"].tobytes())
-        values["progress"] = Progress(**values["progress"])
-        return values
+        return {"progress": Progress(**values["progress"]), "settings": values["settings"]}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise BundleError(f"The checkpoint is damaged ({error}); train the model anew.") from error
+        raise BundleError(f"The checkpoint is damaged ({error}); train the model again.") from error
 
 
 def write_weights(path: Path, weights: list[np.ndarray]) -> None:
@@ -163,10 +166,10 @@ def read_weights(path: Path) -> list[np.ndarray]:
     try:
         return [arrays[f"v{i}"] for i in range(len(arrays))]
     except KeyError as error:
-        raise BundleError(f"{path} is damaged (no {error}); train the model anew.") from error
+        raise BundleError(f"{path} is damaged (no {error}); train the model again.") from error
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as one file that is there whole or not at all."""
 
     def write(temporary: Path) -> None:
@@ -186,7 +189,7 @@ def read(path: Path) -> bytes:
     try:
         return regular(path, largest=1 << 62).read_bytes()
     except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error}); train the model anew.") from error
+        raise BundleError(f"{path} cannot be read ({error}); train the model again.") from error
 
 
 def parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
@@ -200,7 +203,7 @@ def parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
             return dict(file)
     except Exception as error:  # whatever a damaged file makes its readers do
         raise BundleError(
-            f"{path} cannot be read ({error or type(error).__name__}); train the model anew."
+            f"{path} cannot be read ({error or type(error).__name__}); train the model again."
         ) from error
 
 
@@ -249,21 +252,3 @@ def _locals(variable) -> list:
 
 def _copies(variable) -> np.ndarray:
     return np.stack([np.asarray(copy) for copy in _locals(variable)])
-
-
-def claim(folder: Path):
-    """Take a training folder for this process until the returned file is closed, and remove what
-    a dead one left half-written there.
-
-    Raises:
-        TrainingError: Another process trains there.
-    """
-    file = (folder / LOCK).open("wb")
-    if not lock(file):
-        file.close()
-        raise TrainingError(
-            f"Another training runs in {folder.parent}; wait for it, or name another --output."
-        )
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink()
-    return file

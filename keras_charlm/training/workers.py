@@ -171,12 +171,12 @@ class Workers:
             TrainingError: Another worker could not do it.
             CharLMError: This one could not.
         """
-        result = None
+        results: list[T] = []
         for turn in (True, False):
             error = None
             if self.chief is turn or self.count == 1:
                 try:
-                    result = act()
+                    results.append(act())
                 except CharLMError as raised:
                     error = raised
             messages = self.gather(str(error or "").encode())
@@ -187,7 +187,7 @@ class Workers:
                     raise TrainingError(f"{self.name(worker)} stopped: {message.decode()}")
             if self.count == 1:
                 break
-        return result
+        return results[0]
 
     def compare(self, facts: dict[str, str]) -> None:
         """Make sure that all workers train the same.
