@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,7 +64,7 @@ class TrainedModel:
     @property
     def start(self) -> int:
         """Id of the character that is read first where there is no prompt."""
-        return self.start
+        return self.vocabulary.id_of(self.card.start)
 
     @functools.cached_property
     def device_file(self) -> Path:
@@ -179,10 +180,10 @@ class TrainedModel:
             CorpusError: It is not there, or it is another text.
         """
         card = self.card
-        wanted, config = card.corpus["sha256"], card.corpus_config
+        sha256, config = card.corpus["sha256"], card.corpus_config
         if files:
             text = prepare(files, config)
-            if text.sha256 != wanted:
+            if text.sha256 != sha256:
                 raise CorpusError(
                     f"{', '.join(map(str, files))} is not the text that {self.path} was trained on "
                     "(its hash differs); name with --corpus the files that fit read, in their "
@@ -190,7 +191,8 @@ class TrainedModel:
                 )
         else:
             try:
-                text = reopen(tuple(card.corpus["files"]), config, wanted, _NoMore())
+                # A text that was piped in is in the cache or gone: stdin is empty here.
+                text = reopen(tuple(card.corpus["files"]), config, sha256, io.BytesIO())
             except CorpusError:
                 raise CorpusError(
                     f"The text that {self.path} was trained on ({card.corpus['name']}) is no "
@@ -210,10 +212,3 @@ class TrainedModel:
             "start": self.card.start,
             "normalize": self.card.normalize,
         }
-
-
-class _NoMore:
-    """A standard input that has nothing: a text that was piped in is in the cache or gone."""
-
-    def read(self, _: int) -> bytes:
-        return b""
