@@ -114,7 +114,7 @@ def test_opening_a_model_runs_no_code_from_it(list_model, stopped, tmp_path, kch
                     keras_charlm.resume(folder, verbose=0)
             else:
                 with pytest.raises(BundleError):
-                    checkpoint.read_weights(folder / "checkpoint" / name)
+                    checkpoint.read_best(folder / "checkpoint" / name)
             assert not sprung.exists()
             shutil.rmtree(folder)
 

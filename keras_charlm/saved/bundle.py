@@ -1,4 +1,4 @@
-"""The folder of one trained model: found, read, checked and published as a whole.
+"""The folder of one trained model: looked up, read, checked and written as a whole.
 
     config.json         what the model is, where it comes from, its scores, a hash of each file
     vocabulary.json     characters and ids
@@ -75,7 +75,11 @@ class Bundle:
     vocabulary: Vocabulary
 
     def file(self, name: str) -> Path:
-        """The path of one of the model's files, its content checked against its hash."""
+        """The path of one of the model's files, its content checked against its hash.
+
+        Raises:
+            BundleError: The file is missing, no regular file, or not the one that training wrote.
+        """
         path = regular(self.path / name, _LARGEST.get(name, LARGEST))
         try:
             if _sha256(path) == self.card.files.get(name):
@@ -99,7 +103,11 @@ class Bundle:
         return read_weights(self.file(WEIGHTS), self.card.model, self.vocabulary.size)
 
     def training_lines(self) -> np.ndarray:
-        """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`."""
+        """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`.
+
+        Raises:
+            BundleError: The model was not trained on lines, or the file is damaged.
+        """
         if not self.card.lines:
             raise BundleError(
                 f"{self.path} was not trained on lines, so no line is novel or known; "
@@ -250,13 +258,13 @@ def publish(
     write: Callable[[Path], None],
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> Card:
-    """Write a model folder under another name and put it in place as a whole.
+    """Write a model folder under another name and rename it as a whole.
 
     Args:
         folder: Where the model goes; what is there is replaced at the very end.
         card: What config.json says; the files' hashes are filled in.
         write: Fills an empty folder with the model's other files.
-        finish: Adds what is made from the whole model, once it can be opened there.
+        finish: Adds what is made from the model, once the folder can be opened.
 
     Returns:
         The card with the hashes.

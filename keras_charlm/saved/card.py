@@ -52,18 +52,22 @@ class Card:
 
     @property
     def corpus_config(self) -> CorpusConfig:
+        """How the text was read."""
         return CorpusConfig.from_dict(self.corpus["config"])
 
     @property
     def lines(self) -> bool:
+        """Whether the text is a list, one document a line."""
         return self.corpus_config.lines
 
     @property
     def normalize(self) -> str:
+        """Unicode normalization of every text that the model reads; 'none' for bytes."""
         config = self.corpus_config
         return "none" if config.unit == "byte" else config.normalize
 
     def to_dict(self) -> dict[str, Any]:
+        """The card as JSON values."""
         return {"format": FORMAT, **asdict(self)}
 
     def on_device(

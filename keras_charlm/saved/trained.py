@@ -49,7 +49,7 @@ class TrainedModel:
 
     @classmethod
     def of(cls: type[Model], model: TrainedModel | str | Path) -> TrainedModel:
-        """The model itself, or the one that a path or a name stands for."""
+        """The model itself, or the one at a path or of a name."""
         return model if isinstance(model, TrainedModel) else cls(model)
 
     def __repr__(self) -> str:
@@ -136,7 +136,7 @@ class TrainedModel:
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
-        """Tells whether a line stands in the training text (models of lines only)."""
+        """A function that says whether a line is in the training text (models of lines only)."""
         lines = self.bundle.training_lines()
 
         def known(line: str | bytes) -> bool:

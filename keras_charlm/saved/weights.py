@@ -67,11 +67,14 @@ def read_weights(path: Path, model: ModelConfig, symbols: int) -> dict[str, np.n
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        # The file never changes, and not every file system has locks.
+        with h5py.File(path, "r", locking=False) as file:
             groups = dict(_layers(file))
             weights = {}
             for name, shape in weight_shapes(model, symbols).items():
                 layer, _, weight = name.partition("/")
+                if layer not in groups:
+                    raise ValueError(f"it has no layer {layer}")
                 weights[name] = _read(groups[layer], weight, shape)
             return weights
     except Exception as error:  # whatever a damaged file makes HDF5 raise

@@ -27,7 +27,7 @@ from keras_charlm.training.workers import Workers
 
 _BITS = 1 / math.log(2)  # bits in a nat
 
-# Batches after which a sample is drawn by default: most is learnt early.
+# Batches after which a sample is drawn by default: most is learned early.
 _EARLY = frozenset(100 * 2**i for i in range(20))
 
 _SHORT = 1.0  # seconds: not every epoch shorter than this is shown and saved
@@ -40,7 +40,7 @@ class Pace(keras.callbacks.Callback):
     Args:
         schedule: The training's schedule and progress.
         workers: The workers that train together.
-        saving: Is told what the workers agreed on.
+        saving: Gets what the workers agreed on.
         display: Shows the progress.
         vocabulary: Names the unit of the speed.
         resumed: The state of a training that goes on; emptied once it has gone on.
@@ -190,6 +190,7 @@ class Validation(keras.callbacks.Callback):
             self.display.note(f"Stopping: no better validation figure for {progress.stale} epochs.")
 
     def keep(self, epoch: int) -> None:
+        """Keep the weights of this epoch (from 0) as the best, if all are finite."""
         weights = [np.asarray(w) for w in self.model.weights]
         if all(np.isfinite(w).all() for w in weights):
             self.schedule.progress.best_epoch = epoch + 1
@@ -282,7 +283,7 @@ class Saving(keras.callbacks.Callback):
         self.schedule, self.checkpoints, self.workers = schedule, checkpoints, workers
         self.signals, self.display, self.folder = signals, display, folder
         self.saved = time.monotonic()
-        self.stop = self.wanted = False  # what the workers agreed on after the batch
+        self.stop = self.save_now = False  # what the workers agreed on after the batch
 
     @property
     def stopped(self) -> bool:
@@ -291,7 +292,7 @@ class Saving(keras.callbacks.Callback):
 
     def agree(self, stop: bool, due: bool) -> None:
         """Note what the workers agreed on: to stop, or to save."""
-        self.stop, self.wanted = stop, due
+        self.stop, self.save_now = stop, due
 
     def due(self, seconds: float) -> bool:
         """Whether the last checkpoint is older than this."""
@@ -315,14 +316,14 @@ class Saving(keras.callbacks.Callback):
 
     def _act(self) -> None:
         if self.stop:
-            self.display.note("Stopping: saving what was learnt so far.")
+            self.display.note("Stopping: saving the training so far.")
             self.save()
             raise Interrupted(
                 f"Stopped after batch {self.schedule.progress.step:,}, and nothing is lost; "
                 f"go on with: kcharlm fit --resume {self.folder}",
                 self.signals.get("signal", signal.SIGTERM),
             )
-        if self.wanted:
+        if self.save_now:
             self.save()
 
     def save(self) -> None:

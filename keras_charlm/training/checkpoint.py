@@ -1,9 +1,9 @@
 """A training's whole state in one file, so that resumed equals uninterrupted to the last bit.
 
 The file holds weights, optimizer, metrics, dropout's generators, the recurrent states of all rows,
-and the progress. It is replaced atomically: a crash leaves the one before. Rows stand in it in the
-order of the batch, whatever devices they were on, so that any number of devices and workers can go
-on from it; several workers write one file.
+and the progress. It is replaced by an atomic rename: a crash leaves the one before. Its rows are in
+the order of the batch, whatever devices they were on, so that any number of devices and workers can
+go on from it; several workers write one file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Checkpoints:
         if self._best is not None:
             return self._best
         path = self.folder / BEST
-        return read_weights(path) if path.exists() else None
+        return read_best(path) if path.exists() else None
 
     def save(self, model: keras.Model) -> None:
         """Collect the state on all workers and write it.
@@ -78,7 +78,7 @@ class Checkpoints:
         if not self.workers.chief:
             return
         if self._best is not None:
-            write_weights(self.folder / BEST, self._best)
+            write_best(self.folder / BEST, self._best)
             self._best = None
         save(self.folder / STATE, state, self.progress, self.settings)
         self.write_history(self.folder)
@@ -90,8 +90,13 @@ class Checkpoints:
 
 
 def collect(model: keras.Model, workers: Workers) -> dict[str, np.ndarray]:
-    """The model's whole state, on every worker: weights and optimizer, which are the same
-    everywhere, the recurrent states of all rows, and the metrics of all devices."""
+    """The model's whole state, the same on every worker.
+
+    Returns:
+        Arrays by name: 'v0', ... the weights and the optimizer, which are equal on all devices;
+        'm0', ... the metrics, (devices, ...); 'g0', ... the seeds of the generators; 's0', ... the
+        recurrent states, (B, units).
+    """
     arrays = {f"v{i}": value for i, value in enumerate(_shared(model))}
     arrays |= {f"m{i}": workers.rows(_copies(v)) for i, v in enumerate(_metrics(model))}
     arrays |= {f"g{i}": _copies(v)[0] for i, v in enumerate(_generators(model))}
@@ -102,7 +107,17 @@ def collect(model: keras.Model, workers: Workers) -> dict[str, np.ndarray]:
 def save(
     path: Path, arrays: dict[str, np.ndarray], progress: Progress, settings: dict[str, Any]
 ) -> None:
-    """Write what `collect` gave. Where that fails (OSError), the state before it is untouched."""
+    """Write a checkpoint.
+
+    Args:
+        path: The file.
+        arrays: The state, as `collect` returns it.
+        progress: How far the training is.
+        settings: What it is; see `Plan.to_dict`.
+
+    Raises:
+        OSError: It cannot be written; the checkpoint before is untouched.
+    """
     text = json.dumps({"progress": asdict(progress), "settings": settings})
     write_arrays(path, {**arrays, "json": np.frombuffer(text.encode(), np.uint8)})
 
@@ -110,8 +125,18 @@ def save(
 def restore(
     arrays: dict[str, np.ndarray], model: keras.Model, workers: Workers, metrics: bool = True
 ) -> None:
-    """Put a saved state into a model built and compiled in the same way, on any number of devices
-    that divides the batch."""
+    """Load a saved state into a model.
+
+    Args:
+        arrays: The state, as `collect` returned it.
+        model: A model built and compiled in the same way, on any number of devices that divides
+            the batch.
+        workers: The workers that share it.
+        metrics: Whether to load the metrics too.
+
+    Raises:
+        BundleError: The state is of another model.
+    """
     try:
         variables = [*model.weights, *model.optimizer.variables]
         for i, variable in enumerate(variables):
@@ -137,8 +162,16 @@ def restore(
 
 
 def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
-    """Each of this worker's devices' part of a metric's sum: the one that it had, or where the
-    number of devices changed the whole for the first."""
+    """Divide a metric's sums among this worker's devices.
+
+    Args:
+        saved: (devices, ...), the sum of each device when the state was saved.
+        workers: The workers now.
+
+    Returns:
+        (devices of this worker, ...): the sum that each had; where the number of devices has
+        changed, the first of all gets the whole.
+    """
     if len(saved) != workers.replicas:
         whole = saved.sum(axis=0)
         saved = np.zeros((workers.replicas, *whole.shape), whole.dtype)
@@ -147,7 +180,11 @@ def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
 
 
 def read_json(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The progress and the settings of a saved state."""
+    """The `progress` (a Progress) and the `settings` of a saved state.
+
+    Raises:
+        BundleError: They are damaged.
+    """
     try:
         values = json.loads(arrays["json"].tobytes())
         return {"progress": Progress(**values["progress"]), "settings": values["settings"]}
@@ -155,13 +192,17 @@ def read_json(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         raise BundleError(f"The checkpoint is damaged ({error}); train the model again.") from error
 
 
-def write_weights(path: Path, weights: list[np.ndarray]) -> None:
-    """Write a model's weights in their order."""
+def write_best(path: Path, weights: list[np.ndarray]) -> None:
+    """Write the weights of the best epoch so far, in the order of `Model.weights`."""
     write_arrays(path, {f"v{i}": value for i, value in enumerate(weights)})
 
 
-def read_weights(path: Path) -> list[np.ndarray]:
-    """Read what `write_weights` wrote."""
+def read_best(path: Path) -> list[np.ndarray]:
+    """Read what `write_best` wrote.
+
+    Raises:
+        BundleError: The file is damaged.
+    """
     arrays = read_arrays(path)
     try:
         return [arrays[f"v{i}"] for i in range(len(arrays))]
@@ -196,7 +237,7 @@ def parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
     """The arrays in what `read` gave; raises BundleError where it is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
-            # `write_arrays` packs nothing, so no member is larger than the file.
+            # `write_arrays` compresses nothing, so no member is larger than the file.
             if any(m.compress_type != zipfile.ZIP_STORED for m in file.infolist()):
                 raise ValueError("it is compressed")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
@@ -231,24 +272,25 @@ def _shared(model: keras.Model) -> list[np.ndarray]:
     return [np.asarray(_locals(v)[0]) for v in [*model.weights, *model.optimizer.variables]]
 
 
-def _metrics(model: keras.Model) -> list:
+def _metrics(model: keras.Model) -> list[keras.Variable]:
     return [v for metric in model.metrics for v in metric.variables]
 
 
-def _generators(model: keras.Model) -> list:
+def _generators(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.variables if "seed_generator" in v.path]
 
 
-def _state_variables(model: keras.Model) -> list:
+def _state_variables(model: keras.Model) -> list[keras.Variable]:
     return keras.tree.flatten([layer.states for layer in recurrent_layers(model)])
 
 
-def _locals(variable) -> list:
+def _locals(variable: keras.Variable) -> list[Any]:
     """The copies of a Keras variable, one for each replica."""
     value = variable.value
     values = getattr(value, "values", None)
     return list(values) if isinstance(values, tuple) else [value]
 
 
-def _copies(variable) -> np.ndarray:
+def _copies(variable: keras.Variable) -> np.ndarray:
+    """The values of all replicas, (replicas, ...)."""
     return np.stack([np.asarray(copy) for copy in _locals(variable)])

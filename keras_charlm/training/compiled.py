@@ -3,6 +3,8 @@ weights."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -82,14 +84,14 @@ def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:
 class _SumsBeforeClipping:
     """Mixin before a Keras optimizer: the norm that is clipped is that of the global batch."""
 
-    def _clip_gradients(self, gradients):
-        # That of the embedding is a list of rows, one for each character read: longer than the
-        # whole, with another norm, and on several devices the lists of all would go to each.
+    def _clip_gradients(self, gradients):  # a list of tensors of the weights' shapes
+        # The embedding's gradient is a list of rows, one for each character read: larger than the
+        # table, with another norm, and on several devices the lists of all would be sent to each.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         replica = tf.distribute.get_replica_context()
         return super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
 
-    def _all_reduce_sum_gradients(self, gradients_and_variables):
+    def _all_reduce_sum_gradients(self, gradients_and_variables: list[Any]) -> list[Any]:
         return gradients_and_variables  # the sum already
 
 
@@ -102,7 +104,10 @@ class Adam(_SumsBeforeClipping, keras.optimizers.Adam):
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Update a weight; see `keras.optimizers.Optimizer.update_step`."""
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(

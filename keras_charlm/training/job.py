@@ -98,7 +98,7 @@ def _train(
     users: Sequence[keras.callbacks.Callback],
 ) -> None:
     """Train in the folder that this process holds. Where the training ends early, the folder has
-    what was learnt, or is removed if that was nothing."""
+    the model so far, or is removed if nothing was trained."""
     folder, plan, workers = job.folder, job.plan, job.workers
     arrays: dict[str, np.ndarray] | None = None
     if job.resumes:

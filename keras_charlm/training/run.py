@@ -67,10 +67,7 @@ def fit(
         >>> model = keras_charlm.fit("corpus.txt", max_time=600)
         >>> print(model.generate("Once", length=200, seed=1))
     """
-    expect("corpus", corpus, (str, Path, Sequence), "a path, or several in a list")
-    paths = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
-    for path in paths:
-        expect("corpus", path, (str, Path), "a path, or several in a list")
+    paths = _paths(corpus)
     if output is not None:
         expect("output", output, (str, Path), "a path")
     _check_callbacks(callbacks)
@@ -174,6 +171,15 @@ def resumed(
 def _display(verbose: int) -> Display:
     """What shows the training: of several workers the chief's."""
     return Display(0 if worker_index() else verbose)
+
+
+def _paths(corpus: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """The corpus's paths, checked."""
+    expect("corpus", corpus, (str, Path, Sequence), "a path, or several in a list")
+    paths = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
+    for path in paths:
+        expect("corpus", path, (str, Path), "a path, or several in a list")
+    return paths
 
 
 def _check_callbacks(callbacks: Any) -> None:

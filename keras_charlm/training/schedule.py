@@ -35,16 +35,19 @@ class Schedule:
 
     @property
     def out_of_time(self) -> bool:
+        """Whether `max_time` is over."""
         limit = self.config.max_time
         return limit is not None and self.progress.seconds >= limit
 
     @property
     def out_of_patience(self) -> bool:
+        """Whether there was no better validation figure for `patience` epochs."""
         limit = self.config.patience
         return limit is not None and self.progress.stale >= limit
 
     @property
     def ended(self) -> bool:
+        """Whether no batch is left to train on."""
         return self.fraction() >= 1 or self.out_of_patience
 
     def learning_rate(self) -> float:
