@@ -87,7 +87,6 @@ class OnDeviceGraph(tf.Module):
         self._search[: vocabulary.size] = self._codes
         # Text is drawn on the CPU during training too: the loop is long and its products are small.
         weights = named_weights(model)
-        self._names = list(weights)
         with tf.device("CPU"):
             self.weights = [tf.Variable(w.numpy(), trainable=False) for w in weights.values()]
         self.functions = {
@@ -99,10 +98,6 @@ class OnDeviceGraph(tf.Module):
         """Copy a model's weights again; the functions are not traced again."""
         for variable, weight in zip(self.weights, named_weights(model).values(), strict=True):
             variable.assign(weight.numpy())
-
-    def named_weights(self) -> dict[str, np.ndarray]:
-        """The weights as `model.named_weights` names them."""
-        return {name: w.numpy() for name, w in zip(self._names, self.weights, strict=True)}
 
     def runner(self) -> GraphRunner:
         """Run the signatures in TensorFlow, as `generation.runner.Runner` runs those of a file."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_charlm.errors import ExportError
 from keras_charlm.saved import tflite_card
 
 ALIGNMENT = 16  # of buffers, as TensorFlow Lite's schema asks for; its Python code does not do it
 
 
-def pack(content: bytes, values: dict[str, Any], weights: Mapping[str, np.ndarray]) -> bytes:
+def pack(content: bytes, values: dict[str, Any]) -> bytes:
     """Put a card into an on-device file, and make the file smaller.
 
     The converter writes a table for every use and a name for every tensor, which is much of a small
@@ -25,21 +23,15 @@ def pack(content: bytes, values: dict[str, Any], weights: Mapping[str, np.ndarra
 
     Args:
         content: A .tflite file.
-        values: The card, without `weights` and `file_sha256`; see `tflite_card`.
-        weights: The network's weights by name, float32.
+        values: The card; its `file_sha256` is filled in. See `tflite_card`.
 
     Returns:
         The file with the card in it.
-
-    Raises:
-        ExportError: A weight cannot be read back from the file.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     model.metadata = [m for m in model.metadata or [] if m.name != tflite_card.METADATA.encode()]
     _strip(model)
-    constants = tflite_card.constants(model)
-    places = [_place(constants, name, weight) for name, weight in weights.items()]
-    values = {**values, "weights": places, "file_sha256": tflite_card.NO_DIGEST}
+    values = {**values, "file_sha256": tflite_card.NO_DIGEST}
     text = json.dumps(values, ensure_ascii=False).encode()
     model.metadata.append(schema.MetadataT(tflite_card.METADATA.encode(), len(model.buffers)))
     model.buffers.append(schema.BufferT(np.frombuffer(text, np.uint8)))
@@ -68,37 +60,6 @@ def _strip(model: schema.ModelT) -> None:
                 values = getattr(operator, name)
                 if values is not None and not len(values):
                     setattr(operator, name, None)
-
-
-def _place(constants: Mapping[int, tflite_card.Constant], name: str, weight: np.ndarray) -> dict:
-    """Where a weight stands; see `device.weights`."""
-    # The converter transposes most matrices, and takes a GRU's two rows of biases apart.
-    for transposed, parts in (False, [weight]), (True, [weight.T]), (False, [*weight]):
-        buffers = [_find(constants, part) for part in parts]
-        if None not in buffers:
-            return {
-                "name": name,
-                "shape": list(weight.shape),
-                "buffers": buffers,
-                "transposed": transposed,
-            }
-    raise ExportError(
-        f"The converted model does not hold {name} as it was trained; convert it "
-        "with the TensorFlow version that this package asks for."
-    )
-
-
-def _find(constants: Mapping[int, tflite_card.Constant], weight: np.ndarray) -> int | None:
-    """The buffer that holds a weight, as exactly as its type allows."""
-    return next(
-        (
-            buffer
-            for buffer, (value, error) in constants.items()
-            if value.squeeze().shape == weight.squeeze().shape
-            and (np.abs(value.squeeze() - weight.squeeze()) <= error.squeeze()).all()
-        ),
-        None,
-    )
 
 
 class _Sharing(flatbuffers.Builder):

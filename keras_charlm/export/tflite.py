@@ -115,7 +115,7 @@ def write(opened: TrainedModel, config: ExportConfig) -> tuple[bytes, dict[str, 
     too_large = []
     for quantize in QUANTIZE if config.budget else (config.quantize,):
         card = opened.card.on_device(opened.vocabulary, quantize, config.license)
-        content = packing.pack(convert(network, quantize), card, network.named_weights())
+        content = packing.pack(convert(network, quantize), card)
         if not config.budget or len(content) <= config.budget:
             break
         too_large.append(f"{quantize} ({len(content):,} bytes)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,7 +50,7 @@ class TrainedModel:
 
     @classmethod
     def of(cls: type[Model], model: TrainedModel | str | Path) -> TrainedModel:
-        """The model itself, or the one that a path or a name stands for."""
+        """The model itself, or the one at a path or of a name."""
         return model if isinstance(model, TrainedModel) else cls(model)
 
     def __repr__(self) -> str:
@@ -136,7 +137,7 @@ class TrainedModel:
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
-        """Tells whether a line stands in the training text (models of lines only)."""
+        """A function that says whether a line is in the training text (models of lines only)."""
         lines = self.bundle.training_lines()
 
         def known(line: str | bytes) -> bool:
@@ -191,10 +192,10 @@ class TrainedModel:
             CorpusError: It is not there, or it is another text.
         """
         card = self.card
-        wanted, config = card.corpus["sha256"], card.corpus_config
+        sha256, config = card.corpus["sha256"], card.corpus_config
         if files:
             text = prepare(files, config)
-            if text.sha256 != wanted:
+            if text.sha256 != sha256:
                 raise CorpusError(
                     f"{', '.join(map(str, files))} is not the text that {self.path} was trained on "
                     "(its hash differs); name with --corpus the files that fit read, in their "
@@ -202,7 +203,8 @@ class TrainedModel:
                 )
         else:
             try:
-                text = reopen(tuple(card.corpus["files"]), config, wanted, _NoMore())
+                # A text that was piped in is in the cache or gone: stdin is empty here.
+                text = reopen(tuple(card.corpus["files"]), config, sha256, io.BytesIO())
             except CorpusError:
                 raise CorpusError(
                     f"The text that {self.path} was trained on ({card.corpus['name']}) is no "
@@ -222,10 +224,3 @@ class TrainedModel:
             "start": self.card.start,
             "normalize": self.card.normalize,
         }
-
-
-class _NoMore:
-    """A standard input that has nothing: a text that was piped in is in the cache or gone."""
-
-    def read(self, _: int) -> bytes:
-        return b""
