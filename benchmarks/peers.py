@@ -25,13 +25,13 @@ SCORED = 1 << 18  # characters of held-out text
 def keras_charlm(layers, units, embedding, batch, window, precision):
     """The network and the training step of `kcharlm fit`."""
     cpu.tune(batch)
-    from keras_charlm.network import layers
+    from keras_charlm.network.layers import cross_entropy
     from keras_charlm.training import compiled
 
     network = _network(layers, units, embedding, batch, precision)
     optimizer = compiled.Adam(RATE, global_clipnorm=CLIP)
     optimizer.build(network.trainable_variables)
-    return _keras_steps(network, optimizer, layers.cross_entropy, batch, window)
+    return _keras_steps(network, optimizer, cross_entropy, batch, window)
 
 
 def evaluation(layers, units, embedding, batch, window, precision):
