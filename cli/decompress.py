@@ -15,17 +15,16 @@ from .options import watching
     metavar="PATH",
     help="The file to write.  [default: FILE without .kclm]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is in --output.")
-def decompress(model, file, output, overwrite):
-    """Give back what kcharlm compress made FILE of with the same MODEL; FILE stays.
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+def decompress(model: str, file: str, output: str | None, overwrite: bool) -> None:
+    """Restore the file that kcharlm compress read, from FILE and the same MODEL; FILE stays.
 
     \b
     kcharlm decompress saved_models/shakespeare hamlet.txt.kclm
     """
     from keras_charlm.charlm import load
-    from keras_charlm.evaluation.compression import decompress_file
 
     opened = load(model)
     with watching("decompress") as watch:
-        path, size = decompress_file(opened, file, output, overwrite=overwrite, watch=watch)
+        path, size = opened.decompress_file(file, output, overwrite=overwrite, watch=watch)
     click.echo(f"{path}: {size:,} bytes")

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from keras_charlm.config import EvaluateConfig
 
 from .options import given, load_tensorflow, settings, watching
+
+if TYPE_CHECKING:
+    from keras_charlm.evaluation.scores import Evaluation
 
 
 @click.command()
@@ -19,12 +24,14 @@ from .options import given, load_tensorflow, settings, watching
     multiple=True,
     type=click.Path(),
     metavar="PATH",
-    help="A file that the model was trained on, where the training text is needed and no "
-    "longer in the cache; give it once for each.",
+    help="A file that the model was trained on, if its training text is needed and is no longer "
+    "in the cache; repeat it for each file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(model, file, corpus, as_json, **options):
-    """Score how well MODEL predicts FILE (- for stdin), over the whole text, the state carried.
+def evaluate(
+    model: str, file: str | None, corpus: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
+    """Score how well MODEL predicts FILE (- for stdin), in one pass over the whole text.
 
     Without FILE: the validation part of the text that MODEL was trained on.
 
@@ -36,7 +43,7 @@ def evaluate(model, file, corpus, as_json, **options):
     from keras_charlm.charlm import load
 
     options = given(options)
-    EvaluateConfig(**options)  # a mistake is told before TensorFlow has loaded
+    EvaluateConfig(**options)  # report a mistake before the seconds that TensorFlow takes to load
     opened = load(model)
     if not opened.on_device:
         load_tensorflow()
@@ -49,13 +56,14 @@ def evaluate(model, file, corpus, as_json, **options):
         click.echo(line)
 
 
-def _lines(found, unit):
+def _lines(found: Evaluation, unit: str) -> Iterator[str]:
+    """The scores for the terminal."""
     from keras_charlm.display import printable
 
-    yield f"text                {printable(found.text)}"
+    yield f"text                {printable(found.text or '')}"
     yield f"{unit + 's':<20}{found.characters:,}"
     if found.unknown:
-        yield f"{'unknown':<20}{found.unknown:,} (training never had them)"
+        yield f"{'unknown':<20}{found.unknown:,} (not in the training text)"
     for name, digits in (("nats_per_character", 4), ("bits_per_character", 4), ("perplexity", 3)):
         label = name.replace("_per_character", f" per {unit}")
         yield f"{label:<20}{getattr(found, name):.{digits}f}"
@@ -63,7 +71,7 @@ def _lines(found, unit):
     if found.dynamic:
         yield (
             f"dynamic             {found.dynamic.bits_per_character:.4f} bits per {unit}, "
-            f"accuracy {found.dynamic.accuracy:.2%}, learning on while it reads"
+            f"accuracy {found.dynamic.accuracy:.2%}, learning while it reads"
         )
     if found.baseline:
         yield (
@@ -76,10 +84,11 @@ def _lines(found, unit):
         yield from _kinds(found.kinds)
     if found.novelty:
         yield ""
-        yield from _novelty(found.novelty, printable)
+        yield from _novelty(found.novelty)
 
 
-def _kinds(rows):
+def _kinds(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The table of the loss by kinds of characters."""
     others = [name for name in ("dynamic", "baseline") if f"{name}_bits_per_character" in rows[0]]
     shown = {"dynamic": "dynamic", "baseline": "n-grams"}
     yield (
@@ -96,7 +105,10 @@ def _kinds(rows):
         )
 
 
-def _novelty(found, printable):
+def _novelty(found: dict[str, Any]) -> Iterator[str]:
+    """The table of what is copied from the training text."""
+    from keras_charlm.display import printable
+
     both = found["drawn"], found["real"]
     yield f"{'in the training text':<32}{'drawn':>12}{'real':>12}"
     yield f"{'characters':<32}" + "".join(f"{side['characters']:>12,}" for side in both)

@@ -2,79 +2,79 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from keras_charlm.display import printable
 
+if TYPE_CHECKING:
+    from keras_charlm.saved.bundle import Bundle
+
 
 @click.command()
 @click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole configuration as JSON.")
-def info(model, as_json):
+def info(model: str | None, as_json: bool) -> None:
     """Show what MODEL is: configuration, scores, corpus, size, versions.
 
     \b
     kcharlm info saved_models/shakespeare
     kcharlm info --json
     """
-    from keras_charlm.saved.bundle import open_bundle
+    from keras_charlm.saved.bundle import DeviceFile, open_bundle
 
     opened = open_bundle(model)
-    card = opened.card
     if as_json:
-        values = card.to_dict()
-        if opened.path.is_file():
+        values = opened.card.to_dict()
+        if isinstance(opened, DeviceFile):
             values |= {"quantize": opened.quantize, "license": opened.license}
         text = json.dumps(values, indent=1, ensure_ascii=False)
         click.echo(printable(text) if sys.stdout and sys.stdout.isatty() else text)
         return
-    for label, value in _rows(opened, card):
+    for label, value in _rows(opened):
         click.echo(printable(f"{label:<12}{value}"))
 
 
-def _rows(opened, card):
-    shape, fit, corpus = card.model, card.fit, card.corpus
+def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
+    """What is shown, as labels and values."""
+    from keras_charlm.saved import description
+
+    card, unit = opened.card, opened.vocabulary.unit_name
+    corpus, fit = card.corpus, card.fit
+    text = description.describe_text(
+        unit, corpus["characters"], corpus["bytes"], opened.vocabulary.size - 1
+    )
+    reading = description.describe_reading(card.corpus_config)
     yield "model", opened.path
     yield "trained", card.created + ("" if card.finished else "  (not finished: --resume goes on)")
-    yield (
-        "network",
-        (
-            f"{shape.layers} x {shape.units} {shape.cell}, "
-            f"{f'embedding {shape.embedding}' if shape.embedding else 'one-hot'}, "
-            f"dropout {shape.dropout:g}, {card.parameters:,} parameters"
-        ),
-    )
-    unit = opened.vocabulary.unit_name
-    yield (
-        "corpus",
-        (
-            f"{corpus['name']}: {corpus['characters']:,} {unit}s in {corpus['bytes']:,} "
-            f"bytes, {opened.vocabulary.size - 1} distinct"
-            + (", one document a line" if card.lines else "")
-        ),
-    )
+    yield "network", description.describe_network(card.model, card.parameters)
+    yield "corpus", f"{corpus['name']}: {text}, {reading}"
     yield "sha256", corpus["sha256"]
-    yield "split", ", ".join(f"{part} {v['characters']:,}" for part, v in card.split.items())
+    yield "split", description.describe_split(card.split, unit)
     yield (
         "training",
-        (
-            f"{fit.optimizer} {fit.learning_rate:g}, {fit.schedule}, batch "
-            f"{fit.batch_size} x {fit.seq_length}, seed {fit.seed}, best epoch "
-            f"{card.scores.get('epoch')}"
-        ),
+        f"{description.describe_optimizer(fit)}, batch {description.describe_batch(fit, unit)}, "
+        f"seed {fit.seed}, best epoch {card.scores.get('epoch')}",
     )
     for part in ("validation", "test"):
         if scores := card.scores.get(part):
             yield (
                 part,
-                (
-                    f"{scores['bits_per_character']:.4f} bits per {unit} "
-                    f"({scores['nats_per_character']:.4f} nats)"
-                ),
+                f"{scores['bits_per_character']:.4f} bits per {unit} "
+                f"({scores['nats_per_character']:.4f} nats)",
             )
-    alone = opened.path.is_file()
-    quantize = opened.quantize if alone else fit.quantize
+    yield from _files(opened)
+    yield "versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())
+
+
+def _files(opened: Bundle) -> Iterator[tuple[str, str]]:
+    """How the weights are stored, and the files that are there or missing."""
+    from keras_charlm.saved.bundle import DeviceFile
+
+    alone = isinstance(opened, DeviceFile)
+    quantize = opened.quantize if alone else opened.card.fit.quantize
     yield "weights", {"none": "float32"}.get(quantize, quantize)
     if alone and opened.license:
         yield "license", opened.license
@@ -82,6 +82,5 @@ def _rows(opened, card):
     for path in sorted(p for p in files if p.is_file()):
         yield "file", f"{path.name} {path.stat().st_size:,} bytes"
     if not alone:
-        for name in (name for name in card.files if not (opened.path / name).exists()):
-            yield "missing", f"{name}; copy the model again, or train it anew"
-    yield "versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())
+        for name in (name for name in opened.card.files if not (opened.path / name).exists()):
+            yield "missing", f"{name}; copy the model again, or train it again"

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from keras_charlm.config import InspectConfig
 from keras_charlm.display import printable
 
-from .options import given, load_tensorflow, settings
+from .options import given, settings
 
 
 @click.command()
@@ -32,15 +33,26 @@ from .options import given, load_tensorflow, settings
     "--ablate",
     multiple=True,
     metavar="LAYER:CELL",
-    help="Hold this cell at zero and tell what that costs; may be repeated.",
+    help="Hold this cell at zero and show what that costs; may be repeated.",
 )
 @settings(InspectConfig)
 @click.option(
     "--npz", type=click.Path(), metavar="PATH", help="Write all activations as a NumPy archive."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(model, file, output, overwrite, probe, ablate, npz, as_json, **options):
-    """Look inside MODEL as it reads FILE (- for stdin): which cells follow what, as a page.
+def inspect(
+    model: str,
+    file: str,
+    output: str | None,
+    overwrite: bool,
+    probe: tuple[str, ...],
+    ablate: tuple[str, ...],
+    npz: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Look inside MODEL as it reads FILE (- for stdin): which cells follow which features, as a
+    page.
 
     With --json or --npz, the page is written only where --output names it.
 
@@ -49,28 +61,18 @@ def inspect(model, file, output, overwrite, probe, ablate, npz, as_json, **optio
     kcharlm inspect code main.c --probe '\\bif\\b.*' --ablate 1:37
     kcharlm inspect code main.c --json
     """
-    options = given(options)
-    InspectConfig(**options)  # a mistake is told before TensorFlow has loaded
-    load_tensorflow()
     from keras_charlm.charlm import load
+    from keras_charlm.files import check_output, writing
     from keras_charlm.inspection import page
-    from keras_charlm.inspection.activations import activations, read_codes
-    from keras_charlm.inspection.inspect import inspect, summary
+    from keras_charlm.inspection.activations import activations
+    from keras_charlm.inspection.inspect import summary
 
     opened = load(model)
     if not output and not (as_json or npz):
         output = f"{opened.card.name}.html"
     for path in filter(None, (output, npz)):
-        page.check_place(Path(path), overwrite)
-    text = opened.vocabulary.from_codes(read_codes(opened, Path(file)))
-    found = inspect(
-        opened,
-        text,
-        name="stdin" if file == "-" else Path(file).name,
-        probe=probe,
-        ablate=ablate,
-        **options,
-    )
+        check_output(Path(path), overwrite)
+    found = opened.inspect(Path(file), probe=probe, ablate=ablate, **given(options))
     if found.left_out:
         click.echo(
             f"Read the first {len(found.codes):,} characters; {found.left_out:,} were left "
@@ -78,8 +80,9 @@ def inspect(model, file, output, overwrite, probe, ablate, npz, as_json, **optio
             err=True,
         )
     if npz:
-        activations(opened, text[: len(found.codes)]).save(npz)
+        with writing(Path(npz)):
+            activations(opened, opened.vocabulary.from_codes(found.codes)).save(npz)
     if output:
-        page = page.write(found, output, overwrite=overwrite)
-        click.echo(printable(page.summary(output, page)), err=True)
+        written = page.write(found, output, overwrite=overwrite)
+        click.echo(printable(page.summary(output, written)), err=True)
     click.echo(printable(json.dumps(found.to_dict()) if as_json else summary(found)))

@@ -17,13 +17,14 @@ import click
     multiple=True,
     type=click.Path(),
     metavar="FILE",
-    help="Training text, where it is not where fit read it; once for each file.",
+    help="A file that the model was trained on, if it is no longer where fit read it; repeat it "
+    "for each file.",
 )
-def report(model, output, corpus):
-    """Write the report of MODEL anew: a page for the browser that needs nothing beside it.
+def report(model: str, output: str | None, corpus: tuple[str, ...]) -> None:
+    """Write the report of MODEL again: one HTML page that needs no other file.
 
-    It shows how good the model is beside counting, the course of its training, samples from it,
-    samples at several temperatures, and how it was made. fit leaves one in the model's folder.
+    It compares the model with n-grams, and shows the course of the training, samples from it,
+    samples at several temperatures, and all settings. fit writes one into the model's folder.
 
     \b
     kcharlm report saved_models/shakespeare
@@ -31,7 +32,7 @@ def report(model, output, corpus):
     """
     from keras_charlm.display import quiet
 
-    with quiet():  # Matplotlib talks where it finds its folders new or closed
+    with quiet():  # Matplotlib logs to stderr if its folders are new or cannot be written
         from keras_charlm.report import report
 
     click.echo(report.write(model, output, corpus=corpus, verbose=1))

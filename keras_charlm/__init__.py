@@ -6,10 +6,11 @@
     print(model.generate("Once", length=200, temp=0.8))
     print(model.evaluate("Some other text.").bits_per_character)
 
-Importing this package loads neither TensorFlow nor NumPy; the names below are found when used.
+Importing this package loads neither TensorFlow nor NumPy; the names below are imported when used.
 """
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ _HOMES = {
     "CharLM": "charlm",
     "activations": "inspection.activations",
     "Activations": "inspection.activations",
+    "Inspection": "inspection.inspect",
     "Sample": "generation.samples",
     "Scores": "evaluation.scores",
     "Evaluation": "evaluation.scores",
@@ -35,11 +37,11 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])

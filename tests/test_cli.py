@@ -220,7 +220,7 @@ def test_evaluate_scores_a_file(kcharlm, text_model, text_file, here):
     (here / "other.txt").write_text("the cat\N{CAT FACE} sat, €5")
     for model in text_model, text_model / "model.tflite":
         out = kcharlm("evaluate", model, "other.txt")[1]
-        assert "unknown             3 (training never had them)" in out
+        assert "unknown             3 (not in the training text)" in out
         assert json.loads(kcharlm("evaluate", model, "other.txt", "--json")[1])["unknown"] == 3
     (here / "empty.txt").touch()
     code, _, err = kcharlm("evaluate", text_model, "empty.txt")
@@ -242,7 +242,7 @@ def test_info_tells_what_is_missing(kcharlm, list_model, here):
     (here / "names" / "training_lines.u64").unlink()
     code, out, _ = kcharlm("info", "names")
     assert code == 0
-    assert "missing     training_lines.u64; copy the model again, or train it anew" in out
+    assert "missing     training_lines.u64; copy the model again, or train it again" in out
     (here / "names" / "model.tflite").unlink()
     code, _, err = kcharlm("info", "names")
     assert code == 2

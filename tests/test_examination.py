@@ -1,4 +1,4 @@
-"""Everything that `kcharlm evaluate` tells beside the loss, through the command line."""
+"""Everything that `kcharlm evaluate` measures beside the loss, through the command line."""
 
 import json
 import shutil
@@ -11,12 +11,13 @@ from conftest import babble
 import keras_charlm
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
+from keras_charlm.evaluation.scores import Tally
 from keras_charlm.text.corpus import reopen
 from keras_charlm.text.split import split_corpus
 
 
 @pytest.fixture
-def judge(kcharlm):
+def evaluate(kcharlm):
     """Run `kcharlm evaluate ... --json` and return its object."""
 
     def run(*args):
@@ -33,10 +34,26 @@ def parts(model):
     return split_corpus(corpus, card.fit.seed)
 
 
+def test_tallies_of_the_parts_add_up_to_the_whole():
+    rng = np.random.default_rng(0)
+    bits, hits = rng.gamma(2, size=100), rng.random(100) < 0.3
+    whole = Tally.of(bits, hits, 7)
+    parts = Tally.of(bits[:40], hits[:40], 3) + Tally() + Tally.of(bits[40:], hits[40:], 4)
+    assert (parts.characters, parts.correct, parts.unknown) == (100, int(hits.sum()), 7)
+    assert parts.bits == pytest.approx(whole.bits)
+    scores = whole.scores()
+    assert scores.bits_per_character == pytest.approx(bits.mean())
+    assert scores.nats_per_character == pytest.approx(bits.mean() * np.log(2))
+    assert scores.perplexity == pytest.approx(2 ** bits.mean())
+    assert scores.accuracy == hits.mean()
+    assert np.isnan(Tally().scores().bits_per_character)
+    assert Tally(1, 1e6, 0).scores().perplexity == np.inf
+
+
 @pytest.mark.parametrize("kind", ["text_model", "list_model"])
-def test_without_a_file_the_validation_part_is_scored(request, judge, kind):
+def test_without_a_file_the_validation_part_is_scored(request, evaluate, kind):
     model = request.getfixturevalue(kind)
-    found = judge(model, "--baseline", "ngram", "--by", "kind")
+    found = evaluate(model, "--baseline", "ngram", "--by", "kind")
     card = keras_charlm.load(model).card
     for name, value in card.scores["validation"].items():
         assert found[name] == pytest.approx(value, rel=1e-5)
@@ -60,7 +77,7 @@ def test_without_a_file_the_validation_part_is_scored(request, judge, kind):
 
 
 @pytest.mark.parametrize("kind", ["text_model", "list_model"])
-def test_bare_counts_write_what_they_have_read(request, kind):
+def test_unsmoothed_counts_write_what_they_have_read(request, kind):
     model = keras_charlm.load(request.getfixturevalue(kind))
     counted = model.ngram(order=5)
     assert counted.order == 5
@@ -72,10 +89,10 @@ def test_bare_counts_write_what_they_have_read(request, kind):
     assert model.ngram().order == ngram.baseline(split).order
 
 
-def test_a_file_is_compared_on_its_own_characters(judge, text_model, tmp_path):
+def test_a_file_is_compared_on_its_own_characters(evaluate, text_model, tmp_path):
     path = tmp_path / "other.txt"
     path.write_text(babble(600, seed=4) + "\u00e9\u00e9")
-    found = judge(text_model, path, "--baseline", "ngram", "--by", "kind")
+    found = evaluate(text_model, path, "--baseline", "ngram", "--by", "kind")
     assert found["text"] == str(path)
     assert found["characters"] == 602
     model, counted = keras_charlm.load(text_model), ngram.baseline(parts(text_model))
@@ -101,12 +118,13 @@ def test_dynamic_evaluation_stands_beside_the_static_figure(text_model):
     assert model.evaluate() == plain
 
 
-def test_an_on_device_file_gives_the_same(judge, text_model, tmp_path):
+def test_an_on_device_file_gives_the_same(evaluate, text_model, tmp_path):
     device = text_model / "model.tflite"
     path = tmp_path / "other.txt"
     path.write_text(babble(300, seed=2))
     ours, its = (
-        judge(model, path, "--baseline", "ngram", "--by", "kind") for model in (text_model, device)
+        evaluate(model, path, "--baseline", "ngram", "--by", "kind")
+        for model in (text_model, device)
     )
     assert its["baseline"] == ours["baseline"]
     for a, b in zip(ours["kinds"], its["kinds"], strict=True):
@@ -118,8 +136,8 @@ def test_an_on_device_file_gives_the_same(judge, text_model, tmp_path):
         keras_charlm.load(device).evaluate("the cat", dynamic=True)
 
 
-def test_novelty_of_a_text(judge, text_model):
-    found = judge(text_model, "--novelty", "--temp", "0.5", "--seed", "3")["novelty"]
+def test_novelty_of_a_text(evaluate, text_model):
+    found = evaluate(text_model, "--novelty", "--temp", "0.5", "--seed", "3")["novelty"]
     assert (found["temp"], found["seed"]) == (0.5, 3)
     assert (found["drawn"]["pieces"], found["drawn"]["characters"]) == (100, 50_000)
     split = parts(text_model)
@@ -130,18 +148,18 @@ def test_novelty_of_a_text(judge, text_model):
         assert text[longest["offset"] :].startswith(longest["text"])
         assert len(longest["text"]) == longest["characters"]
         assert 0 <= found[side]["windows"]["20"] <= 1
-    assert judge(text_model, "--novelty", "--temp", "0.5", "--seed", "3")["novelty"] == found
+    assert evaluate(text_model, "--novelty", "--temp", "0.5", "--seed", "3")["novelty"] == found
 
 
-def test_novelty_of_training_text_is_none(judge, text_model, text_file):
-    real = judge(text_model, text_file, "--novelty")["novelty"]["real"]
+def test_novelty_of_training_text_is_none(evaluate, text_model, text_file):
+    real = evaluate(text_model, text_file, "--novelty")["novelty"]["real"]
     assert real["windows"]["20"] > 0.8
     assert real["longest"]["offset"] == 0
 
 
-def test_novelty_of_a_list_counts_lines(judge, list_model):
+def test_novelty_of_a_list_counts_lines(evaluate, list_model):
     model = keras_charlm.load(list_model)
-    found = judge(list_model, "--novelty")["novelty"]
+    found = evaluate(list_model, "--novelty")["novelty"]
     drawn = [sample.text for sample in model.samples(num=1000, temp=0.8, seed=0)]
     assert found["drawn"]["pieces"] == 1000
     assert found["drawn"]["lines"] == pytest.approx(np.mean([model.known(t) for t in drawn]))
@@ -178,12 +196,12 @@ def changed(model, folder, **corpus):
 
 
 def test_the_training_text_is_found_or_asked_for(
-    kcharlm, judge, text_model, text_file, tmp_path, monkeypatch
+    kcharlm, evaluate, text_model, text_file, tmp_path, monkeypatch
 ):
     args = ("--baseline", "ngram")
-    wanted = judge(text_model, *args)
+    expected = evaluate(text_model, *args)
     model = changed(text_model, tmp_path / "moved", files=["gone.txt"])
-    assert judge(model, *args)["baseline"] == wanted["baseline"]  # the cache has it
+    assert evaluate(model, *args)["baseline"] == expected["baseline"]  # the cache has it
     monkeypatch.setenv("KERAS_CHARLM_CACHE", str(tmp_path / "cache"))
     for gone in (model, changed(text_model, tmp_path / "piped", files=["-"])):
         code, out, err = kcharlm("evaluate", gone, *args)
@@ -192,12 +210,12 @@ def test_the_training_text_is_found_or_asked_for(
     code, _, err = kcharlm("evaluate", model, *args, "--corpus", tmp_path / "moved/config.json")
     assert code == 2
     assert "is not the text that" in err
-    assert judge(model, *args, "--corpus", text_file)["baseline"] == wanted["baseline"]
-    assert judge(model, *args)["baseline"] == wanted["baseline"]  # now the cache has it again
+    assert evaluate(model, *args, "--corpus", text_file)["baseline"] == expected["baseline"]
+    assert evaluate(model, *args)["baseline"] == expected["baseline"]  # now the cache has it again
     assert "--corpus" not in kcharlm("evaluate", model, text_file)[2]  # not needed for this
 
 
-def test_what_cannot_be_measured_is_told(kcharlm, text_model, tmp_path):
+def test_what_cannot_be_measured_is_reported(kcharlm, text_model, tmp_path):
     config = json.loads((text_model / "config.json").read_text())["corpus"]["config"]
     model = changed(text_model, tmp_path / "whole", config={**config, "val_frac": 0})
     code, _, err = kcharlm("evaluate", model)

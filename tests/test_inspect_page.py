@@ -73,7 +73,7 @@ def test_the_numbers_are_those_of_the_arrays(visit, file, found):
     kept = inspection_page.choose(found)
     for at in (0, 5, len(NASTY) + 3):
         page.locator(f"#sheet .c[data-i='{at}']").click()
-        layer, cell = found.place(kept[0])
+        layer, cell = found.locate(kept[0])
         value = found.values[layer, cell, at] / 127
         shown = page.text_content("#value").replace("−", "-").split()[1]
         assert float(shown) == pytest.approx(value, abs=0.0051)
@@ -98,7 +98,7 @@ def test_the_numbers_are_those_of_the_arrays(visit, file, found):
 
 def test_keys_step_through_cells_and_colours_follow(visit, file, found):
     page = visit(file, **DESKTOP)
-    kept = [":".join(map(str, found.place(i))) for i in inspection_page.choose(found)]
+    kept = [":".join(map(str, found.locate(i))) for i in inspection_page.choose(found)]
     current = "document.documentElement.dataset.cell"
     first = page.locator("#sheet .c b").evaluate_all("all => all.map(b => b.style.background)")
     seen = [page.evaluate(current)]
@@ -124,14 +124,14 @@ def test_search_extremes_and_cells_side_by_side(visit, file, found):
     assert page.text_content("#hits") == "40 of 40"
     at = (NASTY + WORDS).rindex("cat sat")
     assert page.get_attribute(".c.at", "data-i") == str(at)
-    layer, cell = found.place(inspection_page.choose(found)[0])
+    layer, cell = found.locate(inspection_page.choose(found)[0])
     values = found.values[layer, cell]
     for key, extreme in (("o", values.max()), ("f", values.min())):
         page.keyboard.press(key)
         assert values[int(page.get_attribute(".c.at", "data-i"))] == extreme
     page.keyboard.press("p")
     heads = page.locator("#lanes > div span").all_text_contents()
-    kept = [":".join(map(str, found.place(i))) for i in inspection_page.choose(found)]
+    kept = [":".join(map(str, found.locate(i))) for i in inspection_page.choose(found)]
     assert [head.split()[0] for head in heads] == [kept[1], kept[0]]
     lanes = page.locator(".row").first.locator(".lane")
     assert lanes.nth(0).text_content() == lanes.nth(1).text_content()
@@ -148,7 +148,7 @@ def test_a_tap_opens_a_cell_or_a_character(visit, file, found):
     tile = page.locator("#tiles button").nth(2)
     tile.tap()
     assert page.evaluate("document.documentElement.dataset.cell") == ":".join(
-        map(str, found.place(inspection_page.choose(found)[2]))
+        map(str, found.locate(inspection_page.choose(found)[2]))
     )
     assert tile.get_attribute("aria-current") == "true"
 
@@ -200,7 +200,7 @@ def test_the_command(kcharlm, text_model, text_file, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "args, told",
+    "args, message",
     [
         (["--probe", "("], "no regular expression"),
         (["--ablate", "9:9"], "no cell 9:9"),
@@ -211,12 +211,12 @@ def test_the_command(kcharlm, text_model, text_file, tmp_path, monkeypatch):
     ],
 )
 def test_mistakes_leave_nothing_behind(
-    kcharlm, text_model, text_file, tmp_path, monkeypatch, args, told
+    kcharlm, text_model, text_file, tmp_path, monkeypatch, args, message
 ):
     monkeypatch.chdir(tmp_path)
     code, out, err = kcharlm("inspect", text_model, text_file, *args)
     assert (code, out) == (2, "")
-    assert told in err and "Traceback" not in err
+    assert message in err and "Traceback" not in err
     assert not list(tmp_path.iterdir())
 
 

@@ -26,7 +26,7 @@ def shorthand(text, chars=CHARS):
 # F first and L later letter, d digit, s space, / newline, o opening, n near, f far, x farthest
 # closing, p punctuation, u unseen; "other" has the letter o as well and is tested by itself.
 @pytest.mark.parametrize(
-    "text, wanted",
+    "text, expected",
     [
         ("", ""),
         ("a", "F"),
@@ -52,8 +52,8 @@ def shorthand(text, chars=CHARS):
         ("z z", "usu"),
     ],
 )
-def test_kinds_of_characters(text, wanted):
-    assert shorthand(text) == wanted
+def test_kinds_of_characters(text, expected):
+    assert shorthand(text) == expected
 
 
 def test_signs_are_other_and_bytes_above_ascii_too():

@@ -76,10 +76,10 @@ def reference(text, size, order):
 @given(texts, texts, st.integers(1, 5))
 def test_it_is_modified_kneser_ney(train, text, order):
     counted, p = ngram.fit(train, 5, order, start=0), reference(train.tolist(), 5, order)
-    wanted = [
+    expected = [
         p(text[i], tuple(text[max(0, i - order + 1) : i].tolist())) for i in range(1, len(text))
     ]
-    np.testing.assert_allclose(2 ** -counted.bits(text), wanted, rtol=1e-5)
+    np.testing.assert_allclose(2 ** -counted.bits(text), expected, rtol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -169,7 +169,7 @@ def test_of_a_list_no_line_knows_the_line_before_it():
     np.testing.assert_array_equal(one.probabilities([2, 4, 1]), one.probabilities([1]))
 
 
-def test_bare_counts_draw_nothing_but_what_was_there():
+def test_unsmoothed_counts_draw_only_what_was_counted():
     train = np.random.default_rng(0).integers(1, 4, 400)
     counted = ngram.fit(train, 4, 4, start=1)
     drawn = counted.generate(300, prompt=train[:3], seed=1)

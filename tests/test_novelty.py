@@ -44,9 +44,9 @@ def test_shares_and_the_longest_passage_are_those_of_a_plain_search(cats, cuts):
     pieces = [text[at : at + n] if copied else text[at : at + n][::-1] for at, n, copied in cuts]
     found = measure(trained, encode(trained, *pieces))
     for length in (20, 50):
-        wanted = share(known, pieces, length)
+        expected = share(known, pieces, length)
         assert found["windows"][str(length)] == (
-            wanted if wanted is None else pytest.approx(wanted)
+            expected if expected is None else pytest.approx(expected)
         )
     longest = max(
         (

@@ -77,7 +77,7 @@ def test_a_user_s_expression():
     assert features(b"a\xffb", ["\xff"])["\xff"].tolist() == [False, True, False]
 
 
-def test_a_wrong_or_endless_expression_is_told(monkeypatch):
+def test_a_wrong_or_endless_expression_is_refused(monkeypatch):
     with pytest.raises(OptionError, match=r"'\(' is no regular expression"):
         features("abc", ["("])
     monkeypatch.setattr(probes, "SECONDS", 1.0)
@@ -174,8 +174,8 @@ def test_a_planted_cell_is_found_and_no_other(book):
     assert by_name["position in the line"].score("second") > 0.9
     assert not by_name["inside double quotes"].found
     labels = found.labels()
-    assert found.findings[labels[7]].name == "inside ( )"
-    assert found.findings[labels[20]].name == "position in the line"
+    assert labels[7].name == "inside ( )"
+    assert labels[20].name == "position in the line"
     assert [label for i, label in enumerate(labels) if i not in (7, 20)] == [None] * 28
     assert found.shifts == math.ceil(4 / 0.05) - 1
 
@@ -194,6 +194,7 @@ def test_a_cell_of_one_half_alone_is_not_found(book):
 def test_a_short_text_tells_nothing(size):
     text = prose(50)[:size]
     found = search(np.ones((4, size), np.int8), features(text))
-    assert not any(f.found for f in found.findings)
-    assert all(f.untested for f in found.findings)
+    assert not found.findings
+    assert [f.name for f in found.untested] == list(features(text))
+    assert all(f.reason for f in found.untested)
     assert found.tested == 0

@@ -15,9 +15,9 @@ from conftest import TINY
 import keras_charlm
 from keras_charlm.errors import BundleError
 from keras_charlm.evaluation import ngram
-from keras_charlm.report import report
-from keras_charlm.report.report import Moment
+from keras_charlm.report import drawn, report
 from keras_charlm.saved import bundle
+from keras_charlm.saved.history import TrainingSample, read_samples
 from keras_charlm.text.corpus import prepare
 from keras_charlm.text.split import split_corpus
 from keras_charlm.training.checkpoint import MOST_TRACED, Progress
@@ -195,31 +195,30 @@ def test_it_opens_from_disk_in_a_browser(model, width, scheme, chromium, request
 def test_samples_at_temperatures_are_those_of_generate(text_model, kcharlm):
     page = Page((text_model / "report.html").read_text())
     model = keras_charlm.load(text_model)
-    for temp in report.TEMPERATURES:
-        text = model.generate(temp=temp, seed=report.SEED, length=report.LENGTH)
+    for temp in drawn.TEMPERATURES:
+        text = model.generate(temp=temp, seed=drawn.SEED, length=drawn.LENGTH)
         assert text in page.text
 
 
 def test_novelty_of_a_list_is_that_of_its_lines(list_model):
     model = keras_charlm.load(list_model)
     known = set((list_model.parent / "names.txt").read_text().split())
-    for drawn in report.draw(model):
+    for one in drawn.draw(model):
         lines = [
-            sample.text
-            for sample in model.samples(temp=drawn.temp, num=drawn.number, seed=report.SEED)
+            sample.text for sample in model.samples(temp=one.temp, num=one.number, seed=drawn.SEED)
         ]
         # Held-out lines stand in the file, but not in the training part: they count as new.
         least = sum(line not in known for line in lines) / len(lines)
-        assert least <= drawn.novel <= 1
-        assert drawn.distinct == len(set(lines)) / len(lines)
-        for text, new in drawn.texts:
+        assert least <= one.novel <= 1
+        assert one.distinct == len(set(lines)) / len(lines)
+        for text, new in one.texts:
             assert new != model.known(text)
     html = (list_model / "report.html").read_text()
-    assert f"{drawn.novel:.0%} new" in html
+    assert f"{one.novel:.0%} new" in html
 
 
 def test_samples_txt_is_read_back(text_model):
-    moments = report.read_samples(text_model)
+    moments = read_samples(text_model)
     history = {int(row["step"]): row for row in rows(text_model / "history.csv")}
     assert moments and moments[-1].step in history
     for moment in moments:
@@ -237,15 +236,15 @@ def test_a_sample_may_look_like_a_title(tmp_path):
         f"==== epoch 1, step 9, train 2.5000 bits per character ====\n{text}\n\n"
         f"==== step 20, training loss 2.0000 bits per character ====\n\n\n"
     )
-    assert report.read_samples(tmp_path) == [
-        Moment(9, 1, 2.5, None, text),
-        Moment(20, None, 2.0, None, ""),
+    assert read_samples(tmp_path) == [
+        TrainingSample(9, 1, 2.5, None, text),
+        TrainingSample(20, None, 2.0, None, ""),
     ]
 
 
 @pytest.mark.parametrize("steps", [[1], [1, 2], range(1, 2000), [100, 200, 400, 800, 1600] * 2])
 def test_chosen_samples_rise_and_have_both_ends(steps):
-    chosen = report.choose([Moment(step, None, 1.0, None, "") for step in sorted(steps)])
+    chosen = report.choose([TrainingSample(step, None, 1.0, None, "") for step in sorted(steps)])
     found = [moment.step for moment in chosen]
     assert found == sorted(set(found)) and len(found) == min(report.MOMENTS, len(set(steps)))
     assert (found[0], found[-1]) == (min(steps), max(steps))
@@ -300,7 +299,7 @@ def test_a_stopped_training_leaves_one_too(text_file, tmp_path):
 def test_a_failing_report_fails_no_fit(text_file, tmp_path, monkeypatch, capfd):
     # A module that cannot be imported: the way a broken installation of a library shows.
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    for name in ("charts", "report"):
+    for name in ("charts", "figures", "report"):
         monkeypatch.delitem(sys.modules, f"keras_charlm.report.{name}", raising=False)
         monkeypatch.delattr(keras_charlm.report, name, raising=False)
     keras_charlm.fit(text_file, tmp_path / "m", epochs=1, **TINY | {"verbose": 1})
@@ -309,16 +308,17 @@ def test_a_failing_report_fails_no_fit(text_file, tmp_path, monkeypatch, capfd):
     assert keras_charlm.load(tmp_path / "m").generate(length=5, seed=1)
 
 
-def test_wrong_arguments_are_told(text_model, tmp_path, kcharlm):
+def test_wrong_arguments_are_refused(text_model, tmp_path, kcharlm):
     for args, words in (
         ([], "Missing argument"),
         ([tmp_path / "no"], "There is no model"),
         ([tmp_path], "is no model"),
         ([text_model / "model.tflite"], "is an on-device file alone"),
-        ([text_model, "-o", tmp_path / "no" / "x.html"], "cannot be written"),
+        ([text_model, "-o", tmp_path / "no" / "x.html"], "There is no folder"),
     ):
         code, out, err = kcharlm("report", *args)
         assert (code, out) == (2, "") and words in err and "Traceback" not in err
+    assert "is a folder" in kcharlm("report", text_model, "-o", tmp_path)[2]
     assert kcharlm("report", text_model, "-o", tmp_path / "x.html")[0] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["x.html"]
 

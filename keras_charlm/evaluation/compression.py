@@ -1,82 +1,68 @@
-"""A file as small as the model predicts it: range coding with the model's probabilities.
+"""Compression of files: range coding with the model's probabilities.
 
-The model's bits per character are what such a coder needs (Shannon, "A Mathematical Theory of
-Communication", 1948), so the size of the written file proves the figure. The on-device file
-computes the probabilities, in one thread and one character after the other: encoder and decoder
-make the very same calls and get the very same bits. Another processor or another version of LiteRT
-may not; the checksum of the content tells.
+A coder needs the model's bits per character (Shannon, "A Mathematical Theory of Communication",
+1948), so the size of the written file proves the figure that `evaluate` gives. The on-device file
+computes the probabilities in one thread, one character at a time, so that encoder and decoder make
+the same calls and get the same bits. Another processor or another version of LiteRT may round
+otherwise; the checksum of the content detects it.
 
 A compressed file, little-endian:
 
     4 bytes   KCLM
     1 byte    format
     1 byte    flags: how the content was read, see below
-    32 bytes  SHA-256 of the on-device file that computes
+    32 bytes  SHA-256 of the on-device file that computes the probabilities
     16 bytes  BLAKE2b of the content
     8 bytes   number of characters
     ...       32-bit words of the range coder, or the content itself where that is shorter
     16 bytes  BLAKE2b of everything before
 
-Any file goes in. What the model does not know is announced by the unknown symbol and spelled; bytes
-that do not decode are such characters too.
+Any file can be compressed. A character that the model does not know is coded as the unknown symbol
+and then spelled out; bytes that do not decode are treated as such characters.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_charlm.config import CorpusConfig
-from keras_charlm.errors import CompressionError
-from keras_charlm.files import replace_file
+from keras_charlm.errors import CompressionError, OptionError
+from keras_charlm.evaluation import Watch
+from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.generation.runner import Runner
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import UNKNOWN
 
 SUFFIX = ".kclm"
-
-
 MAGIC, FORMAT = b"KCLM", 1
-
-
 _HEADER = struct.Struct("<4sBB32s16sQ")
-
-
 _DIGEST = 16  # bytes of a BLAKE2b
-
-
-OVERHEAD = _HEADER.size + _DIGEST  # bytes of a compressed file that do not hold the content
-
-
-# Flags: nothing was coded; the text is in the encoding of the corpus, else it is UTF-8; every line
-# ended in \r\n, and the model has read \n.
+OVERHEAD = _HEADER.size + _DIGEST  # bytes of a compressed file beside the coded content
+# Flags: the content is stored, not coded; the text is in the encoding of the corpus, else it is
+# UTF-8; every line ended in \r\n, which the model reads as \n.
 _STORED, _ENCODED, _CRLF = 1, 2, 4
-
-
-_LEARN = 32  # what a spelled character adds to its counts of 1: new ones soon become cheap
-
-
-Watch = Callable[[int, int], None]  # characters done, and of how many
+_LEARN = 32  # added to a part's count of 1 when it was spelled, so that repeats soon become cheap
+_EVERY = 256  # characters between two calls of `watch`
 
 
 @dataclass(frozen=True)
 class Compression:
-    """What compression gave.
+    """The figures of a compression.
 
     Attributes:
         characters: Characters (of a byte model: bytes) of the content.
-        unknown: Those that the model does not know, and that were spelled.
+        unknown: Those that the model does not know and that were spelled out.
         bytes: Bytes of the content.
         compressed_bytes: Bytes of the compressed file, OVERHEAD included.
         written_bits_per_character: Bits of the coded content by its characters, without OVERHEAD.
-        bits_per_character: Mean of -log2 p by the model, what `evaluate` gives; the spelling of
-            unknown characters is not in it.
-        stored: The content was kept as it is, for coded it would be longer.
+        bits_per_character: Mean of -log2 p by the model, as `evaluate` gives it, without the
+            spelling of unknown characters.
+        stored: The content was kept as it is, because it would be longer coded.
     """
 
     characters: int
@@ -87,19 +73,19 @@ class Compression:
     bits_per_character: float
     stored: bool
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def compress(
     model: TrainedModel, data: bytes, watch: Watch | None = None
 ) -> tuple[bytes, Compression]:
-    """Code a file's content by a model.
+    """Compress bytes.
 
     Args:
         model: The model; only it can decompress.
         data: Any bytes.
-        watch: Is called now and then.
+        watch: Called with the progress.
 
     Returns:
         The content of a compressed file, and the figures.
@@ -109,11 +95,11 @@ def compress(
     flags, codes = _to_codes(data, model)
     predictor, encoder = _Predictor(model), constriction.stream.queue.RangeEncoder()
     ids = model.vocabulary.lookup(codes).tolist()
-    nats = 0.0
+    bits = 0.0
     for at, (code, id_) in enumerate(zip(codes.tolist(), ids, strict=True)):
-        if watch and not at % 256:
+        if watch and not at % _EVERY:
             watch(at, len(ids))
-        nats += predictor.cost(id_)
+        bits += predictor.bits(id_)
         encoder.encode(id_, predictor.distribution())
         if id_ == UNKNOWN:
             for table, part in zip(predictor.spelling, divmod(code, 256), strict=True):
@@ -133,24 +119,50 @@ def compress(
         len(data),
         len(content),
         8 * len(payload) / count,
-        nats / np.log(2) / count,
+        bits / count,
         stored,
     )
 
 
 def decompress(model: TrainedModel, content: bytes, watch: Watch | None = None) -> bytes:
-    """Give back the content that `compress` was given.
+    """Restore the bytes that `compress` read.
 
     Args:
-        model: The model that compressed it.
+        model: The model that compressed them.
         content: Content of a compressed file.
-        watch: Is called now and then.
+        watch: Called with the progress.
 
     Raises:
-        CompressionError: It is no such file, is damaged, or another model or machine wrote it.
+        CompressionError: It is no compressed file, is damaged, or was written by another model or
+            on a machine that computes otherwise.
     """
-    import constriction
+    packed = _unpack(model, content)
+    if packed.flags & _STORED:
+        return packed.payload
+    try:
+        codes = _decode(model, packed.payload, packed.characters, watch)
+        data = _from_codes(codes, packed.flags, model)
+    except (AssertionError, ValueError, UnicodeError):  # words that no encoder wrote
+        data = None
+    if data is None or _digest(data) != packed.digest:
+        raise CompressionError(
+            "The restored content differs from the original (by its checksum): this machine or its "
+            "version of LiteRT computes otherwise than the one that wrote it; decompress it there."
+        )
+    return data
 
+
+class _Packed(NamedTuple):
+    """What a compressed file says: flags, BLAKE2b and characters of the content, and its coding."""
+
+    flags: int
+    digest: bytes
+    characters: int
+    payload: bytes
+
+
+def _unpack(model: TrainedModel, content: bytes) -> _Packed:
+    """Check a compressed file and take it apart."""
     if content[: len(MAGIC)] != MAGIC:
         raise CompressionError(
             "It does not begin like a compressed file; name one that kcharlm compress wrote."
@@ -165,44 +177,42 @@ def decompress(model: TrainedModel, content: bytes, watch: Watch | None = None) 
         raise CompressionError(
             "It is damaged (truncated, or changed since it was written); copy it again."
         )
-    _, _, flags, wrote, digest, characters = _HEADER.unpack_from(body)
-    payload, have = body[_HEADER.size :], _model_digest(model)
-    if wrote != have:
+    _, _, flags, writer, digest, characters = _HEADER.unpack_from(body)
+    if writer != (own := _model_digest(model)):
         raise CompressionError(
-            f"It was written with another model (SHA-256 {wrote.hex()[:12]}...) than {model.path} "
-            f"({have.hex()[:12]}...); name the one that wrote it."
+            f"It was written with another model (SHA-256 {writer.hex()[:12]}...) than {model.path} "
+            f"({own.hex()[:12]}...); name the one that wrote it."
         )
-    if flags & _STORED:
-        return payload
-    predictor = _Predictor(model)
-    known = (0, *model.vocabulary.codes)
-    codes = np.zeros(0, np.int64)
-    try:
-        decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").copy())
-        found = []
-        for at in range(characters):
-            if watch and not at % 256:
-                watch(at, characters)
-            id_ = decoder.decode(predictor.distribution())
-            code = known[id_]
-            if id_ == UNKNOWN:
-                code = 0
-                for table in predictor.spelling:
-                    part = decoder.decode(table.distribution())
-                    table.add(part)
-                    code = 256 * code + part
-            found.append(code)
-            predictor.read(code, id_)
-        codes = np.array(found, np.int64)
-        data = _from_codes(codes, flags, model)
-    except (AssertionError, ValueError, UnicodeError):  # words that the coder could not have made
-        data = None
-    if data is None or _digest(data) != digest:
-        raise CompressionError(
-            "What came out is not what went in (its checksum differs): this machine or its version "
-            "of LiteRT computes otherwise than the one that wrote it; decompress it there."
-        )
-    return data
+    return _Packed(flags, digest, characters, body[_HEADER.size :])
+
+
+def _decode(
+    model: TrainedModel, payload: bytes, characters: int, watch: Watch | None
+) -> np.ndarray:
+    """The codes that a payload holds, int64 (characters,).
+
+    Raises:
+        AssertionError, ValueError: No encoder wrote it.
+    """
+    import constriction
+
+    predictor, known = _Predictor(model), (0, *model.vocabulary.codes)
+    decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").copy())
+    codes = []
+    for at in range(characters):
+        if watch and not at % _EVERY:
+            watch(at, characters)
+        id_ = decoder.decode(predictor.distribution())
+        code = known[id_]
+        if id_ == UNKNOWN:
+            code = 0
+            for table in predictor.spelling:
+                part = decoder.decode(table.distribution())
+                table.add(part)
+                code = 256 * code + part
+        codes.append(code)
+        predictor.read(code, id_)
+    return np.array(codes, np.int64)
 
 
 def compress_file(
@@ -218,20 +228,23 @@ def compress_file(
     Args:
         model: The model; only it can decompress.
         source: Any file.
-        output: Where to write; by default the source's name with '.kclm' behind it.
+        output: The file to write; by default the source's name with '.kclm' appended.
         overwrite: Replace what is there.
-        watch: Is called now and then.
+        watch: Called with the progress.
 
     Returns:
-        What was written, and the figures.
+        The file that was written, and the figures.
 
     Raises:
-        CompressionError: A file cannot be read or written, or is there already.
+        CompressionError: The source cannot be read.
+        OptionError: The output exists or cannot be written.
     """
-    output = _output(output or f"{source}{SUFFIX}", source, overwrite)
-    content, report = compress(model, _read(source), watch)
-    _write(output, content)
-    return output, report
+    output = Path(output or f"{source}{SUFFIX}")
+    _check(output, source, overwrite)
+    content, figures = compress(model, _read(source), watch)
+    with writing(output):
+        write_file(output, content)
+    return output, figures
 
 
 def decompress_file(
@@ -242,57 +255,64 @@ def decompress_file(
     overwrite: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Path, int]:
-    """Write what a compressed file holds; the compressed file stays.
+    """Restore the file that `compress_file` read; the compressed file stays.
 
     Args:
-        model, overwrite, watch: As for `compress_file`.
+        model: The model that compressed it.
         source: A compressed file.
-        output: Where to write; by default the source's name without '.kclm'.
+        output: The file to write; by default the source's name without '.kclm'.
+        overwrite: Replace what is there.
+        watch: Called with the progress.
 
     Returns:
-        What was written, and its bytes.
+        The file that was written, and its size in bytes.
 
     Raises:
-        CompressionError: As for `decompress`; or a file cannot be read or written.
+        CompressionError: As for `decompress`; or the source cannot be read.
+        OptionError: The output has no name, exists or cannot be written.
     """
     if output is None:
         if not str(source).endswith(SUFFIX):
-            raise CompressionError(
+            raise OptionError(
                 f"{source} does not end in {SUFFIX}, so the name of its content "
                 "is not known; give one with --output."
             )
         output = str(source).removesuffix(SUFFIX)
-    output = _output(output, source, overwrite)
+    output = Path(output)
+    _check(output, source, overwrite)
     try:
         data = decompress(model, _read(source), watch)
     except CompressionError as error:
         raise CompressionError(f"{source} cannot be decompressed. {error}") from error
-    _write(output, data)
+    with writing(output):
+        write_file(output, data)
     return output, len(data)
 
 
 class _Table:
-    """Counts of symbols spelled so far, which are the probabilities of the next."""
+    """Predicts a part of a spelled character by how often each was spelled so far."""
 
     def __init__(self, size: int):
         self.counts = np.ones(size)
 
-    def distribution(self):
+    def distribution(self) -> Any:
+        """The next part's distribution, for constriction's coders."""
         return _categorical(self.counts)
 
-    def add(self, symbol: int) -> None:
-        self.counts[symbol] += _LEARN
+    def add(self, part: int) -> None:
+        """Count a part that was spelled."""
+        self.counts[part] += _LEARN
 
 
 class _Predictor:
-    """Reads a text and tells the probabilities of each next symbol, alike on both ways.
+    """Reads a text and gives the probabilities of each next symbol, the same to both coders.
 
-    They are the network's. It never met the unknown symbol in training, though, and cannot tell how
-    frequent it is here: once one has come, its share is at least the one so far, and the other
-    symbols divide the rest.
+    They are the network's, with one exception. The network has not met the unknown symbol in
+    training, so it cannot say how frequent it is here: after the first one, its probability is at
+    least its share of the text so far, and the other symbols divide the rest.
 
     Attributes:
-        spelling: Counts of the higher part and of the lowest byte of unknown characters.
+        spelling: Tables of the higher bits and of the lowest byte of unknown characters.
     """
 
     def __init__(self, model: TrainedModel):
@@ -302,11 +322,11 @@ class _Predictor:
         self.spelling = (_Table(0x110000 // 256), _Table(256))
         self._advance(model.card.start)
 
-    def cost(self, id_: int) -> float:
-        """-ln p of a symbol by the network alone."""
-        return -float(np.log(max(self._p[id_], np.finfo(np.float64).tiny)))
+    def bits(self, id_: int) -> float:
+        """-log2 p of a symbol by the network alone."""
+        return -float(np.log2(max(self._p[id_], np.finfo(np.float64).tiny)))
 
-    def distribution(self):
+    def distribution(self) -> Any:
         """The next symbol's distribution, for constriction's coders."""
         p, share = self._p, self._unknown / (self._read + 1)
         if share > p[UNKNOWN]:
@@ -315,28 +335,28 @@ class _Predictor:
         return _categorical(p)
 
     def read(self, code: int, id_: int) -> None:
-        """Go on behind a character."""
+        """Take the character that came."""
         self._read += 1
         self._unknown += id_ == UNKNOWN
         self._advance(code)
 
     def _advance(self, code: int) -> None:
-        out = self._runner("step", text=np.int32([code]), state=self._state)
+        out = self._runner("step", text=np.array([code], np.int32), state=self._state)
         self._state = out["state"]
         logits = out["logits"][0].astype(np.float64)  # (V,)
         p = np.exp(logits - logits.max())
         self._p = p / p.sum()
 
 
-def _categorical(weights: np.ndarray):
-    """Weights (V,) of 24-bit precision, none of them zero."""
+def _categorical(weights: np.ndarray) -> Any:
+    """The distribution of weights (V,) in 24-bit precision, none of them zero."""
     import constriction
 
     return constriction.stream.model.Categorical(weights, lazy=True)
 
 
 def _to_codes(data: bytes, model: TrainedModel) -> tuple[int, np.ndarray]:
-    """The characters of a file as the model reads them, int64 (N,), and how to go back."""
+    """Flags that say how to restore a file, and its characters as the model reads them (N,)."""
     if model.vocabulary.unit == "byte":
         return 0, model.vocabulary.to_codes(data)
     config, flags = model.card.corpus_config, 0
@@ -355,18 +375,15 @@ def _to_codes(data: bytes, model: TrainedModel) -> tuple[int, np.ndarray]:
 
 
 def _from_codes(codes: np.ndarray, flags: int, model: TrainedModel) -> bytes:
-    """The file that `_to_codes` was given."""
+    """The bytes that `_to_codes` read, from codes (N,)."""
     text = model.vocabulary.from_codes(codes)
     if isinstance(text, bytes):
         return text
     if flags & _CRLF:
         text = text.replace("\n", "\r\n")
-    config: CorpusConfig = model.card.corpus_config
-    return (
-        text.encode(config.encoding)
-        if flags & _ENCODED
-        else text.encode("utf-8", "surrogateescape")
-    )
+    if flags & _ENCODED:
+        return text.encode(model.card.corpus_config.encoding)
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _digest(data: bytes) -> bytes:
@@ -377,17 +394,11 @@ def _model_digest(model: TrainedModel) -> bytes:
     return hashlib.sha256(model.device_file.read_bytes()).digest()
 
 
-def _output(output: str | Path, source: str | Path, overwrite: bool) -> Path:
-    output = Path(output)
-    if output.is_dir():
-        raise CompressionError(f"{output} is a folder; name a file with --output.")
-    if output.exists() and Path(source).exists() and output.samefile(source):
-        raise CompressionError(f"{output} is the file to read; name another --output.")
-    if output.exists() and not overwrite:
-        raise CompressionError(
-            f"{output} is there already; name another --output, or replace it with --overwrite."
-        )
-    return output
+def _check(output: Path, source: str | Path, overwrite: bool) -> None:
+    """Raise OptionError unless the output can be written without loss."""
+    if output.is_file() and Path(source).exists() and output.samefile(source):
+        raise OptionError(f"{output} is the file to read; name another --output.")
+    check_output(output, overwrite)
 
 
 def _read(path: str | Path) -> bytes:
@@ -398,13 +409,4 @@ def _read(path: str | Path) -> bytes:
     except OSError as error:
         raise CompressionError(
             f"{path} cannot be read ({error.strerror or error}); name a file."
-        ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        replace_file(path, lambda temporary: temporary.write_bytes(content))
-    except OSError as error:
-        raise CompressionError(
-            f"{path} cannot be written ({error.strerror or error}); name another --output."
         ) from error

@@ -1,7 +1,7 @@
 """The loss by kinds of characters: where a model is sure, and where it guesses.
 
-Every character is of one kind, the first that fits: unseen, newline, space, digit, closing quote or
-bracket (by the distance to its opening), opening one, punctuation, letter, other.
+Each character has one kind, the first of these that fits: unseen, newline, space, digit, closing
+quote or bracket (by the distance to the opening one), opening one, punctuation, letter, other.
 """
 
 from __future__ import annotations
@@ -19,33 +19,12 @@ NAMES = (
     "quote or bracket, closing after 10 to 99", "quote or bracket, closing after 100 or more",
     "punctuation", "other", "unseen",
 )  # fmt: skip
-
-
-(
-    _FIRST,
-    _LATER,
-    _DIGIT,
-    _SPACE,
-    _NEWLINE,
-    _OPENING,
-    _NEAR,
-    _FAR,
-    _FARTHEST,
-    _PUNCTUATION,
-    _OTHER,
-    _UNSEEN,
-) = range(len(NAMES))
-
+_FIRST, _LATER, _DIGIT, _SPACE, _NEWLINE, _OPENING, _NEAR, _FAR, _FARTHEST = range(9)
+_PUNCTUATION, _OTHER, _UNSEEN = range(9, len(NAMES))
 
 _CLOSING = {")": "(", "]": "[", "}": "{", "\u201d": "\u201c", "\u00bb": "\u00ab"}
-
-
-_QUOTES = "\"'`"  # open and close alike
-
-
+_QUOTES = "\"'`"  # the same character opens and closes
 _APOSTROPHES = "'\u2019"
-
-
 _PAIRED = {*_CLOSING, *_CLOSING.values(), *_QUOTES}
 
 
@@ -76,7 +55,7 @@ def kinds(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     found[ids == UNKNOWN] = _UNSEEN
     newline = vocabulary.id_of(10)
     paired = np.array([char in _PAIRED for char in chars])[ids]
-    # Newlines tell where a line with an unclosed quotation mark ends.
+    # Newlines too: an unclosed quotation mark ends with its line.
     at = np.flatnonzero(paired | ((ids == newline) & (newline != UNKNOWN)))
     word |= found == _DIGIT
     before = np.concatenate([[False], word[:-1]])[at]
@@ -86,7 +65,7 @@ def kinds(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
 
 
 def _kind(char: str) -> int:
-    """The kind that a character has by itself; letters are taken for first ones."""
+    """The kind of a character out of context; letters count as first ones."""
     if char == "\n":
         return _NEWLINE
     if char.isspace():
@@ -98,31 +77,38 @@ def _kind(char: str) -> int:
 def _pair(
     at: list[int], chars: list[str], before: list[bool], behind: list[bool], found: np.ndarray
 ) -> None:
-    """Write the kinds of quotes and brackets that belong together into `found`.
+    """Write the kinds of matching quotes and brackets into `found`, int8 (N,).
 
-    A straight quotation mark opens where no word stands before it and none like it is open, and
-    closes on the same line where no word goes on behind it: the others are apostrophes or inches,
-    and punctuation. Brackets that never meet are punctuation too.
+    A straight quotation mark opens if no word ends before it and none like it is open. It closes on
+    the same line if no word begins behind it. Others are apostrophes or inch marks, and count as
+    punctuation, as do brackets without a partner.
+
+    Args:
+        at: Indices of quotes, brackets and newlines.
+        chars: The characters there.
+        before: Whether each follows a letter or digit.
+        behind: Whether a letter or digit follows each.
+        found: The kinds of all characters.
     """
     brackets: list[tuple[str, int]] = []
     quotes: dict[str, int] = {}
-    for place, char, word_before, word_behind in zip(at, chars, before, behind, strict=True):
+    for index, char, word_before, word_behind in zip(at, chars, before, behind, strict=True):
         if char == "\n":
             quotes.clear()
         elif char in _QUOTES:
             if char not in quotes:
                 if not word_before:
-                    quotes[char] = place
+                    quotes[char] = index
             elif not word_behind:
-                _close(quotes.pop(char), place, found)
+                _close(quotes.pop(char), index, found)
         elif char in _CLOSING:
             opener = _CLOSING[char]
             if any(kind == opener for kind, _ in brackets):
                 while brackets[-1][0] != opener:
                     brackets.pop()
-                _close(brackets.pop()[1], place, found)
+                _close(brackets.pop()[1], index, found)
         else:
-            brackets.append((char, place))
+            brackets.append((char, index))
 
 
 def _close(opened: int, closed: int, found: np.ndarray) -> None:
@@ -140,7 +126,7 @@ def table(
         ids: int (N,).
         vocabulary: The model's symbols.
         bits: -log2 p of each character by the model (N,).
-        **others: The same by others, named.
+        **others: The same by other models, named.
 
     Returns:
         For each kind that occurs `kind`, `characters`, `share` (of the characters),

@@ -1,15 +1,15 @@
-"""The honest yardstick: a character n-gram model, smoothed to predict or as it is to generate.
+"""The baseline to compare a network with: a character n-gram model.
 
 Interpolated modified Kneser-Ney smoothing (Chen and Goodman, "An Empirical Study of Smoothing
 Techniques for Language Modeling", 1998, section 3), down to a uniform distribution over the model's
-vocabulary. Without smoothing, the counts draw text as in Goldberg's "The unreasonable effectiveness
-of Character-level Language Models (and why RNNs are still cool)", 2015.
+vocabulary, predicts. The unsmoothed counts generate text as in Goldberg, "The unreasonable
+effectiveness of Character-level Language Models (and why RNNs are still cool)", 2015.
 
-The grams of length k are a sorted array of 64-bit keys, `context * V + symbol`, where the context
-is the number of the gram's first k - 1 symbols in the array before: exact, without hashing, and a
-whole text is looked up at once. A gram takes 20 bytes; while counting, some 50 bytes a character of
-the training text come on top: 100 MB of Python sources up to order 10 are 72 million grams, 1.4 GB,
-and took 7.1 GB at the most.
+The grams of length k are a sorted array of 64-bit keys, `context * V + symbol`. The context is the
+index of the gram's first k - 1 symbols in the array of grams of length k - 1. So keys are exact, no
+hashes, and a whole text is looked up at once. A gram takes 20 bytes; counting takes another 50
+bytes or so for each character of the training text: 100 MB of Python sources up to order 10 are 72
+million grams, 1.4 GB, and took 7.1 GB at the peak.
 """
 
 from __future__ import annotations
@@ -26,15 +26,9 @@ if TYPE_CHECKING:
     from keras_charlm.text.streams import LineStream, TextStream
 
 MOST_ORDER = 10  # highest order tried
-
-
 ORDER = 6  # where there is no validation text to choose it on
-
-
 _BLOCK = 1 << 20  # characters scored at a time
-
-
-# Without enough counts of counts to estimate discounts, and as KenLM's --discount_fallback has it.
+# For texts too short to estimate discounts from; those of KenLM's --discount_fallback.
 _DISCOUNTS = np.array([0, 0.5, 1, 1.5])
 
 
@@ -44,9 +38,9 @@ class _Counts:
 
     Args:
         keys: context * V + symbol, rising, int64 (G,).
-        counts: How often each stands in the text, uint32 (G,).
-        continuations: How many different symbols stand before it; its count where none does, which
-            is at the beginning of a document only. uint32 (G,).
+        counts: How often each occurs in the text, uint32 (G,).
+        continuations: How many different symbols occur before it; its count where none does, which
+            is so at the beginning of a document only. uint32 (G,).
     """
 
     keys: np.ndarray
@@ -61,8 +55,8 @@ class _Level:
     Args:
         keys, counts: As in `_Counts`.
         mass: Discounted probability of the symbol after its context, float32 (G,).
-        back_off: What the discounts left over, by context, float32 (grams of length k - 1,); 1
-            where nothing ever followed.
+        back_off: Probability that the discounts freed, by context, float32 (grams of length
+            k - 1,); 1 where nothing ever followed.
     """
 
     keys: np.ndarray
@@ -73,11 +67,11 @@ class _Level:
 
 @dataclass(frozen=True)
 class NGram:
-    """A counted text.
+    """An n-gram model.
 
     Args:
         size: Symbols of the vocabulary (V).
-        start: Id that stands before a text's first character, as the network reads it.
+        start: Id that is read before a text's first character, as by the network.
         boundary: Id that ends a document: no context reaches back beyond it. None for one text.
         levels: Grams of length 1, 2, ..., order.
     """
@@ -98,7 +92,7 @@ class NGram:
         return sum(len(level.keys) for level in self.levels)
 
     def bits(self, ids: np.ndarray) -> np.ndarray:
-        """What each character costs.
+        """Score each character.
 
         Args:
             ids: int (N,).
@@ -117,7 +111,7 @@ class NGram:
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
     def bits_per_character(self, stream: TextStream | LineStream) -> float:
-        """Mean of -log2 p over the characters that `evaluation.Evaluator` scores; of none NaN."""
+        """Mean of -log2 p over the characters that `Evaluator` scores; of none NaN."""
         ids = read(stream, self.start)
         return float(self.bits(ids).mean()) if len(ids) > 1 else float("nan")
 
@@ -131,16 +125,18 @@ class NGram:
         return p
 
     def generate(self, length: int, prompt: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
-        """Draw symbols by the bare counts: each as often as it followed the last order - 1 ones, or
-        as many of the last as were ever followed by anything.
+        """Draw symbols by the unsmoothed counts.
+
+        Each is drawn with the frequency with which it followed the last order - 1 symbols, or the
+        longest part of them that was ever followed by anything.
 
         Args:
             length: Symbols to draw.
-            prompt: Ids to go on from (n,); by default the start symbol.
+            prompt: Ids to continue (n,); by default the start symbol.
             seed: Same seed, same text.
 
         Returns:
-            What was drawn, int32 (length,).
+            The symbols drawn, int32 (length,).
         """
         random = np.random.default_rng(seed).random(length)
         text = [self.start] if prompt is None or not len(prompt) else [int(i) for i in prompt]
@@ -155,33 +151,33 @@ class NGram:
         return np.array(text[begun:], np.int32)
 
     def _nodes(self, context: np.ndarray) -> list[int]:
-        """The contexts of length 0, 1, ... at the end of `context` that something follows, each by
-        its number in the level of its length."""
+        """Contexts of length 0, 1, ... at the end of ids (n,) that were followed by anything, each
+        as its index in the level of its length."""
         context = np.asarray(context, np.int64)[len(context) - min(len(context), self.order - 1) :]
-        found = [0]
+        nodes = [0]
         for length in range(1, len(context) + 1):
             node = 0
             for level, symbol in zip(self.levels, context[-length:], strict=False):
                 key = node * self.size + symbol
                 node = int(np.searchsorted(level.keys, key))
                 if node == len(level.keys) or level.keys[node] != key:
-                    return found
+                    return nodes
             here = self._children(self.levels[length], node)
             if here.start == here.stop:
-                return found
-            found.append(node)
+                return nodes
+            nodes.append(node)
             if context[-length] == self.boundary:
-                return found
-        return found
+                return nodes
+        return nodes
 
     def _children(self, level: _Level, node: int) -> slice:
-        """Where the grams that begin with a context stand in the level after it."""
+        """The range of the next level's grams that begin with a context."""
         edges = np.array([node, node + 1]) * self.size
         return slice(*np.searchsorted(level.keys, edges).tolist())
 
 
 class _Walk:
-    """Grams of a text by rising length: which ones end where, and what they are called.
+    """All grams of a text, of rising length, as indices in the levels.
 
     Args:
         ids: int64 (N,).
@@ -192,11 +188,11 @@ class _Walk:
     def __init__(self, ids: np.ndarray, size: int, boundary: int | None):
         self.ids, self.size, self.boundary = ids, size, boundary
         self.length = 0
-        # Number of the gram that begins at each place, -1 for one that is unknown or has no end.
+        # Index of the gram that begins at each character; -1 if unknown or past the text's end.
         self.node = np.zeros(len(ids), np.int32)
 
     def keys(self) -> tuple[np.ndarray, np.ndarray]:
-        """Go on to grams one symbol longer: where they begin (M,), and their keys, int64 (M,)."""
+        """Lengthen the grams by one symbol: where they begin (M,), and their keys, int64 (M,)."""
         ids, k = self.ids, self.length
         begins = np.flatnonzero(self.node[: max(len(ids) - k, 0)] >= 0)
         if k >= 2 and self.boundary is not None:  # the symbol that would now be inside
@@ -208,7 +204,7 @@ class _Walk:
         return begins, keys
 
     def step(self, known: np.ndarray) -> _Step:
-        """Look the grams one symbol longer up among known keys."""
+        """Lengthen the grams by one symbol and look them up among known keys, int64 (G,)."""
         before = self.node
         begins, keys = self.keys()
         at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
@@ -220,8 +216,14 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Step:
-    """Grams of a text, looked up: where they end, their context's number, their own, whether known;
-    all (M,)."""
+    """Grams of a text that were looked up, all arrays (M,).
+
+    Args:
+        ends: Where they end.
+        context: Index of their context in the level before.
+        gram: Their own index, if known.
+        hit: Whether they are known.
+    """
 
     ends: np.ndarray
     context: np.ndarray
@@ -229,7 +231,7 @@ class _Step:
     hit: np.ndarray
 
     def smooth(self, level: _Level, p: np.ndarray) -> np.ndarray:
-        """From p by the shorter contexts to p by these ones, float64 (N,)."""
+        """Interpolate p by the shorter contexts, float64 (N,), to p by these ones, float64 (N,)."""
         p = p.copy()
         p[self.ends] = (
             np.where(self.hit, level.mass[self.gram], 0)
@@ -245,16 +247,15 @@ def fit(ids: np.ndarray, size: int, order: int, start: int, boundary: int | None
         ids: int (N,), at least one.
         size: Symbols of the vocabulary (V).
         order: Length of the longest grams.
-        start: Id that stands before a text's first character.
+        start: Id that is read before a text's first character.
         boundary: Id that ends a document, for lists.
 
     Raises:
-        OptionError: The order is below 1 or the text is empty.
+        OptionError: The order is below 1, or the text is empty.
     """
     if order < 1 or not len(ids):
         raise OptionError(
-            f"Grams of length {order} of {len(ids)} characters were asked for; both "
-            "numbers must be at least 1."
+            f"The order is {order} and the text has {len(ids)} characters; both must be at least 1."
         )
     counts = _count(ids, size, order, boundary)
     return NGram(size, start, boundary, _smoothed(counts, size))
@@ -275,14 +276,14 @@ def count(split: Split, order: int) -> NGram:
 
 
 def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
-    """Count the training part of a corpus, and take the order that is best on its validation part.
+    """Count the training part of a corpus, with the order that is best on its validation part.
 
     Args:
-        split: The parts, with the vocabulary of the network that is compared.
+        split: The parts, with the vocabulary of the network to compare with.
         most_order: Highest order tried.
 
     Returns:
-        The model; of ORDER, or of `most_order` where that is less, if there is no validation part.
+        The model. Without a validation part its order is ORDER, or `most_order` if that is less.
     """
     size = split.vocabulary.size
     start, boundary = _edges(split)
@@ -297,42 +298,45 @@ def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
 
 
 def scores(split: Split) -> list[dict[str, int | float | None]]:
-    """What counting comes to on the held-out parts, for a model's card.
+    """Scores of n-gram models on the held-out parts, for a model's card.
 
     Returns:
-        For single characters and for the best order: `order`, and bits per character of
-        `validation` and `test`, None where there is no such part.
+        For order 1 and for the best order: `order`, and bits per character of `validation` and
+        `test`, None where there is no such part.
     """
-    found = []
+    rows: list[dict[str, int | float | None]] = []
     for counted in (baseline(split, most_order=1), baseline(split)):
         bits = {
             part: counted.bits_per_character(getattr(split, part))
             for part in ("validation", "test")
         }
-        found.append(
+        rows.append(
             {
                 "order": counted.order,
                 **{part: value if value == value else None for part, value in bits.items()},
             }
         )
-    return found
+    return rows
 
 
 def _edges(split: Split) -> tuple[int, int | None]:
-    """The id before a text's first character, and of lists the one that ends a line."""
+    """The id read before a text's first character, and of lists the one that ends a line."""
     start = split.vocabulary.id_of(split.start)
     return start, None if split.train_lines is None else start
 
 
 def read(stream: TextStream | LineStream, start: int | None) -> np.ndarray:
-    """All ids of a stream, int32 (N,), with what is read first before its first scored one."""
+    """All ids of a stream, int32 (N,), the start id before them unless the stream has it."""
     ids = stream.read(np.array([0]), stream.length)[0] if stream.length else np.zeros(0, np.int32)
-    return ids if stream.lead or start is None else np.concatenate([np.int32([start]), ids])
+    return (
+        ids if stream.lead or start is None else np.concatenate([np.array([start], np.int32), ids])
+    )
 
 
 def _count(ids: np.ndarray, size: int, order: int, boundary: int | None) -> list[_Counts]:
-    """Grams of every length up to `order`, or up to the longest that the text has."""
-    walk, levels = _Walk(ids, size, boundary), []
+    """The grams of ids (N,) of each length up to `order`, or up to the longest there is."""
+    walk = _Walk(ids, size, boundary)
+    levels: list[_Counts] = []
     for _ in range(order):
         before = walk.node
         begins, keys = walk.keys()
@@ -354,7 +358,7 @@ def _count(ids: np.ndarray, size: int, order: int, boundary: int | None) -> list
 
 
 def _smoothed(levels: list[_Counts], size: int) -> tuple[_Level, ...]:
-    """The longest grams by their counts, shorter ones by their continuations."""
+    """Smooth the longest grams by their counts, and shorter ones by their continuations."""
     contexts = [1, *(len(level.keys) for level in levels)]
     last = len(levels) - 1
     return tuple(
@@ -364,25 +368,29 @@ def _smoothed(levels: list[_Counts], size: int) -> tuple[_Level, ...]:
 
 
 def _level(level: _Counts, counts: np.ndarray, contexts: int, size: int) -> _Level:
-    """Discount the counts and spread what is left over: Chen and Goodman's equation 26."""
+    """Discount counts, uint32 (G,), and give what that frees to the shorter context.
+
+    Equation 26 of Chen and Goodman; `contexts` is the number of grams of length k - 1.
+    """
     context = level.keys // size
     discount = _discounts(counts)[np.minimum(counts, 3)]
     total = np.bincount(context, counts, minlength=contexts)
     left = np.bincount(context, discount, minlength=contexts)
-    # A context that nothing ever followed leaves everything to the shorter one.
+    # Where nothing ever followed a context, the shorter one decides alone.
     back_off = np.divide(left, total, out=np.ones(contexts), where=total > 0)
     mass = (counts - discount) / total[context]
     return _Level(level.keys, level.counts, mass.astype(np.float32), back_off.astype(np.float32))
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
-    """What is taken from counts of 0, 1, 2 and more, float64 (4,)."""
+    """The discounts of counts of 0, 1, 2, and 3 or more, float64 (4,)."""
     n1, n2, n3, n4 = (int(np.count_nonzero(counts == n)) for n in (1, 2, 3, 4))
     if not (n1 and n2 and n3):
         return _DISCOUNTS
     y = n1 / (n1 + 2 * n2)
-    found = np.array([0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
-    return found if (found[1:] > 0).all() else _DISCOUNTS  # none may leave nothing over
+    discounts = np.array([0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
+    # Each must be positive, or nothing is left for symbols that never followed.
+    return discounts if (discounts[1:] > 0).all() else _DISCOUNTS
 
 
 def _costs(levels: list[_Counts], ids: np.ndarray, size: int, boundary: int | None) -> list[float]:

@@ -1,34 +1,30 @@
-"""How much of what a model writes stands in its training text, word for word.
+"""How much of what a model writes is copied word for word from its training text.
 
-Windows of characters are compared by 64-bit hashes, rolling in the sense that every window of a
-block comes from one running sum: the hash of s[i], ..., s[i + L - 1] is the sum of t[s[i + j]] b^j
-modulo 2^64 for random numbers t and an odd b. The training text goes by in blocks, so it may be
-longer than memory.
+Windows of characters are compared by 64-bit rolling hashes (Karp and Rabin, "Efficient Randomized
+Pattern-Matching Algorithms", 1987): the hash of s[i], ..., s[i + L - 1] is the sum of
+t[s[i + j]] b^j modulo 2^64 for random numbers t and an odd b, so that those of all windows come
+from one running sum. The training text is read in blocks, so it may be longer than memory.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_charlm.text.corpus import Corpus, fingerprints
+from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.text.corpus import Corpus, Lines, fingerprints
 from keras_charlm.text.decoding import NEWLINE
 from keras_charlm.text.split import Split
-from keras_charlm.text.streams import LineStream
+from keras_charlm.text.streams import LineStream, TextStream
 
 WINDOWS = (20, 50)  # characters
-
-
-_BLOCK = 1 << 20
-
-
-_FILTER = 22  # bits of a hash that are looked at before it is searched for
-
-
+_BLOCK = 1 << 20  # characters
+_FILTER = 22  # leading bits of a hash, which rule most windows out before the search
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 
 
@@ -44,23 +40,40 @@ class TrainingText:
     corpus: Corpus
     split: Split
 
-    def stream(self):
-        train, lines = self.split.train, self.split.train_lines
-        if lines is None:
+    @classmethod
+    def of(cls, model: TrainedModel, files: Sequence[str | Path] = ()) -> TrainingText:
+        """The text that a model was trained on; see `TrainedModel.corpus`."""
+        return cls(*model.corpus(files))
+
+    @functools.cached_property
+    def lines(self) -> Lines | None:
+        """Of a list, the training lines in the order of the file."""
+        lines = self.split.train_lines
+        return None if lines is None else lines.take(np.argsort(lines.starts))
+
+    def stream(self) -> TextStream | LineStream:
+        """The training part in the order of the file."""
+        train = self.split.train
+        if self.lines is None:
             return train
-        lines = lines.take(np.argsort(lines.starts))
-        return LineStream(train.symbols, train.ids, lines, seed=None)
+        return LineStream(train.symbols, train.ids, self.lines, seed=None)
 
     def known(self, lines: list[bytes]) -> np.ndarray:
         """Whether each of some lines is one of the training lines, bool (len(lines),)."""
-        return np.isin(fingerprints(lines), self.split.train_lines.fingerprints)
+        if self.lines is None:
+            return np.zeros(len(lines), bool)
+        return np.isin(fingerprints(lines), self.lines.fingerprints)
 
-    def place(self, position: int) -> dict[str, int]:
-        """Where a character of `stream` stands in the corpus: `offset`, in characters from 0, and
-        `line`, from 1."""
-        lines = self.split.train_lines
-        if lines is not None:
-            lines = lines.take(np.argsort(lines.starts))
+    def locate(self, position: int) -> dict[str, int]:
+        """Find a character of `stream` in the corpus.
+
+        Args:
+            position: Its index in the stream.
+
+        Returns:
+            `offset`, in characters from 0, and `line`, from 1.
+        """
+        if (lines := self.lines) is not None:
             ends = np.cumsum(lines.lengths + 1)
             block = int(np.searchsorted(ends, position, side="right"))
             position = int(lines.starts[block] + lines.lengths[block] - (ends[block] - position))
@@ -69,7 +82,7 @@ class TrainingText:
             int(np.count_nonzero(before[at : at + _BLOCK] == NEWLINE))
             for at in range(0, position, _BLOCK)
         )
-        first = int(self.corpus.config.lines)  # a list begins with a newline of the program's
+        first = int(self.corpus.config.lines)  # a list is prepared with a newline before it
         return {"offset": position - first, "line": line + 1 - first}
 
 
@@ -77,19 +90,20 @@ def measure(training: TrainingText, pieces: list[np.ndarray]) -> dict[str, Any]:
     """Compare texts with the training text.
 
     Args:
-        training: What to search.
+        training: The text to search.
         pieces: Texts, each ids (n,) of the model's vocabulary.
 
     Returns:
-        `windows`, for each length the share of all windows of the pieces that stand in the training
-        text, or None where no piece is so long; and `longest`, the longest passage of a piece that
-        does: `ids`, `characters`, and `offset` and `line` of one place; None if there is none.
+        `windows`: for each length the share of all windows of the pieces that occur in the training
+        text, or None where no piece is that long. `longest`: the longest passage of a piece that
+        occurs there, with its `ids`, `characters`, and the `offset` and `line` of one occurrence;
+        None if there is none.
     """
     shares: dict[str, float | None] = {}
     for length in WINDOWS:
         hashes = _piece_hashes(pieces, length)
         shares[str(length)] = (
-            float(_found(training, hashes, length).mean()) if len(hashes) else None
+            float(_occur(training, hashes, length).mean()) if len(hashes) else None
         )
     # A passage of some length holds passages of all lesser lengths, so bisection finds the longest.
     low, high = 0, max((len(piece) for piece in pieces), default=0)
@@ -100,10 +114,11 @@ def measure(training: TrainingText, pieces: list[np.ndarray]) -> dict[str, Any]:
             high = length - 1
         else:
             low, longest = length, match
-    if longest is not None:
-        ids, position = longest
-        longest = {"ids": ids, "characters": len(ids), **training.place(position)}
-    return {"windows": shares, "longest": longest}
+    if longest is None:
+        return {"windows": shares, "longest": None}
+    ids, position = longest
+    passage = {"ids": ids, "characters": len(ids), **training.locate(position)}
+    return {"windows": shares, "longest": passage}
 
 
 @functools.cache
@@ -130,6 +145,7 @@ def _powers(count: int, base: int) -> np.ndarray:
 
 
 def _piece_hashes(pieces: list[np.ndarray], length: int) -> np.ndarray:
+    """The hashes of all windows of all pieces, uint64 (W,)."""
     return np.concatenate([np.zeros(0, np.uint64), *(_hashes(piece, length) for piece in pieces)])
 
 
@@ -141,33 +157,33 @@ def _training_hashes(training: TrainingText, length: int) -> Iterator[tuple[int,
         yield at, _hashes(stream.read(np.array([at]), width)[0], length)
 
 
-def _among(hashes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Indices of the hashes that are among the wanted ones, which are sorted."""
+def _among(hashes: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Indices of the hashes (n,) that are in a sorted table (m,), int64."""
     likely = np.zeros(1 << _FILTER, bool)
     shift = np.uint64(64 - _FILTER)
-    likely[wanted >> shift] = True
+    likely[table >> shift] = True
     at = np.flatnonzero(likely[hashes >> shift])
-    found = np.minimum(np.searchsorted(wanted, hashes[at]), len(wanted) - 1)
-    return at[wanted[found] == hashes[at]]
+    nearest = np.minimum(np.searchsorted(table, hashes[at]), len(table) - 1)
+    return at[table[nearest] == hashes[at]]
 
 
-def _found(training: TrainingText, hashes: np.ndarray, length: int) -> np.ndarray:
-    """Whether each of the hashes is that of a window of the training text, bool (len(hashes),)."""
-    wanted, inverse = np.unique(hashes, return_inverse=True)
-    there = np.zeros(len(wanted), bool)
+def _occur(training: TrainingText, hashes: np.ndarray, length: int) -> np.ndarray:
+    """Whether each hash (n,) is that of a window of the training text, bool (n,)."""
+    table, inverse = np.unique(hashes, return_inverse=True)
+    seen = np.zeros(len(table), bool)
     for _, block in _training_hashes(training, length):
-        there[np.searchsorted(wanted, block[_among(block, wanted)])] = True
-    return there[inverse]
+        seen[np.searchsorted(table, block[_among(block, table)])] = True
+    return seen[inverse]
 
 
 def _match(
     training: TrainingText, pieces: list[np.ndarray], length: int
 ) -> tuple[np.ndarray, int] | None:
-    """A window of the pieces that stands in the training text, and where first."""
-    wanted = np.unique(_piece_hashes(pieces, length))
+    """A window of the pieces that occurs in the training text, ids (length,), and where first."""
+    table = np.unique(_piece_hashes(pieces, length))
     for at, block in _training_hashes(training, length):
-        found = _among(block, wanted)
-        if len(found):
-            position = at + int(found[0])
+        matches = _among(block, table)
+        if len(matches):
+            position = at + int(matches[0])
             return training.stream().read(np.array([position]), length)[0], position
     return None

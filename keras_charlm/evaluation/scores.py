@@ -6,6 +6,63 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over the characters of a text; those of its parts add up to those of the whole.
+
+    Attributes:
+        characters: How many were predicted.
+        bits: The sum of -log2 p over them.
+        correct: How many of them were the likeliest.
+        unknown: How many of them the model has never seen; they count as its unknown symbol.
+    """
+
+    characters: int = 0
+    bits: float = 0.0
+    correct: int = 0
+    unknown: int = 0
+
+    @classmethod
+    def of(cls, bits: np.ndarray, correct: np.ndarray, unknown: int = 0) -> Tally:
+        """Sum over single characters.
+
+        Args:
+            bits: -log2 p of each, float (N,).
+            correct: Whether each was the likeliest, bool (N,).
+            unknown: How many of them the model has never seen.
+        """
+        return cls(len(bits), float(bits.sum(dtype=np.float64)), int(correct.sum()), unknown)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.characters + other.characters,
+            self.bits + other.bits,
+            self.correct + other.correct,
+            self.unknown + other.unknown,
+        )
+
+    @property
+    def bits_per_character(self) -> float:
+        """The mean of -log2 p; of no characters NaN."""
+        return self.bits / self.characters if self.characters else math.nan
+
+    def scores(self) -> Scores:
+        """The means; of no characters NaN."""
+        if not self.characters:
+            return Scores(0, math.nan, math.nan, math.nan, math.nan)
+        mean = self.bits_per_character
+        return Scores(
+            self.characters,
+            mean * math.log(2),
+            mean,
+            2**mean if mean < 1000 else math.inf,
+            self.correct / self.characters,
+            self.unknown,
+        )
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -13,6 +70,10 @@ class Scores:
 
     Attributes:
         characters: How many were predicted.
+        nats_per_character: The mean of -ln p over them.
+        bits_per_character: The mean of -log2 p.
+        perplexity: 2 to the bits per character.
+        accuracy: The share of them that were the likeliest.
         unknown: How many of them the model has never seen; they count as its unknown symbol.
     """
 
@@ -24,33 +85,25 @@ class Scores:
     unknown: int = 0
 
     @classmethod
-    def of(
-        cls, characters: int, bits: float, correct: int, unknown: int = 0, **more: Any
-    ) -> Scores:
-        """From sums over all characters: of -log2 p, of those that were the likeliest, and of those
-        that are unknown."""
-        if not characters:
-            return cls(0, *[math.nan] * 4, **more)
-        mean = bits / characters
-        perplexity = 2**mean if mean < 1000 else math.inf
-        return cls(
-            characters, mean * math.log(2), mean, perplexity, correct / characters, unknown, **more
-        )
+    def of(cls, characters: int, bits: float, correct: int, unknown: int = 0) -> Scores:
+        """From the sums of a `Tally`."""
+        return Tally(characters, bits, correct, unknown).scores()
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
+        """The scores as a JSON object, without what was not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """The scores of a text, and beside them what else was asked for.
+    """The scores of a text, and whatever else was asked for.
 
     Attributes:
         text: What was read: a path, or the model's own validation part.
-        dynamic: Scores of the network that learns on while it reads; see `dynamic`.
-        baseline: `order`, `grams` and `bits_per_character` of a counting model; see `ngram`.
-        kinds: Rows of the table of kinds; see `kinds.table`.
-        novelty: Of what the model writes; see `novelty.measure`.
+        dynamic: Scores of the network that goes on learning while it reads; see `dynamic`.
+        baseline: `order`, `grams` and `bits_per_character` of an n-gram model; see `ngram`.
+        kinds: Rows of the loss by kinds of characters; see `kinds.table`.
+        novelty: How much of what the model writes is copied; see `novelty.measure`.
     """
 
     text: str | None = None

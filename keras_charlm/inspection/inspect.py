@@ -1,12 +1,11 @@
 """What a trained network does while it reads: its cells, gates, guesses and surprise.
 
-The network is run in NumPy, one character after the other from the text's beginning, so that every
+The network is run in NumPy, one character at a time from the beginning of the text, so that every
 gate can be seen and a cell can be held at zero. Layers and cells are counted from 0, as in the
 arrays and in the Keras model (`lstm_0`, `lstm_1`, ...).
 
 Letters in shapes: T characters of the text, L layers, U cells a layer, V ids of the vocabulary, K
-guesses, n steps of a piece, B copies of the network that read side by side, G columns of a kernel
-(4U for LSTM, 3U for GRU, U for plain layers).
+guesses, B copies of the network that read side by side.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,9 +25,9 @@ from keras_charlm.inspection.activations import GUESSES, NumpyNetwork, likeliest
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import UNKNOWN
 
-LEFT, RIGHT = 0.1, 0.9  # a gate below the one is left-saturated, above the other right-saturated
-
-
+# A gate below LEFT is left-saturated, above RIGHT right-saturated (Karpathy, Johnson and Fei-Fei,
+# "Visualizing and Understanding Recurrent Networks", 2015, section 4.2).
+LEFT, RIGHT = 0.1, 0.9
 _SIDE_BY_SIDE = 16  # copies that read at a time, each with another cell held at zero
 
 
@@ -37,11 +36,11 @@ class Ablation:
     """What it costs to hold a cell at zero while the text is read.
 
     Attributes:
-        layer, cell: Which.
-        bits: Bits per character more than the whole network, over all characters.
-        probe: The probe that the cell scored best on, or None where no probe was tried.
-        inside, outside: Bits per character more, of the characters that follow one where the
-            probe's feature holds (a number: is above its median), and of the others.
+        layer, cell: The cell.
+        bits: Bits per character above those of the whole network, over all characters.
+        probe: The probe that the cell scored best on, or None if none was tested.
+        inside, outside: The same over the characters that follow one where the probe's feature
+            holds (a number: is above its median), and over the others.
         inside_characters: How many the former are.
     """
 
@@ -62,16 +61,17 @@ class Inspection:
         model: Name, cell, layers, units and more of the model.
         unit: char or byte.
         name: What the text is called.
-        left_out: Characters of the file behind those that were read.
+        left_out: Characters of the file after those that were read.
         unknown: How many of the characters the model has never seen.
         codes, surprise, guesses, guess_probabilities: As in Activations.
         shown: What `values` are: `cell`, the tanh of an LSTM's cell state, or `hidden`.
-        values: int8 (L, U, T), 127 times the activation of each cell: it runs from -1 to 1, and
-            going through a text cell by cell is what probing and drawing do.
-        saturation: {gate: float32 (2, L, U)}, the share of characters at which the gate of a cell
-            is left-saturated (below 0.1) and right-saturated (above 0.9).
+        values: int8 (L, U, T), each cell's activation, between -1 and 1, times 127. Time is the
+            last axis because probing and drawing read one cell after the other.
+        saturation: {gate: float32 (2, L, U)}, the share of characters at which a cell's gate is
+            left-saturated (below 0.1) and right-saturated (above 0.9).
         search: What the probes found.
-        ablations: What cells cost that were held at zero.
+        ablations: What the cells cost that were held at zero.
+        config: The settings.
     """
 
     model: dict[str, Any]
@@ -92,51 +92,15 @@ class Inspection:
 
     @property
     def bits_per_character(self) -> float:
+        """The mean of `surprise`, as `evaluate` gives it."""
         return float(self.surprise.mean(dtype=np.float64))
 
-    def place(self, index: int) -> tuple[int, int]:
+    def locate(self, index: int) -> tuple[int, int]:
         """Layer and cell of a cell counted through all layers."""
         return divmod(index, self.values.shape[1])
 
     def to_dict(self) -> dict[str, Any]:
         """The findings as a JSON object, without the arrays over the text."""
-        labels = self.search.labels()
-        cells = []
-        for index, label in enumerate(labels):
-            layer, cell = self.place(index)
-            finding = None if label is None else self.search.findings[label]
-            cells.append(
-                {
-                    "layer": layer,
-                    "cell": cell,
-                    "probe": finding and finding.name,
-                    "first_half": finding and _number(finding.first[index]),
-                    "second_half": finding and _number(finding.second[index]),
-                    "gates": {
-                        name: {
-                            "left_saturated": _number(values[0, layer, cell]),
-                            "right_saturated": _number(values[1, layer, cell]),
-                        }
-                        for name, values in self.saturation.items()
-                    },
-                }
-            )
-        found = []
-        for finding in self.search.findings:
-            layer, cell = (None, None) if finding.cell is None else self.place(finding.cell)
-            found.append(
-                {
-                    "probe": finding.name,
-                    "kind": finding.kind,
-                    "found": finding.found,
-                    "layer": layer,
-                    "cell": cell,
-                    "first_half": finding.score("first"),
-                    "second_half": finding.score("second"),
-                    "chance": _number(finding.chance),
-                    "untested": finding.untested,
-                }
-            )
         return {
             "model": self.model,
             "text": self.name,
@@ -148,21 +112,56 @@ class Inspection:
             "level": self.search.level,
             "tested": self.search.tested,
             "shifts": self.search.shifts,
-            "probes": found,
+            "probes": [self._probe(result) for result in self.search.results],
             "ablations": [vars(ablation) for ablation in self.ablations],
-            "cells": cells,
+            "cells": [self._cell(*label) for label in enumerate(self.search.labels())],
+        }
+
+    def _probe(self, result: probes.Finding | probes.Untested) -> dict[str, Any]:
+        """The result for a feature."""
+        values: dict[str, Any] = dict.fromkeys(
+            ("layer", "cell", "first_half", "second_half", "chance")
+        )
+        values |= {"probe": result.name, "kind": result.kind, "found": False, "untested": None}
+        if isinstance(result, probes.Untested):
+            return values | {"untested": result.reason}
+        layer, cell = self.locate(result.cell)
+        return values | {
+            "found": result.found,
+            "layer": layer,
+            "cell": cell,
+            "first_half": result.score("first"),
+            "second_half": result.score("second"),
+            "chance": _rounded(result.chance),
+        }
+
+    def _cell(self, index: int, label: probes.Finding | None) -> dict[str, Any]:
+        """A cell, the feature that it is labelled with, and how saturated its gates are."""
+        layer, cell = self.locate(index)
+        return {
+            "layer": layer,
+            "cell": cell,
+            "probe": label and label.name,
+            "first_half": label and _rounded(label.first[index]),
+            "second_half": label and _rounded(label.second[index]),
+            "gates": {
+                name: {
+                    "left_saturated": _rounded(values[0, layer, cell]),
+                    "right_saturated": _rounded(values[1, layer, cell]),
+                }
+                for name, values in self.saturation.items()
+            },
         }
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else round(float(value), 4)
+def _rounded(value: Any) -> float:
+    return round(float(value), 4)
 
 
 def inspect(
     model: TrainedModel | str | Path,
     text: str | bytes | Path,
     *,
-    name: str | None = None,
     probe: Sequence[str] = (),
     ablate: Sequence[str] = (),
     **settings: Any,
@@ -171,14 +170,13 @@ def inspect(
 
     Args:
         model: A model, its folder, or its name under saved_models/.
-        text: The text itself, or the Path of a file, which is read as the corpus was.
-        name: What to call the text; by default the file's name.
-        probe: Regular expressions; what they match are features beside the known ones.
+        text: The text itself, or the Path of a file, which is read as the corpus was; '-' is stdin.
+        probe: Regular expressions to use as features, beside the known ones.
         ablate: Cells to hold at zero, as 'LAYER:CELL'.
         **settings: Fields of InspectConfig.
 
     Returns:
-        The findings; `inspector.write` makes a page of them.
+        The findings; `page.write` makes a page of them.
 
     Raises:
         BundleError, CorpusError: The model or text cannot be read, or the text is empty.
@@ -191,81 +189,96 @@ def inspect(
     config = InspectConfig.of("inspect", settings, "ablate", "probe")
     for pattern in probe:
         probes.check(pattern)
-    places = [_place(value) for value in ablate]
+    cells = [_parse(value) for value in ablate]
     opened = TrainedModel.of(model)
-    shape = opened.card.model
-    for value, (layer, cell) in zip(ablate, places, strict=True):
-        if layer >= shape.layers or cell >= shape.units:
-            raise OptionError(
-                f"There is no cell {value}; layers go from 0 to {shape.layers - 1} "
-                f"and cells from 0 to {shape.units - 1}."
-            )
+    _check(cells, opened)
     codes = read_codes(opened, text)
     left_out = max(len(codes) - config.characters, 0)
     codes = codes[: config.characters]
     network = NumpyNetwork.of(opened)
     ids = opened.vocabulary.lookup(codes)
-    size, layers, units = len(codes), len(network.layers), network.units
-    shown = config.value if network.kind == "lstm" else "hidden"
+    reading = _read(network, ids, config.value)
+    features = probes.features(opened.vocabulary.from_codes(codes), probe)
+    search = probes.search(reading.values.reshape(-1, len(codes)), features, config.level)
+    return Inspection(
+        model=_about(opened),
+        unit=opened.vocabulary.unit,
+        name=_name(text),
+        left_out=left_out,
+        unknown=int((ids == UNKNOWN).sum()),
+        codes=codes,
+        surprise=reading.surprise,
+        guesses=np.array((-1, *opened.vocabulary.codes))[reading.guesses],
+        guess_probabilities=reading.guess_probabilities,
+        shown=reading.shown,
+        values=reading.values,
+        saturation=reading.saturation,
+        search=search,
+        ablations=_ablate(network, ids, reading.surprise, cells, features, search),
+        config=config,
+    )
+
+
+class _Reading(NamedTuple):
+    """What the network did while it read; as in Inspection, but `guesses` are ids."""
+
+    surprise: np.ndarray
+    guesses: np.ndarray
+    guess_probabilities: np.ndarray
+    shown: str
+    values: np.ndarray
+    saturation: dict[str, np.ndarray]
+
+
+def _read(network: NumpyNetwork, ids: np.ndarray, shown: str) -> _Reading:
+    """Read ids (T,), and keep `shown` of each cell where the network has it."""
+    size, layers, units = len(ids), len(network.layers), network.units
+    shown = shown if network.kind == "lstm" else "hidden"
     values = np.empty((layers, units, size), np.int8)
     surprise = np.empty(size, np.float32)
     top = np.empty((size, min(GUESSES, network.vocabulary - 1)), np.int64)
     likely = np.empty(top.shape, np.float32)
     saturated = {name: np.zeros((2, layers, units)) for name in network.gates}
     at = 0
-    for piece in network.read(ids):
+    for piece in network.read(ids):  # n characters of one copy: (n, 1, ...)
         here = slice(at, at := at + len(piece.surprise))
         surprise[here] = piece.surprise[:, 0]
         top[here], likely[here] = likeliest(piece.probabilities[:, 0], top.shape[1])
-        value = np.tanh(piece.cell) if shown == "cell" else piece.hidden
-        values[:, :, here] = np.rint(127 * value[:, 0]).transpose(1, 2, 0)
-        for kind, gate in piece.gates.items():
-            saturated[kind] += np.stack([gate < LEFT, gate > RIGHT]).sum((1, 2))
-    features = probes.features(opened.vocabulary.from_codes(codes), probe)
-    search = probes.search(values.reshape(-1, size), features, config.level)
-    ablations = _ablate(network, ids, surprise, places, features, search)
-    return Inspection(
-        model=_about(opened),
-        unit=opened.vocabulary.unit,
-        name=name or (text.name if isinstance(text, Path) else "the text"),
-        left_out=left_out,
-        unknown=int((ids == UNKNOWN).sum()),
-        codes=codes,
-        surprise=surprise,
-        guesses=np.array((-1, *opened.vocabulary.codes))[top],
-        guess_probabilities=likely,
-        shown=shown,
-        values=values,
-        saturation={kind: (sums / size).astype(np.float32) for kind, sums in saturated.items()},
-        search=search,
-        ablations=ablations,
-        config=config,
-    )
+        if shown == "cell" and piece.cell is not None:
+            activation = np.tanh(piece.cell)
+        else:
+            activation = piece.hidden
+        values[:, :, here] = np.rint(127 * activation[:, 0]).transpose(1, 2, 0)
+        for name, gate in piece.gates.items():
+            saturated[name] += np.stack([gate < LEFT, gate > RIGHT]).sum((1, 2))
+    saturation = {name: (sums / size).astype(np.float32) for name, sums in saturated.items()}
+    return _Reading(surprise, top, likely, shown, values, saturation)
 
 
 def _ablate(
     network: NumpyNetwork,
     ids: np.ndarray,
     surprise: np.ndarray,
-    places: Sequence[tuple[int, int]],
+    cells: Sequence[tuple[int, int]],
     features: dict[str, np.ndarray],
     search: probes.Search,
 ) -> tuple[Ablation, ...]:
-    found = []
-    for at in range(0, len(places), _SIDE_BY_SIDE):
-        group = places[at : at + _SIDE_BY_SIDE]
-        read = np.concatenate([piece.surprise for piece in network.read(ids, group)])  # (T, B)
-        for (layer, cell), bits in zip(group, read.T, strict=True):
+    """Read ids (T,) with each of the cells held at zero, and compare with `surprise` (T,)."""
+    ablations = []
+    for at in range(0, len(cells), _SIDE_BY_SIDE):
+        group = cells[at : at + _SIDE_BY_SIDE]
+        held = np.concatenate([piece.surprise for piece in network.read(ids, group)])  # (T, B)
+        for (layer, cell), bits in zip(group, held.T, strict=True):
             cost = bits.astype(np.float64) - surprise
             finding = search.best_of(layer * network.units + cell)
             if finding is None:
-                found.append(Ablation(layer, cell, float(cost.mean())))
+                ablations.append(Ablation(layer, cell, float(cost.mean())))
                 continue
             values = features[finding.name]
             holds = values if values.dtype == bool else values > np.median(values)
-            # What is known after a character bears on the next one.
+            # The state after a character predicts the next one.
             inside = np.concatenate([[False], holds[:-1]])
-            found.append(
+            ablations.append(
                 Ablation(
                     layer,
                     cell,
@@ -276,25 +289,29 @@ def _ablate(
                     int(inside.sum()),
                 )
             )
-    return tuple(found)
+    return tuple(ablations)
 
 
 def summary(found: Inspection) -> str:
-    """The findings as a few lines for people."""
-    width = max([len(f.name) for f in found.search.findings] + [20]) + 2
+    """The findings as a few lines for the terminal."""
+    search = found.search
+    width = max([len(result.name) for result in search.results] + [20]) + 2
     rows = [f"{'probe':<{width}}{'cell':<8}{'first half':>11}{'held out':>10}{'chance':>8}"]
-    for finding in found.search.ordered():
+    reasons: dict[str, list[str]] = {}
+    for finding in search.ordered():
         if finding.found:
-            layer, cell = found.place(finding.cell)
+            layer, cell = found.locate(finding.cell)
             rows.append(
                 f"{finding.name:<{width}}{f'{layer}:{cell}':<8}"
                 f"{finding.score('first'):>+11.2f}{finding.score('second'):>+10.2f}"
                 f"{finding.chance:>8.2f}"
             )
-    rest = [f for f in found.search.findings if not f.found]
-    for reason in dict.fromkeys(f.untested or "no cell beyond chance" for f in rest):
-        names = [f.name for f in rest if (f.untested or "no cell beyond chance") == reason]
-        rows.append(f"{reason}: {', '.join(names)}")
+    for result in search.results:
+        if isinstance(result, probes.Untested):
+            reasons.setdefault(result.reason, []).append(result.name)
+        elif not result.found:
+            reasons.setdefault("no cell beyond chance", []).append(result.name)
+    rows += [f"{reason}: {', '.join(names)}" for reason, names in reasons.items()]
     for ablation in found.ablations:
         line = f"without {ablation.layer}:{ablation.cell}: {ablation.bits:+.4f} bits per character"
         if ablation.probe is not None:
@@ -307,14 +324,34 @@ def summary(found: Inspection) -> str:
     return "\n".join(rows)
 
 
-def _place(value: str) -> tuple[int, int]:
+def _name(text: str | bytes | Path) -> str:
+    """What a text is called."""
+    if not isinstance(text, Path):
+        return "the text"
+    return "stdin" if str(text) == "-" else text.name
+
+
+def _parse(value: str) -> tuple[int, int]:
+    """Layer and cell of 'LAYER:CELL'."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(value), re.ASCII)
     if not match:
         raise OptionError(f"{value!r} names no cell; write LAYER:CELL, counted from 0, e.g. 1:37.")
     return int(match[1]), int(match[2])
 
 
+def _check(cells: Sequence[tuple[int, int]], opened: TrainedModel) -> None:
+    """Raise OptionError unless the model has these cells."""
+    layers, units = opened.card.model.layers or 0, opened.card.model.units or 0
+    for layer, cell in cells:
+        if layer >= layers or cell >= units:
+            raise OptionError(
+                f"There is no cell {layer}:{cell}; layers go from 0 to {layers - 1} "
+                f"and cells from 0 to {units - 1}."
+            )
+
+
 def _about(opened: TrainedModel) -> dict[str, Any]:
+    """What the page says about a model."""
     card, shape = opened.card, opened.card.model
     return {
         "name": card.name,

@@ -1,26 +1,26 @@
 """Known features of a text, and which cells of a network follow them.
 
-A feature has a value for each character: yes or no, or a number. It says what holds *after* the
-character was read, as a cell does: after an opening quote the text is inside quotes, after the
-closing one it is not.
+A feature has a value for each character: yes or no, or a number. Like a cell's activation, it is
+the value *after* the character was read: after an opening quote the text is inside quotes, after
+the closing one it is not.
 
-How a cell is matched with a feature, without fooling oneself:
+How a cell is matched with a feature:
 
 1. The score is a rank correlation between -1 and 1 of the cell's activation with the feature: for
    yes or no 2 AUC - 1 (the rank-biserial correlation, Cureton 1956), for numbers Spearman's.
-2. For each feature the cell with the highest score, whatever its sign, is chosen on the first half
-   of the text. Only this one pair is tested, on the second half, so that the number of cells that
-   were compared does not matter there.
-3. The control are copies of the feature that are shifted in a circle by evenly spaced distances. A
-   shuffled copy would be too easy a rival: activations and features are both alike from one
-   character to the next. Were cell and feature unrelated, every shift would be as likely as any
-   other to score highest. With S shifts the unshifted feature beats them all with a probability of
+2. For each feature, the cell with the highest absolute score on the first half of the text is
+   chosen. This pair alone is tested, on the second half, so that the number of cells that were
+   compared does not matter there.
+3. The control is a set of copies of the feature, shifted circularly by evenly spaced distances. A
+   shuffled copy would be too weak a control, because activations and features both change slowly
+   from one character to the next. If cell and feature were unrelated, each shift would be equally
+   likely to score highest. With S shifts the unshifted feature beats them all with a probability of
    1 / (S + 1), and S is chosen so that this is at most the level divided by the number of features
    (Bonferroni). With a level of 0.05, a network in which there is nothing to find gives any finding
    in at most one text of twenty.
-4. A found cell must also score above `chance`: the highest score on the second half of any cell at
-   all with a copy shifted by at least an eighth of it. Other cells are named after a feature only
-   where one was found for it, and where they score above its chance and above 0.5 on the second
+4. The cell must also score above `chance`: the highest absolute score on the second half of any
+   cell with a copy shifted by at least an eighth of it. Other cells are labelled with a feature
+   only if a cell was found for it, and if they score above its chance and above 0.5 on the second
    half, with the same sign as on the first.
 """
 
@@ -39,18 +39,13 @@ import numpy as np
 
 from keras_charlm.errors import OptionError
 
-SECONDS = 10.0  # that a user's expression may take
-
-
-NAMED = 0.5  # least score of a cell that is named after a feature: an AUC of 0.75
-
-
+SECONDS = 10.0  # longest search of a user's expression
+LABELLED = 0.5  # least score of a cell that is labelled with a feature: an AUC of 0.75
 _BLOCK = 128  # cells scored at a time
 
 
 def _spans(text: str, spans: Iterator[tuple[int, int]], closed: bool = True) -> np.ndarray:
-    """Yes along the spans; of those that are closed, but for the last character, after which the
-    text is outside."""
+    """True along the spans, bool (len(text),); the last character of a closed one is outside."""
     inside = np.zeros(len(text), bool)
     for start, stop in spans:
         inside[start : stop - closed] = True
@@ -58,7 +53,7 @@ def _spans(text: str, spans: Iterator[tuple[int, int]], closed: bool = True) -> 
 
 
 def _within(pattern: str, closed: bool = True) -> Callable[[str], np.ndarray]:
-    """Inside what the expression's group matches; what it matches beside the group is passed by."""
+    """Inside what the expression's group matches; matches without the group are skipped."""
     compiled = re.compile(pattern)
     return lambda text: _spans(text, (m.span(1) for m in compiled.finditer(text) if m[1]), closed)
 
@@ -68,7 +63,7 @@ def _each(test: Callable[[str], bool]) -> Callable[[str], np.ndarray]:
 
 
 def _pairs(text: str, opening: str, closing: str) -> Iterator[tuple[int, int]]:
-    """Spans of matched brackets; a round or square one does not reach over an empty line."""
+    """Spans of matching brackets; round and square ones do not reach across an empty line."""
     opened: list[int] = []
     for at, char in enumerate(text):
         if char == opening:
@@ -93,25 +88,25 @@ def _depth(text: str) -> np.ndarray:
 
 
 def _position(text: str) -> np.ndarray:
-    """Characters read since the last newline."""
+    """Characters since the last newline."""
     at = np.arange(len(text))
     newline = _each("\n".__eq__)(text)
     return (at - np.maximum.accumulate(np.where(newline, at, -1))).astype(np.float32)
 
 
 def _to_newline(text: str) -> np.ndarray:
-    """Characters that are still to come before the next newline."""
+    """Characters up to the next newline."""
     return _position(text[::-1])[::-1].copy()
 
 
 def _indentation(text: str) -> np.ndarray:
     """Blanks at the beginning of the line, as far as it was read."""
-    found = np.zeros(len(text), np.float32)
+    width = np.zeros(len(text), np.float32)
     for match in re.finditer(r"([ \t]*)[^\n]*", text):
         start, stop = match.span()
         blanks = match.end(1) - start
-        found[start:stop] = np.minimum(np.arange(1, stop - start + 1), blanks)
-    return found
+        width[start:stop] = np.minimum(np.arange(1, stop - start + 1), blanks)
+    return width
 
 
 def _word_start(text: str) -> np.ndarray:
@@ -120,7 +115,7 @@ def _word_start(text: str) -> np.ndarray:
 
 
 # What a probe looks for. A quote closes on its line or else within its paragraph, so that one that
-# is never closed does not turn the rest of the text inside out.
+# is never closed does not swap inside and outside for the rest of the text.
 PROBES: dict[str, Callable[[str], np.ndarray]] = {
     "inside double quotes": _within(
         r'"""[\s\S]*?"""|("(?:\\.|[^"\\\n])*"|"(?:\\.|[^"\\\n]|\n(?!\n))*"|“[^“”]*”)'
@@ -150,7 +145,7 @@ PROBES: dict[str, Callable[[str], np.ndarray]] = {
 }
 
 
-# These are read off the last character or two and need no memory; the page opens on another one.
+# These depend on the last character or two and need no memory; the page opens on another one.
 LOCAL = {"at a word's start", "at a letter", "at a digit", "at a capital", "at white space"}
 
 
@@ -165,17 +160,17 @@ def features(text: str | bytes, patterns: Sequence[str] = ()) -> dict[str, np.nd
         By name: bool (T,), or float32 (T,) for numbers.
 
     Raises:
-        OptionError: An expression is none, or takes longer than ten seconds.
+        OptionError: An expression is not valid, or takes longer than ten seconds.
     """
     if isinstance(text, bytes):
         text = text.decode("latin-1")  # a character for each byte
-    found = {name: feature(text) for name, feature in PROBES.items()}
+    values = {name: feature(text) for name, feature in PROBES.items()}
     for pattern in patterns:
         holds = np.zeros(len(text), bool)
         for start, stop in _matches(pattern, text):
             holds[start:stop] = True
-        found[pattern] = holds
-    return found
+        values[pattern] = holds
+    return values
 
 
 def check(pattern: str) -> None:
@@ -186,8 +181,7 @@ def check(pattern: str) -> None:
             re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise OptionError(
-            f"The probe {pattern!r} is no regular expression ({error}); correct it, "
-            "as Python's re writes them."
+            f"The probe {pattern!r} is no regular expression ({error}); write one of Python's re."
         ) from None
 
 
@@ -200,8 +194,11 @@ json.dump([m.span() for m in re.finditer(pattern, text)], sys.stdout)
 
 
 def _matches(pattern: str, text: str) -> list[tuple[int, int]]:
-    """Where an expression matches, found in a process of its own: a bad one can take forever, and
-    only a process can be stopped."""
+    """Spans that an expression matches.
+
+    It is searched for in a process of its own: a bad one can take forever, and only a process can
+    be stopped.
+    """
     check(pattern)
     try:
         done = subprocess.run(
@@ -226,82 +223,104 @@ def _matches(pattern: str, text: str) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a search found for a feature; C cells are counted through all layers.
+class Untested:
+    """A feature that could not be tested.
 
     Attributes:
         name: The feature's.
         kind: 'yes or no' or 'number'.
-        first, second: float32 (C,), each cell's score on the halves of the text; None if untested.
-        cell: The best cell on the first half.
-        chance: The highest score of any cell on the second half with a shifted copy.
-        found: Whether the best cell passed the test.
-        untested: Why the feature was not tested, or None.
+        reason: Why not.
     """
 
     name: str
     kind: str
-    first: np.ndarray | None = None
-    second: np.ndarray | None = None
-    cell: int | None = None
-    chance: float | None = None
-    found: bool = False
-    untested: str | None = None
+    reason: str
 
-    def score(self, half: str) -> float | None:
+
+@dataclass(frozen=True)
+class Finding:
+    """The test of a feature; C cells are counted through all layers.
+
+    Attributes:
+        name: The feature's.
+        kind: 'yes or no' or 'number'.
+        first, second: float32 (C,), each cell's score on the halves of the text.
+        cell: The best cell on the first half.
+        chance: The highest score of any cell on the second half with a shifted copy.
+        found: Whether the best cell passed the test.
+    """
+
+    name: str
+    kind: str
+    first: np.ndarray
+    second: np.ndarray
+    cell: int
+    chance: float
+    found: bool
+
+    def score(self, half: str) -> float:
         """The best cell's score on the `first` or `second` half."""
-        return None if self.cell is None else round(float(getattr(self, half)[self.cell]), 4)
+        scores = {"first": self.first, "second": self.second}[half]
+        return round(float(scores[self.cell]), 4)
 
     def follows(self) -> np.ndarray:
-        """Which cells are named after the feature, bool (C,)."""
+        """Which cells are labelled with the feature, bool (C,)."""
         same = np.sign(self.first) == np.sign(self.second)
-        named = same & (np.abs(self.second) > max(self.chance, NAMED))
-        return named & self.found
+        strong = np.abs(self.second) > max(self.chance, LABELLED)
+        return same & strong & self.found
 
     @property
     def margin(self) -> float:
         """How far the best cell's score on the second half is above chance."""
-        return -1.0 if self.cell is None else abs(float(self.second[self.cell])) - self.chance
+        return abs(float(self.second[self.cell])) - self.chance
 
 
 @dataclass(frozen=True)
 class Search:
-    """The findings of all features.
+    """The results for all features.
 
     Attributes:
-        findings: In the order of the features.
-        level: The probability of any finding where there is nothing to find, at most.
+        results: In the order of the features.
+        level: Highest probability of any finding where there is nothing to find.
         tested: Number of features that were tested.
-        shifts: Number of shifted copies of each that were the control.
+        shifts: Number of shifted copies of each in the control.
     """
 
-    findings: tuple[Finding, ...]
+    results: tuple[Finding | Untested, ...]
     level: float
     tested: int
     shifts: int
 
-    def ordered(self) -> list[Finding]:
-        """Findings with the best first: by their margin above chance, the local ones last."""
-        return sorted(
-            self.findings, key=lambda f: (not f.found, f.cell is None, f.name in LOCAL, -f.margin)
-        )
+    @property
+    def findings(self) -> list[Finding]:
+        """The features that were tested."""
+        return [result for result in self.results if isinstance(result, Finding)]
 
-    def labels(self) -> list[int | None]:
+    @property
+    def untested(self) -> list[Untested]:
+        """The features that were not."""
+        return [result for result in self.results if isinstance(result, Untested)]
+
+    def ordered(self) -> list[Finding]:
+        """The tested features by their margin above chance, those that need no memory last."""
+        return sorted(self.findings, key=lambda f: (not f.found, f.name in LOCAL, -f.margin))
+
+    def labels(self) -> list[Finding | None]:
         """For each cell the finding that it follows best, or None if it follows none, (C,)."""
-        found = [f for f in self.findings if f.found]
+        tested = self.findings
+        found = [f for f in tested if f.found]
         if not found:
-            return [None] * next((len(f.first) for f in self.findings if f.first is not None), 0)
+            return [None] * (len(tested[0].first) if tested else 0)
         scores = np.array([np.where(f.follows(), np.abs(f.first), 0) for f in found])  # (F, C)
         best = scores.argmax(axis=0)
-        return [
-            self.findings.index(found[i]) if scores[i, c] > 0 else None for c, i in enumerate(best)
-        ]
+        return [found[i] if scores[i, c] > 0 else None for c, i in enumerate(best)]
 
     def best_of(self, cell: int) -> Finding | None:
         """The feature that a cell follows best, or else scores best on, in the first half."""
-        tested = [f for f in self.findings if f.cell is not None]
         return max(
-            tested, default=None, key=lambda f: (bool(f.follows()[cell]), abs(float(f.first[cell])))
+            self.findings,
+            default=None,
+            key=lambda f: (bool(f.follows()[cell]), abs(float(f.first[cell]))),
         )
 
 
@@ -311,10 +330,10 @@ def search(values: np.ndarray, features: dict[str, np.ndarray], level: float = 0
     Args:
         values: int8 (C, T), activations.
         features: By name bool or float32 (T,).
-        level: The probability of any finding where there is nothing to find, at most.
+        level: Highest probability of any finding where there is nothing to find.
 
     Returns:
-        What was found.
+        A result for each feature.
     """
     half = values.shape[1] // 2
     halves = slice(0, half), slice(half, 2 * half)
@@ -325,20 +344,28 @@ def search(values: np.ndarray, features: dict[str, np.ndarray], level: float = 0
     ]
     shifts = math.ceil(len(varied) / level) - 1
     enough = half >= 4 * (shifts + 1)
-    cells = values.any(axis=1).sum() > 0
-    findings = []
+    active = values.any()
+    results: list[Finding | Untested] = []
     for name, feature in features.items():
         kind = "yes or no" if feature.dtype == bool else "number"
         if name not in varied:
-            findings.append(Finding(name, kind, untested="not in both halves of the text"))
-        elif not (enough and cells):
-            findings.append(Finding(name, kind, untested="the text is too short to tell"))
+            results.append(Untested(name, kind, "not in both halves of the text"))
+        elif not (enough and active):
+            results.append(Untested(name, kind, "the text is too short to tell"))
         else:
-            findings.append(_search(values, feature, halves, shifts, name, kind))
-    return Search(tuple(findings), level, len(varied) if enough else 0, shifts if enough else 0)
+            results.append(_test(values, feature, halves, shifts, name, kind))
+    return Search(tuple(results), level, len(varied) if enough else 0, shifts if enough else 0)
 
 
-def _search(values, feature, halves, shifts, name, kind) -> Finding:
+def _test(
+    values: np.ndarray,
+    feature: np.ndarray,
+    halves: tuple[slice, slice],
+    shifts: int,
+    name: str,
+    kind: str,
+) -> Finding:
+    """Test cells, int8 (C, T), against a feature (T,) and so many shifted copies of it."""
     first, second = halves
     size = second.stop - second.start
     scores = _scores(values[:, first], feature[first], np.array([0]))[:, 0]  # (C,)
@@ -353,7 +380,7 @@ def _search(values, feature, halves, shifts, name, kind) -> Finding:
 
 
 def _scores(values: np.ndarray, feature: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Rank correlations of cells with a feature, shifted in a circle.
+    """Rank correlations of cells with circularly shifted copies of a feature.
 
     Args:
         values: int8 (C, N).
@@ -365,7 +392,7 @@ def _scores(values: np.ndarray, feature: np.ndarray, shifts: np.ndarray) -> np.n
     """
     size = len(feature)
     if feature.dtype == bool:
-        # Difference of the mean ranks of yes and no, over half the number of ranks: 2 AUC - 1.
+        # The mean rank of yes minus that of no, over half the number of ranks: 2 AUC - 1.
         yes = feature.mean()
         weights = (feature - yes) / (yes * (1 - yes)) * 2 / size**2
     else:
@@ -374,17 +401,17 @@ def _scores(values: np.ndarray, feature: np.ndarray, shifts: np.ndarray) -> np.n
         weights /= np.linalg.norm(weights)
     doubled = np.concatenate([weights, weights]).astype(np.float32)
     rolled = np.lib.stride_tricks.sliding_window_view(doubled, size)[(size - shifts) % size].T
-    found = np.empty((len(values), len(shifts)), np.float32)
+    scores = np.empty((len(values), len(shifts)), np.float32)
     for at in range(0, len(values), _BLOCK):
         ranks = np.stack([_ranks(row) for row in values[at : at + _BLOCK]])
         if feature.dtype != bool:
             ranks /= np.maximum(np.linalg.norm(ranks, axis=1, keepdims=True), 1e-9)
-        found[at : at + _BLOCK] = ranks @ rolled
-    return found
+        scores[at : at + _BLOCK] = ranks @ rolled
+    return scores
 
 
 def _ranks(row: np.ndarray) -> np.ndarray:
-    """Ranks of int8 values (N,), ties at their mean, about zero: float32 (N,)."""
+    """Ranks of int8 values (N,), ties averaged, minus their mean: float32 (N,)."""
     index = row.view(np.uint8) ^ 128  # in the order of the values
     counts = np.bincount(index, minlength=256)
     table = counts.cumsum() - counts / 2 - len(row) / 2

@@ -1,8 +1,8 @@
 """Charts of a report as inline SVG, drawn by Matplotlib.
 
-Every chart is drawn twice, for a desktop and for a phone, and the page shows the one that fits: an
-SVG that shrinks takes its letters with it. Colours are the CSS variables of the page, so that a
-chart follows it from light to dark and onto paper.
+Every chart is drawn twice, for a desktop and for a phone, and the page shows the one that fits:
+letters shrink with an SVG. Colours are the CSS variables of the page, so that a chart follows its
+light, dark and print styles.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# Matplotlib takes no CSS variable for a colour: these stand for them until the SVG is written.
-_COLOURS = {"ink": "#010101", "soft": "#020202", "line": "#030303", "train": "#040404",
-            "validation": "#050505", "baseline": "#060606"}  # fmt: skip
-
-
+# Matplotlib takes no CSS variables as colours: these are replaced by them in the SVG.
+_COLOURS = {
+    "ink": "#010101",
+    "soft": "#020202",
+    "line": "#030303",
+    "train": "#040404",
+    "validation": "#050505",
+    "baseline": "#060606",
+}
 _WIDTHS = {"wide": 920, "narrow": 350}  # pixels; Matplotlib draws 72 of them an inch
-
-
 _STYLE = {
     "svg.fonttype": "none", "font.size": 12, "axes.spines.top": False, "axes.spines.right": False,
     "axes.spines.left": False, "axes.edgecolor": _COLOURS["line"], "axes.grid.axis": "y",
@@ -39,26 +41,22 @@ _STYLE = {
     "axes.titlecolor": _COLOURS["soft"], "axes.titlesize": 12, "axes.titlelocation": "left",
     "axes.titlepad": 6, "lines.linewidth": 1.8, "lines.solid_capstyle": "round",
 }  # fmt: skip
-
-
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-_STANDARD = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # leaves out what names no content
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What a training's chart shows; everything in batches, and bits per character.
+    """The data of a training's chart: pairs of steps (batches) and values, each (N,).
 
     Args:
-        train, validation: Steps and figures, each (N,); validation may be empty.
-        rate: Steps and learning rates.
-        speed: Steps and characters a second.
-        seconds: Steps and the time of each, for the scale at the top.
+        train, validation: Bits per character; validation may be empty.
+        rate: Learning rates.
+        speed: Characters a second.
+        seconds: Time since the start, for the scale at the top.
         best: Step of the model that was kept, or None.
-        top: Bits per character above which no more than the very first batches are.
-        levels: Figures that take no training, drawn as horizontal lines where the curves come near.
+        top: Highest bits per character shown; the first batches may lie above.
+        levels: Bits per character of baselines, drawn as horizontal lines if in range.
     """
 
     train: tuple[np.ndarray, np.ndarray]
@@ -72,17 +70,22 @@ class Curves:
 
 
 def curves(data: Curves, title: str, description: str) -> Markup:
-    """A training: bits per character above, learning rate and speed below on the same scale."""
+    """A training: bits per character above, learning rate and speed below, over the same steps.
+
+    Args:
+        data: What to draw.
+        title, description: For screen readers.
+    """
 
     def draw(figure: Figure, narrow: bool) -> None:
         loss, rate, speed = figure.subplots(3, sharex=True, height_ratios=(6, 1.2, 1.2))
-        few = {"marker": "o", "markersize": 4} if len(data.validation[0]) < 30 else {}
+        marker = "o" if len(data.validation[0]) < 30 else ""
         loss.set_title("bits per character")
         for level in data.levels:
             loss.axhline(level, color=_COLOURS["baseline"], linestyle=(0, (5, 4)), linewidth=1.4)
         loss.plot(*data.train, color=_COLOURS["train"])
         if len(data.validation[0]):
-            loss.plot(*data.validation, color=_COLOURS["validation"], **few)
+            loss.plot(*data.validation, color=_COLOURS["validation"], marker=marker, markersize=4)
         if data.best is not None:
             at = data.validation[0].tolist().index(data.best)
             loss.plot(
@@ -94,12 +97,12 @@ def curves(data: Curves, title: str, description: str) -> Markup:
                 markeredgewidth=1.8,
                 color=_COLOURS["validation"],
             )
-        seen = np.concatenate([data.train[1], data.validation[1], data.levels])
-        low, high = seen.min(), min(seen.max(), data.top)
+        values = np.concatenate([data.train[1], data.validation[1], np.array(data.levels)])
+        low, high = float(values.min()), min(float(values.max()), data.top)
         loss.set_ylim(low - 0.06 * (high - low) - 0.02, high + 0.06 * (high - low) + 0.02)
         _small(rate, data.rate, "learning rate", lambda y, _: f"{y:g}")
         _small(speed, data.speed, "characters a second", lambda y, _: _short(y))
-        last = max(data.train[0][-1], data.rate[0][-1])
+        last = float(max(data.train[0][-1], data.rate[0][-1]))
         speed.set_xlim(-0.01 * last, 1.02 * last)
         speed.set_xlabel("batches")
         speed.xaxis.set_major_locator(MaxNLocator(3 if narrow else 7, integer=True))
@@ -110,23 +113,23 @@ def curves(data: Curves, title: str, description: str) -> Markup:
 
 
 def _clock(axes: Axes, points: tuple[np.ndarray, np.ndarray], ticks: int) -> None:
-    """A scale of time along the top."""
+    """Draw a time axis along the top, from steps and seconds (N,)."""
     steps, seconds = (np.append(0, values) for values in points)
     size, unit = next(u for u in _UNITS if seconds[-1] >= 2 * u[0] or u[0] == 1)
-    times = MaxNLocator(ticks, integer=True).tick_values(0, seconds[-1] / size)
+    times = np.asarray(MaxNLocator(ticks, integer=True).tick_values(0, seconds[-1] / size))
     times = times[(times > 0) & (times * size <= seconds[-1])]
-    places = np.interp(times * size, seconds, steps)
-    # A first batch that compiles for long holds several times at one place.
-    apart = np.diff(places, prepend=-np.inf) > steps[-1] / (2 * ticks)
+    positions = np.interp(times * size, seconds, steps)
+    # While the first batch compiles, several ticks may fall on the same step.
+    apart = np.diff(positions, prepend=-np.inf) > steps[-1] / (2 * ticks)
     clock = axes.secondary_xaxis("top")
     clock.spines["top"].set_visible(False)
-    clock.set_xticks(places[apart], [f"{time:g} {unit}" for time in times[apart]])
+    clock.set_xticks(positions[apart], [f"{time:g} {unit}" for time in times[apart]])
 
 
 def _small(
     axes: Axes, points: tuple[np.ndarray, np.ndarray], title: str, form: Callable[[float, int], str]
 ) -> None:
-    """A chart of a few lines' height, from zero."""
+    """Draw a low chart from zero, with values labelled by `form`."""
     axes.set_title(title)
     axes.plot(*points, color=_COLOURS["ink"], linewidth=1.4)
     axes.set_ylim(0, 1.1 * max(*points[1], 1e-9))
@@ -135,10 +138,11 @@ def _small(
 
 
 def ladder(rungs: Sequence[tuple[str, float, str]], title: str, description: str) -> Markup:
-    """Bars of bits per character, from the worst to the best.
+    """Horizontal bars of bits per character.
 
     Args:
-        rungs: What each is, its bits per character, and the colour's name.
+        rungs: Name, bits per character, and the colour's name of each.
+        title, description: For screen readers.
     """
 
     def draw(figure: Figure, narrow: bool) -> None:
@@ -164,7 +168,7 @@ def ladder(rungs: Sequence[tuple[str, float, str]], title: str, description: str
 
 
 def _short(value: float) -> str:
-    """A number in a few letters: 950, 12k, 1.5M."""
+    """A short number: 950, 12k, 1.5M."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
@@ -174,15 +178,18 @@ def _short(value: float) -> str:
 def _chart(
     draw: Callable[[Figure, bool], None], heights: dict[str, int], title: str, description: str
 ) -> Markup:
-    """Both drawings of a chart, with its title and description for screen readers."""
+    """Both sizes of a chart, with its title and description for screen readers."""
     return Markup("\n").join(
         _svg(draw, form, heights[form], title, description) for form in _WIDTHS
     )
 
 
-def _svg(draw, form: str, height: int, title: str, description: str) -> Markup:
+def _svg(
+    draw: Callable[[Figure, bool], None], form: str, height: int, title: str, description: str
+) -> Markup:
+    """A chart in one size, `wide` or `narrow`."""
     width = _WIDTHS[form]
-    key = re.sub(r"\W+", "-", title.lower()) + "-" + form  # ids are the page's, not the drawing's
+    key = re.sub(r"\W+", "-", title.lower()) + "-" + form  # ids must be unique in the page
     with rc_context(_STYLE | {"svg.hashsalt": key}):
         figure = Figure(
             figsize=(width / 72, height / 72),
@@ -193,7 +200,7 @@ def _svg(draw, form: str, height: int, title: str, description: str) -> Markup:
         for axes in figure.axes:
             axes.set_facecolor("none")
         stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata=_STANDARD)
+        figure.savefig(stream, format="svg", metadata=_NO_METADATA)
     text = stream.getvalue()
     text = text[text.index(">", text.index("<svg")) + 1 :]
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{key}-", text)

@@ -1,8 +1,8 @@
 """The page of an inspection: one HTML file that needs no network and opens from the disk.
 
-The page (`page.html` with `page.css` and `page.js`) draws what it finds in one JSON object: small
+The page (`page.html` with `page.css` and the scripts) draws the content of one JSON object: small
 facts as they are, arrays over the text as gzipped little-endian numbers in base64. All cells of a
-large network would make it huge, so it holds the most telling ones and says what was left out.
+large network would make it huge, so it holds a choice of them and says how many were left out.
 """
 
 from __future__ import annotations
@@ -10,28 +10,24 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import html
 import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 
-from keras_charlm.errors import OptionError
-from keras_charlm.files import replace_file
+from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.inspection.inspect import Inspection
+from keras_charlm.inspection.probes import Finding, Untested
 
 BYTES = 3_000_000  # of a page with the default number of cells
-
-
 LEAST = 24  # cells that are kept however long the text is
-
-
-_FOLLOWERS = 4  # of each probe, before cells are taken by how much they vary
-
-
+_FOLLOWERS = 4  # cells of each probe, before the others are ordered by how much they vary
 _PERMILLE, _HUNDREDTHS = 1000, 100  # units of probabilities and of surprise on the page
+_SCRIPTS = ("page.data.js", "page.text.js", "page.panels.js", "page.start.js")
 
 
 def write(found: Inspection, path: str | Path, *, overwrite: bool = False) -> dict[str, int]:
@@ -49,55 +45,39 @@ def write(found: Inspection, path: str | Path, *, overwrite: bool = False) -> di
         OptionError: The file exists, or cannot be written.
     """
     path = Path(path)
-    check_place(path, overwrite)
+    check_output(path, overwrite)
     kept = choose(found)
     content = page(found, kept).encode("utf-8")
-    try:
-        replace_file(path, lambda temporary: temporary.write_bytes(content))
-    except OSError as error:
-        raise OptionError(
-            f"{path} cannot be written ({error.strerror or error}); name another file."
-        ) from error
+    with writing(path):
+        write_file(path, content)
     cells = found.values.shape[0] * found.values.shape[1]
     return {"bytes": len(content), "cells": len(kept), "left_out": cells - len(kept)}
 
 
 def summary(path: str | Path, report: dict[str, int]) -> str:
-    """What `write` reported, as a line for people."""
+    """What `write` returned, as a line for the terminal."""
     left_out = f"; {report['left_out']:,} left out" if report["left_out"] else ""
     return f"page: {path} ({report['bytes'] / 1e6:.1f} MB, {report['cells']:,} cells{left_out})"
 
 
-def check_place(path: Path, overwrite: bool) -> None:
-    """Raise OptionError where a page cannot be put, before any work is done."""
-    if path.is_dir():
-        raise OptionError(f"{path} is a folder; name a file in it.")
-    if (path.exists() or path.is_symlink()) and not overwrite:
-        raise OptionError(f"{path} exists; name another file, or replace it with --overwrite.")
-    if not path.parent.is_dir():
-        raise OptionError(
-            f"There is no folder {path.parent} for {path.name}; make it, or name another."
-        )
-
-
 def choose(found: Inspection) -> list[int]:
-    """The cells for the page, most telling first, counted through all layers.
+    """The cells for the page, most important first, counted through all layers.
 
     The best of each probe, those held at zero, a few followers of each probe, and then those that
     vary most; as many as `config.cells` says or the page's size allows.
     """
     values = found.values.reshape(-1, len(found.codes))  # (C, T)
-    probes = [f for f in found.search.ordered() if f.found]
-    order = [f.cell for f in probes]
+    findings = [f for f in found.search.ordered() if f.found]
+    order = [f.cell for f in findings]
     order += [a.layer * found.values.shape[1] + a.cell for a in found.ablations]
-    for finding in probes:
+    for finding in findings:
         followers = np.flatnonzero(finding.follows())
         order += followers[np.argsort(-np.abs(finding.second[followers]))][:_FOLLOWERS].tolist()
     order += np.argsort(-values.std(axis=1), kind="stable").tolist()
     order = list(dict.fromkeys(order))
     if found.config.cells:
         return order[: found.config.cells]
-    room = BYTES - 15 * len(found.codes)  # about what text, guesses and surprise take
+    room: float = BYTES - 15 * len(found.codes)  # about what text, guesses and surprise take
     for count, cell in enumerate(order):
         room -= len(gzip.compress(values[cell].tobytes(), 6)) * 4 / 3
         if room < 0 and count >= LEAST:
@@ -110,62 +90,43 @@ def page(found: Inspection, cells: list[int]) -> str:
 
     Args:
         found: What `inspect` found.
-        cells: Which cells to keep, counted through all layers; the page opens on the first.
+        cells: The cells to keep, counted through all layers; the page opens on the first.
     """
     files = resources.files(__package__)
-    script, style = (
-        files.joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("js", "css")
-    )
-    # "<" may not appear in a script element: what the text says must not end it.
+    style = files.joinpath("page.css").read_text(encoding="utf-8")
+    script = "\n".join(files.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    # "<" may not appear in a script element: the text could end the element.
     data = json.dumps(_data(found, cells), ensure_ascii=False).replace("<", "\\u003c")
     data = data.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates
-    values = {
-        "title": html.escape(f"Inside {found.model['name']}"),
-        "script-hash": _hash(script),
-        "style-hash": _hash(style),
-        "style": style,
-        "script": script,
-        "data": data,
-    }
-    # Filled in one after the other from the template's pieces: a value may hold "{{".
-    pieces = files.joinpath("page.html").read_text(encoding="utf-8").split("{{")
-    out = [pieces[0]]
-    for piece in pieces[1:]:
-        name, rest = piece.split("}}", 1)
-        out += [values[name], rest]
-    return "".join(out)
+    template = jinja2.Template(
+        files.joinpath("page.html").read_text(encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return template.render(
+        title=f"Inside {found.model['name']}",
+        script_hash=Markup(_hash(script)),
+        style_hash=Markup(_hash(style)),
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(data),
+    )
 
 
 def _data(found: Inspection, cells: list[int]) -> dict[str, Any]:
+    """The JSON object that the page draws."""
     values = found.values.reshape(-1, len(found.codes))
     saturation = np.stack(list(found.saturation.values())) if found.saturation else np.zeros(0)
     facts = found.to_dict()
+    del facts["cells"], facts["probes"]
     return {
-        **{
-            name: facts[name]
-            for name in (
-                "model",
-                "text",
-                "characters",
-                "left_out",
-                "unknown_characters",
-                "bits_per_character",
-                "value",
-                "level",
-                "tested",
-                "shifts",
-                "ablations",
-            )
-        },
+        **facts,
         "unit": found.unit,
         "guesses": found.guesses.shape[1],
         "cells": [_cell(found, index) for index in cells],
         "probes": [
-            {
-                **_probe(found, finding),
-                "cells": int(finding.follows().sum()) if finding.cell is not None else 0,
-            }
-            for finding in found.search.ordered()
+            *(_probe(found, finding) for finding in found.search.ordered()),
+            *(_untested(result) for result in found.search.untested),
         ],
         "gates": list(found.saturation),
         "arrays": {
@@ -180,9 +141,10 @@ def _data(found: Inspection, cells: list[int]) -> dict[str, Any]:
 
 
 def _cell(found: Inspection, index: int) -> dict[str, Any]:
-    layer, cell = found.place(index)
+    """A cell and its closest probe."""
+    layer, cell = found.locate(index)
+    about: dict[str, Any] = {"layer": layer, "cell": cell, "probe": None}
     finding = found.search.best_of(index)
-    about = {"layer": layer, "cell": cell, "probe": None}
     if finding is not None:
         about |= {
             "probe": finding.name,
@@ -195,19 +157,23 @@ def _cell(found: Inspection, index: int) -> dict[str, Any]:
     return about
 
 
-def _probe(found: Inspection, finding: Any) -> dict[str, Any]:
-    layer, cell = (None, None) if finding.cell is None else found.place(finding.cell)
+def _probe(found: Inspection, finding: Finding) -> dict[str, Any]:
+    """A probe and its best cell."""
+    layer, cell = found.locate(finding.cell)
     return {
         "name": finding.name,
-        "kind": finding.kind,
         "found": finding.found,
         "layer": layer,
         "cell": cell,
         "first": finding.score("first"),
         "second": finding.score("second"),
         "chance": finding.chance,
-        "untested": finding.untested,
+        "untested": None,
     }
+
+
+def _untested(result: Untested) -> dict[str, Any]:
+    return {"name": result.name, "found": False, "untested": result.reason}
 
 
 def _pack(array: np.ndarray, dtype: str) -> str:
@@ -216,4 +182,5 @@ def _pack(array: np.ndarray, dtype: str) -> str:
 
 
 def _hash(text: str) -> str:
+    """The hash by which the page's Content-Security-Policy allows an inline text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,91 @@
+"""The tables of a report: how a model was made, as labels and values."""
+
+from __future__ import annotations
+
+from keras_charlm.display import duration
+from keras_charlm.saved import bundle
+from keras_charlm.saved.description import (
+    describe_batch,
+    describe_input,
+    describe_layers,
+    describe_optimizer,
+    describe_part,
+    describe_reading,
+    describe_text,
+)
+from keras_charlm.saved.history import History
+from keras_charlm.saved.trained import TrainedModel
+
+Rows = list[tuple[str, str]]  # labels and values
+_FILES = 5  # most files of the corpus that are named
+
+
+def facts(model: TrainedModel, history: History | None) -> dict[str, Rows]:
+    """All tables by title.
+
+    Args:
+        model: The model, with its folder.
+        history: Its training, epoch by epoch.
+    """
+    return {
+        "Text": _text(model),
+        "Network": _network(model),
+        "Training": _training(model, history),
+        "Versions": list(model.card.versions.items()),
+    }
+
+
+def _text(model: TrainedModel) -> Rows:
+    card, unit, corpus = model.card, model.vocabulary.unit_name, model.card.corpus
+    files = corpus["files"] or ["the embedded list of first names"]
+    more = f" and {len(files) - _FILES:,} more" if len(files) > _FILES else ""
+    size = describe_text(unit, corpus["characters"], corpus["bytes"], model.vocabulary.size - 1)
+    return [
+        ("files", ", ".join(files[:_FILES]) + more),
+        ("size", size),
+        ("read as", describe_reading(card.corpus_config)),
+        ("SHA-256", corpus["sha256"]),
+        *((part, describe_part(size, unit)) for part, size in card.split.items()),
+    ]
+
+
+def _network(model: TrainedModel) -> Rows:
+    shape = model.card.model
+    return [
+        ("layers", describe_layers(shape)),
+        ("input", describe_input(shape)),
+        ("logits", "tied to the embedding" if shape.tied else "own weights"),
+        ("dropout", f"{shape.dropout:g}"),
+        *([("noise", f"{shape.noise:g}")] if shape.noise else []),
+        ("parameters", f"{model.card.parameters:,}"),
+        ("on-device file", f"{(model.path / bundle.DEVICE).stat().st_size:,} bytes"),
+    ]
+
+
+def _training(model: TrainedModel, history: History | None) -> Rows:
+    card, unit, fit = model.card, model.vocabulary.unit_name, model.card.fit
+    warmup = "" if fit.schedule == "char-rnn" else f", warm-up {fit.warmup:.0%}"
+    return [
+        ("optimizer", describe_optimizer(fit) + warmup),
+        ("clipping", f"global norm {fit.clip_norm:g}"),
+        ("batch", describe_batch(fit, unit)),
+        ("limit", duration(fit.max_time) if fit.max_time else f"{fit.epochs:,} epochs"),
+        *(_course(model, history) if history else []),
+        ("precision", fit.precision),
+        ("seed", str(fit.seed)),
+        ("trained", card.created.replace("T", " ").replace("+00:00", " UTC")),
+    ]
+
+
+def _course(model: TrainedModel, history: History) -> Rows:
+    """How far the training came, and how fast."""
+    fit, unit, last = model.card.fit, model.vocabulary.unit_name, history.rows[-1]
+    epochs, steps = int(last["epoch"] or 0), int(last["step"] or 0)
+    characters = steps * fit.batch_size * fit.seq_length
+    speed = f"{history.speed:,.0f} {unit}s a second (median of the epochs)"
+    return [
+        ("done", f"{epochs:,} epochs, {steps:,} batches, {characters:,} {unit}s read"),
+        ("kept", f"epoch {model.card.scores['epoch']}"),
+        ("time", duration(history.seconds)),
+        ("speed", speed if history.speed else "too short to measure"),
+    ]
