@@ -170,10 +170,6 @@ def test_the_activations_listing_runs(text_model, tmp_path, monkeypatch):
 
 
 def test_the_inspect_listing_runs(text_model, tmp_path, monkeypatch):
-    import keras_charlm
-
-    if not hasattr(keras_charlm.CharLM, "inspect"):
-        pytest.skip("CharLM.inspect is not there yet")
     (tmp_path / "saved_models").mkdir()
     (tmp_path / "saved_models" / "shakespeare").symlink_to(text_model)
     monkeypatch.chdir(tmp_path)
