@@ -1,6 +1,7 @@
-"""Measurements against peers in one run.
+"""Measurements against peers, and what writes them and the generated tables into the documents.
 
-`python -m benchmarks.train`, `.generate`, `.corpus` and `.quality` each write a JSON file to
-benchmarks/results/, from which `python -m benchmarks.results` makes RESULTS.md. Peers come with
+`python -m benchmarks.train`, `.overhead`, `.growth`, `.generate`, `.corpus` and `.quality` each
+write a JSON file to benchmarks/results/, from which `python -m benchmarks.results` makes RESULTS.md
+and `python -m benchmarks.docs` the tables of README.md and docs/. Peers come with
 `pip install -e '.[benchmarks]'`.
 """

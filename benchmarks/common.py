@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, interleaved repeats, medians, JSON."""
+"""Shared by the benchmarks: the machine, interleaved repeats, medians, JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = ("keras_charlm", "tensorflow", "keras", "ai-edge-litert", "numpy", "t
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and versions: what a figure depends on."""
+    """Processor, cores, memory and versions, on which a figure depends."""
     return {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
@@ -33,12 +33,12 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: v for name in PACKAGES if (v := version(name))},
-        "load": round(os.getloadavg()[0], 2),  # above the cores in use, others were at work too
+        "load": round(os.getloadavg()[0], 2),  # above the cores in use: other programs were running
     }
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, where the system gives one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -54,10 +54,10 @@ def version(package: str) -> str | None:
 
 
 class Worker:
-    """A peer in a process of its own, which does a share of its work when it is told to.
+    """A peer in a process of its own, which runs some steps for each call of `run`.
 
-    The process (see peers.py) prints a line of JSON when it is ready, and another with the seconds
-    of each step for every number of steps that it reads.
+    The process (see peers.py) prints a line of JSON when it is ready. For each number of steps that
+    it reads, it prints another with the seconds of each step.
     """
 
     def __init__(self, name: str, **settings: Any):
@@ -72,7 +72,7 @@ class Worker:
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             cwd=Path(__file__).parents[1],
         )
-        self.ready = self._read()  # what it tells of its start
+        self.ready = self._read()  # seconds of the first step, memory
         self.seconds: list[float] = []
         self.last: dict[str, Any] = {}
 
@@ -102,7 +102,7 @@ class Worker:
 
 
 def interleave(rounds: int, actions: Iterable[Callable[[], Any]]) -> None:
-    """Each action once a round, so that what slows the machine down slows all of them down."""
+    """Run each action once a round, so that a slow phase of the machine slows all of them."""
     actions = list(actions)
     for _ in range(rounds):
         for action in actions:
@@ -110,7 +110,7 @@ def interleave(rounds: int, actions: Iterable[Callable[[], Any]]) -> None:
 
 
 def kcharlm(*arguments: Any) -> str:
-    """What a command of ours prints; its notices go where this process's go."""
+    """Run a command and return its output; its messages go to this process's stderr."""
     return subprocess.run(
         [sys.executable, "-m", "kcharlm", *map(str, arguments)],
         check=True,
@@ -120,7 +120,7 @@ def kcharlm(*arguments: Any) -> str:
 
 
 def made_text(size: int) -> str:
-    """So many characters of 64 kinds, for where only their number matters."""
+    """A text of `size` characters, 64 of them distinct, where only the length matters."""
     return "".join(chr(32 + i * i * 7919 % 64) for i in range(size))
 
 
@@ -130,7 +130,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def save(name: str, rows: Any) -> None:
-    """Write a benchmark's rows, with the machine, to results/NAME.json."""
+    """Write a benchmark's rows and the machine to results/NAME.json."""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"machine": machine(), "rows": rows}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n")
@@ -138,7 +138,7 @@ def save(name: str, rows: Any) -> None:
 
 
 def saved(name: str) -> Any:
-    """The rows that `save` wrote; none before that."""
+    """The rows that `save` wrote, or none."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text())["rows"] if path.exists() else []
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.common import interleave, save, spread
 
-# Each prints its seconds and the most memory it held, in MB; `getrusage` would count what the
-# process that started it held.
+# Each prints its seconds and its peak of memory in MB. `getrusage` would count the memory of the
+# parent process as well.
 _MEMORY = """
 def memory():
     with open("/proc/self/status") as file:
@@ -26,7 +26,7 @@ _OURS = (
     _MEMORY
     + """
 import json, sys, time
-from keras_charlm.config import (CorpusConfig)
+from keras_charlm.config import CorpusConfig
 from keras_charlm.text.corpus import prepare
 began = time.perf_counter()
 text = prepare([sys.argv[1]], CorpusConfig())
@@ -57,13 +57,13 @@ _ALPHABETS = [(0x20, 0x7E), (0x410, 0x44F), (0x4E00, 0x9FA5), (0x1F300, 0x1F5FF)
 @click.option("--rounds", default=3, help="Interleaved repeats.")
 @click.option("--save-as", default="corpus", help="Name of the JSON file in benchmarks/results/.")
 def main(megabytes, rounds, save_as):
-    """Megabytes a second and memory, for plain ASCII and for mixed Unicode."""
+    """Megabytes a second and memory, for ASCII and for mixed Unicode."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, write in {"ASCII": ascii_text, "mixed Unicode": mixed_text}.items():
             path = Path(folder) / "text.txt"
             write(path, megabytes * 10**6)
-            # The loop holds a Python object for each character, so it gets a tenth of the text.
+            # The loop keeps a Python object for each character, so it gets a tenth of the text.
             part = Path(folder) / "part.txt"
             with path.open(encoding="utf-8") as file:
                 part.write_text(file.read(megabytes * 10**5), encoding="utf-8")
@@ -93,7 +93,7 @@ def main(megabytes, rounds, save_as):
 
 
 def run(code: str, path: Path, folder: str) -> tuple[float, float]:
-    """Megabytes a second and megabytes of memory, in a process and with a cache of its own."""
+    """Megabytes a second and megabytes of memory, in a new process with an empty cache."""
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         done = subprocess.run(
             [sys.executable, "-c", code, str(path)],
@@ -107,7 +107,7 @@ def run(code: str, path: Path, folder: str) -> tuple[float, float]:
 
 
 def ascii_text(path: Path, size: int) -> None:
-    """The standard library's sources, as often as it takes."""
+    """Write the standard library's sources, repeated up to `size` bytes."""
     sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     with path.open("wb") as file:
         for source in cycle(sources):
@@ -117,7 +117,7 @@ def ascii_text(path: Path, size: int) -> None:
 
 
 def mixed_text(path: Path, size: int) -> None:
-    """Words of four alphabets, drawn at random."""
+    """Write random words of four alphabets, up to `size` bytes."""
     random = np.random.default_rng(0)
     with path.open("wb") as file:
         while file.tell() < size:

@@ -18,11 +18,11 @@ ROWS = 64  # of a batch
 @click.command()
 @click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), default=SIZES)
 @click.option("--rounds", default=7, help="Interleaved repeats.")
-@click.option("--length", default=25_000, help="Characters that a command draws in one stream.")
-@click.option("--steps", default=200, help="Characters that a peer's loop draws in one round.")
+@click.option("--length", default=25_000, help="Characters that a command generates in one stream.")
+@click.option("--steps", default=200, help="Characters that a peer's loop generates in one round.")
 @click.option("--save-as", default="generate", help="Name of the JSON file in benchmarks/results/.")
 def main(sizes, rounds, length, steps, save_as):
-    """Characters a second through the command line, and what a command takes to answer at all."""
+    """Characters a second of whole commands, and seconds until a command answers."""
     peers = ["sample_pytorch"] * bool(version("torch")) + ["sample_keras"]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ def main(sizes, rounds, length, steps, save_as):
 
 
 def train(path: Path, units: int, embedding: int) -> Path:
-    """A model of a text; how good it is does not matter here."""
+    """Train a model; its quality does not matter here."""
     text = path.with_suffix(".txt")
     text.write_text(made_text(50_000))
     kcharlm(
@@ -84,7 +84,7 @@ def measure(model, units, embedding, peers, rounds, length, steps):
 
 
 def draw(model: Path, *options) -> float:
-    """Characters a second of a whole command, its start included."""
+    """Characters a second of a whole command, start included."""
     began = time.perf_counter()
     text = kcharlm("generate", model, "--seed", 1, *options)
     return len(text) / (time.perf_counter() - began)

@@ -3,10 +3,10 @@
 The model of the cost, per time step of one layer, is a sum of three parts:
 
     arithmetic   the products' operations, 6 for each weight and character
-    traffic      the bytes of the recurrent kernel, which every time step reads anew, three times
-    dispatch     a constant: operations started, whatever their size
+    traffic      the bytes of the recurrent kernel, read three times in every time step
+    dispatch     a constant: starting the operations, whatever their size
 
-Its three coefficients are fitted to what was measured, by least squares of the relative error.
+The three coefficients are fitted by least squares of the relative error.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def costs(row) -> np.ndarray:
 
 
 def fit(rows) -> np.ndarray:
-    """Seconds for each operation, byte and start; what would come out below zero counts nothing."""
+    """Seconds for each operation, byte and start; a cost that would be negative is left out."""
     seconds = np.array([r["batch"] * r["window"] / r["median"] for r in rows])
     shares = np.array([costs(r) for r in rows]) / seconds[:, None]
     coefficients = np.zeros(len(PARTS))

@@ -1,4 +1,4 @@
-"""What fit adds to the bare training step: `python -m benchmarks.overhead`."""
+"""Time that fit adds to the bare training step: `python -m benchmarks.overhead`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHARACTERS = 4_000_000  # of the text that fit reads
 @click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), default=SIZES)
 @click.option("--rounds", default=5, help="Interleaved repeats.")
 @click.option("--seconds", default=15, help="How long each fit trains.")
-@click.option("--precision", default="float32", help="Of both.")
+@click.option("--precision", default="float32", help="Precision of both.")
 @click.option("--save-as", default="overhead", help="Name of the JSON file in benchmarks/results/.")
 def main(sizes, rounds, seconds, precision, save_as):
     """Time of a batch inside `kcharlm fit`, beside the same step alone."""

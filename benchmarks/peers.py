@@ -1,7 +1,7 @@
-"""One peer as a process that steps when it is told to: `python -m benchmarks.peers NAME ...`.
+"""One peer as a process that runs steps on request: `python -m benchmarks.peers NAME ...`.
 
 All train the same network on the same batch: embedding, stacked LSTMs with dropout after each,
-logits; Adam, the gradient clipped by its global norm, the state carried from window to window.
+logits; Adam, gradients clipped by their global norm, the state carried from window to window.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _policy(precision):
 
 
 def stock_keras(layers, units, embedding, batch, window, precision):
-    """The same of Keras's own layers."""
+    """The same network of Keras's own layers."""
     import keras
 
     policy = _policy(precision)
@@ -114,7 +114,9 @@ def pytorch(layers, units, embedding, batch, window, precision):
 
     network = Network()
     optimizer = torch.optim.Adam(network.parameters(), RATE)
-    text = torch.from_numpy(_text(batch, window).T.astype(np.int64))  # time first, its natural way
+    text = torch.from_numpy(
+        _text(batch, window).T.astype(np.int64)
+    )  # (T + 1, B), the order of nn.LSTM
     x, y = text[:-1].contiguous(), text[1:].contiguous()
     state = (torch.zeros(layers, batch, units),) * 2
 
@@ -134,7 +136,7 @@ def pytorch(layers, units, embedding, batch, window, precision):
 
 
 def products(layers, units, embedding, batch, window, precision):
-    """The matrix products of a step and nothing else: the floor of any implementation.
+    """The matrix products of a step and nothing else: a bound for any implementation.
 
     A layer has six: the input's projection, the recurrent product of every time step, the same two
     backwards, and the gradients of both kernels. The logits and the optimizer are left out.
@@ -242,8 +244,8 @@ PEERS = {
 
 
 def memory():
-    """Megabytes (on Linux): the most that the process had, and how much of what it has now is not
-    code of the libraries."""
+    """Megabytes (on Linux): the peak of the process, and its present memory without the code of the
+    libraries."""
     status = Path("/proc/self/status").read_text()
     return {
         "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -260,20 +262,20 @@ def memory():
 @click.option("--window", default=50)
 @click.option("--precision", default="bfloat16")
 def main(peer, **settings):
-    def tell(**values):
+    def send(**values):
         print(json.dumps({**values, **memory()}), flush=True)
 
     began = time.perf_counter()
     step = PEERS[peer](**settings)
     step()
-    tell(first_step=time.perf_counter() - began)  # imports and the building included
+    send(first_step=time.perf_counter() - began)  # includes imports and building
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):
             began = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - began)
-        tell(seconds=seconds)
+        send(seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the recipes reach: `python -m benchmarks.quality --text names=PATH`, and so on.
+"""Quality of the recipes: `python -m benchmarks.quality --text names=PATH`, and so on.
 
 The texts, tinyshakespeare and names, are char-rnn's tinyshakespeare/input.txt and makemore's
 names.txt, each in its author's repository. Every run is one `kcharlm fit`; the peers' figures are
-those that their authors give.
+those that their authors publish.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.common import kcharlm, save, saved, spread
 
 @dataclass(frozen=True)
 class Recipe:
-    """A command, what it is held against, and on which split."""
+    """A command, the split it is scored on, and the peer it is compared with."""
 
     text: str
     split: str
@@ -35,7 +35,7 @@ class Recipe:
 LAST_TENTH = "the last 10% (nanoGPT's split)"
 NANOGPT = "nanoGPT's README: 1.4697, 10.7 million parameters, an A100"
 MAKEMORE = "makemore's README: 1.92, a transformer of 200,000 parameters"
-MAKEMORES_SEED = 3407  # its default, from which it shuffles the lines first of all
+MAKEMORES_SEED = 3407  # makemore's default; it shuffles the lines with it first of all
 _SHAKESPEARE = "--val-frac 0.1 --test-frac 0"
 _NAMES = (
     "--lines --val-frac 0.005 --test-frac 0 --units 112 --embedding 64 --batch-size 32 "
@@ -76,7 +76,7 @@ RECIPES = {
     },
     "names": Recipe(
         "names",
-        "makemore's 1,000 lines, doublets and all",
+        "makemore's 1,000 lines, duplicates included",
         f"{_NAMES} --epochs 25 --duplicates",
         1.90,
         MAKEMORE,
@@ -91,12 +91,12 @@ RECIPES = {
 @click.option("--text", "texts", multiple=True, required=True, help="NAME=PATH of a text.")
 @click.option("--recipe", "recipes", multiple=True, type=click.Choice(RECIPES), default=RECIPES)
 @click.option("--seeds", default=3, help="Runs of each recipe.")
-@click.option("--options", default="", help="More options of `kcharlm fit`, to compare with.")
+@click.option("--options", default="", help="More options of `kcharlm fit`, for a comparison.")
 @click.option("--save-as", default="quality", help="Name of the JSON file in benchmarks/results/.")
 def main(texts, recipes, seeds, options, save_as):
     """Nats per character on held-out text, the spread over seeds, and the time.
 
-    Each recipe is saved when it is done; those that are not run keep the figures they have.
+    Each recipe is saved when it is done; recipes that are not run keep their figures.
     """
     paths = dict(text.split("=", 1) for text in texts)
     rows = {row["recipe"]: row for row in saved(save_as)}
@@ -156,7 +156,7 @@ def hold_out(path: Path, folder: Path, distinct: bool) -> tuple[Path, Path]:
     lines = path.read_text(encoding="utf-8").split()
     if distinct:
         lines = list(dict.fromkeys(lines))
-    lines = [lines[place] for place in shuffled(len(lines), MAKEMORES_SEED)]
+    lines = [lines[i] for i in shuffled(len(lines), MAKEMORES_SEED)]
     files = folder / "train.txt", folder / "held_out.txt"
     for file, part in zip(files, (lines[:-1000], lines[-1000:]), strict=True):
         file.write_text("\n".join(part) + "\n", encoding="utf-8")
@@ -167,9 +167,9 @@ def shuffled(size: int, seed: int) -> list[int]:
     """The numbers below `size` in the order of `torch.randperm` after `torch.manual_seed`."""
     draws = np.random.RandomState(seed).randint(0, 2**32, size, np.uint32).tolist()
     order = list(range(size))
-    for place in range(size - 1):
-        other = place + draws[place] % (size - place)
-        order[place], order[other] = order[other], order[place]
+    for i in range(size - 1):
+        j = i + draws[i] % (size - i)
+        order[i], order[j] = order[j], order[i]
     return order
 
 

@@ -1,4 +1,4 @@
-"""RESULTS.md from what was measured: `python -m benchmarks.results`."""
+"""Write RESULTS.md from the measured figures: `python -m benchmarks.results`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRIED = Path(__file__).parent / "tried.md"
 @click.command()
 @click.option("-o", "--output", default=PAGE, type=click.Path(path_type=Path))
 def main(output):
-    """Write the tables of every result there is."""
+    """Write a section for each file in benchmarks/results/, then tried.md."""
     parts = [
         "# Measured\n\nWritten by `python -m benchmarks.results` from `benchmarks/results/`; "
         "each section names its command and its machine. Figures are medians of interleaved "
@@ -81,12 +81,12 @@ def train(rows):
         "Characters a second of one training step on the same batch: embedding, LSTM layers with "
         "dropout 0.5, logits, Adam, clipped gradient, state carried. 'Ours to it' divides our "
         "median by the row's; 'first step' counts from the process's start, imports included. "
-        "'Evaluation' is scoring held-out text, of which the first step reads 262,144 characters "
-        "(with AMX by the layers one after the other, before a step of all of them became one "
-        "program); it has a third of a training step's products, so at their bare speed it would "
-        "be three times as fast as they are. "
-        "'Memory' is the process's most; without the code of the libraries, of which ours uses "
-        "XLA's compiler and stock Keras does not, it is what the process had at the end."
+        "'Evaluation' is scoring held-out text; its first step reads 262,144 characters. (The "
+        "figures with AMX are of the layers one after the other; the compiled program that takes "
+        "all layers at once came later.) Scoring has a third of a training step's products, so at "
+        "the speed of the bare products it would be three times as fast as they are. "
+        "'Memory' is the peak of the process; 'without code' is its memory at the end without the "
+        "code of the libraries (ours uses XLA's compiler, stock Keras does not)."
         "\n\n"
         + table(
             [
@@ -105,7 +105,7 @@ def train(rows):
 
 
 def speeds(name: str) -> str:
-    """A table of training speed for the README."""
+    """The table of training speed in docs/training.md."""
     lines = []
     for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:
         ours, torch, stock = (
@@ -136,7 +136,7 @@ def speeds(name: str) -> str:
 
 
 def qualities() -> str:
-    """The README's table of quality."""
+    """The table of quality in docs/training.md."""
     lines = []
     for row in json.loads((RESULTS / "quality.json").read_text())["rows"]:
         nats, runs = row["nats"], row["runs"]
@@ -154,6 +154,51 @@ def qualities() -> str:
     return table(
         ["command", "held out", "time", "parameters", "nats per character", "beside it"], lines
     ).strip()
+
+
+def peers() -> str:
+    """The README's table: quality and speed beside the peers."""
+    rows = {
+        (name, *(row[key] for key in keys)): row
+        for name, keys in {
+            "quality": ("recipe",),
+            "train": ("size", "precision"),
+            "generate": ("size",),
+        }.items()
+        for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    }
+    lines = []
+    for recipe, text in (
+        ("shakespeare-84s", "Shakespeare"),
+        ("shakespeare-10m", "Shakespeare"),
+        ("names", "makemore's names"),
+    ):
+        row = rows["quality", recipe]
+        minutes = row["seconds"]["median"] / 60
+        what = f"{text}, {minutes:.1f} min of training: nats a character"
+        lines.append([what, f"{row['nats']['median']:.3f}", row["peer"]])
+    for precision in ("bfloat16", "float32"):
+        speed = {
+            peer: f"{measured['characters_per_second']['median']:,.0f}"
+            for peer, measured in rows["train", "2x512", precision]["peers"].items()
+        }
+        lines.append(
+            [
+                f"training 2 x 512 in {precision}: characters a second",
+                speed["keras_charlm"],
+                f"PyTorch `nn.LSTM` {speed['pytorch']}, stock Keras {speed['keras']}",
+            ]
+        )
+    row = rows["generate", "2x128"]
+    loops = {peer: f"{values['median']:,.0f}" for peer, values in row["peers"].items()}
+    lines.append(
+        [
+            "generating with 2 x 128: characters a second",
+            f"{row['stream']['median']:,.0f}",
+            f"a loop in PyTorch {loops['sample_pytorch 1']}, in Keras {loops['sample_keras 1']}",
+        ]
+    )
+    return table(["", "keras_charlm", "beside it"], lines).strip()
 
 
 def growth(found):
@@ -182,7 +227,7 @@ def growth(found):
 
 def overhead(rows):
     return "Inside fit", (
-        "Milliseconds of a batch inside `kcharlm fit` (pipeline, callbacks, progress bar, "
+        "Milliseconds of a batch inside `kcharlm fit` (input pipeline, callbacks, progress bar, "
         "checkpoints), and of the same training step alone.\n\n"
         + table(
             ["size", "precision", "in fit", "alone", "ratio"],
@@ -219,16 +264,16 @@ def generate(rows):
         for row in rows
     )
     return "Sampling", (
-        "Characters a second: for ours of whole commands, start and output included, that draw "
-        "25,000 in one stream or 2,500 in each of 64; for the peers of the loop alone. "
+        "Characters a second. Ours are of whole commands, start and output included, that generate "
+        "25,000 in one stream or 2,500 in each of 64; the peers' are of the loop alone. "
         f"{answers}.\n\n" + table(["size", "of", "characters a second"], lines)
     )
 
 
 def corpus(rows):
     return "Preparing a corpus", (
-        "From a file to ids that can be trained on. The dictionary loop, as in most character "
-        "models, got a tenth of the text.\n\n"
+        "From a file to ids for training. The dictionary loop, as in most character models, got a "
+        "tenth of the text.\n\n"
         + table(
             ["text", "bytes", "of", "MB a second", "most memory, MB"],
             [
@@ -248,7 +293,7 @@ def corpus(rows):
 
 def quality(rows):
     return "Quality", (
-        "Nats per character on held-out text, median of the runs, each with a seed of its own.\n\n"
+        "Nats per character on held-out text: the median of runs with different seeds.\n\n"
         + table(
             ["recipe", "split", "command", "parameters", "nats", "runs", "seconds", "beside"],
             [

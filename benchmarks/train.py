@@ -22,12 +22,12 @@ NAMES = ("layers", "units", "embedding", "batch", "window")
 @click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), default=SIZES)
 @click.option("--precision", "precisions", multiple=True, default=("bfloat16", "float32"))
 @click.option("--rounds", default=12, help="Interleaved repeats.")
-@click.option("--seconds", default=1.5, help="About how long a peer steps in one round.")
+@click.option("--seconds", default=1.5, help="About how long a peer runs in one round.")
 @click.option("--save-as", default="train", help="Name of the JSON file in benchmarks/results/.")
 def main(sizes, precisions, rounds, seconds, save_as):
     """Characters a second of a training step, all peers in turn, medians of single steps.
 
-    Sizes and precisions that are not run keep the figures they have.
+    Sizes and precisions that are not run keep their figures.
     """
     peers = ["keras_charlm", "evaluation", "keras", "products"]
     peers += ["pytorch"] * bool(version("torch"))
@@ -54,7 +54,7 @@ def compare(peers, rounds, seconds, **settings):
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(peer, **settings)) for peer in peers]
         for worker in workers:
-            worker.run(3)  # the first steps, and how long one takes
+            worker.run(3)  # warm-up, and the time of a step
             worker.steps = max(1, round(seconds / min(worker.seconds)))
             worker.seconds.clear()
         interleave(rounds, [lambda w=w: w.run(w.steps) for w in workers])

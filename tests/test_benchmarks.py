@@ -1,4 +1,4 @@
-"""Each benchmark runs to its end at toy size, and RESULTS.md tells what was measured."""
+"""Each benchmark runs to its end at toy size, and RESULTS.md has the measured figures."""
 
 import json
 
@@ -20,7 +20,7 @@ TOY = {"layers": 1, "units": 8, "embedding": 4, "batch": 4, "window": 4}
 
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
-    """Runs a benchmark without what is not installed and gives what it saved."""
+    """Run a benchmark without PyTorch and return the rows that it saved."""
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     for module in (train, generate):
@@ -45,17 +45,17 @@ def test_training_and_growth(rows, tmp_path, monkeypatch):
     assert all(p["characters_per_second"]["median"] > 0 for p in row["peers"].values())
     monkeypatch.setattr(growth, "BASE", TOY)
     monkeypatch.setattr(growth, "AXES", {"units": (8, 16)})
-    found = rows(growth, "--axis", "units", "--steps", 2, "--picture", tmp_path / "growth.svg")
-    assert [r["units"] for r in found["measured"]] == [8, 16]
+    cost = rows(growth, "--axis", "units", "--steps", 2, "--picture", tmp_path / "growth.svg")
+    assert [r["units"] for r in cost["measured"]] == [8, 16]
     assert (tmp_path / "growth.svg").stat().st_size
 
 
-def test_the_cost_model_finds_the_costs_that_made_the_figures():
-    made = [dict(TOY, units=u, batch=b) for u in (8, 64, 512) for b in (1, 16, 256)]
+def test_the_cost_model_recovers_the_costs_behind_the_figures():
+    sizes = [dict(TOY, units=u, batch=b) for u in (8, 64, 512) for b in (1, 16, 256)]
     coefficients = [1e-11, 1e-10, 1e-5]
-    for row in made:
+    for row in sizes:
         row["median"] = row["batch"] * row["window"] / float(growth.costs(row) @ coefficients)
-    assert growth.fit(made) == pytest.approx(coefficients, rel=1e-6)
+    assert growth.fit(sizes) == pytest.approx(coefficients, rel=1e-6)
 
 
 def test_sampling(rows, monkeypatch):
@@ -97,3 +97,8 @@ def test_quality_and_overhead(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(overhead, "CHARACTERS", 40_000)
     (row,) = rows(overhead, "--size", "2x128", "--rounds", 1, "--seconds", 5)
     assert row["ratio"] > 0
+
+
+def test_the_page_of_results_is_written_from_the_results(tmp_path):
+    results.main(["-o", str(tmp_path / "RESULTS.md")], standalone_mode=False)
+    assert (tmp_path / "RESULTS.md").read_text() == results.PAGE.read_text()

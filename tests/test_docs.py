@@ -1,122 +1,116 @@
-"""The README says what the program does: its tables, commands and options are held here.
+"""README.md and docs/ agree with the program: tables, commands, options, listings and links."""
 
-`PYTHONPATH=. python tests/test_docs.py` writes the tables anew.
-"""
-
+import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import click
 import pytest
 from conftest import babble
 
-from benchmarks.results import qualities, speeds
-from keras_charlm.config import AUTO_SIZE, SIZES
+from benchmarks import docs
 
-README = Path(__file__).parent.parent / "README.md"
-VERBS = (
-    "fit",
-    "generate",
-    "evaluate",
-    "inspect",
-    "compress",
-    "decompress",
-    "export",
-    "report",
-    "info",
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = sorted([README, *(ROOT / "docs").glob("*.md")])
+OTHER_PAGES = sorted(
+    [ROOT / "CHANGELOG.md", *ROOT.glob("benchmarks/*.md"), *ROOT.glob("saved_models/*/*.md")]
 )
-# What makes each of the README's commands small enough for a test.
+# Options that make each of the post's commands small enough for a test.
 TOY = {"--layers": "1", "--units": "8", "--epochs": "1", "--batch-size": "2", "--seq-length": "8"}
 
 
-def command(verb):
-    from kcharlm.main import VERBS, kcharlm
-
-    assert verb in VERBS
-    return kcharlm.get_command(None, verb)
+def read(page):
+    return page.read_text(encoding="utf-8")
 
 
-def options(verb):
-    return [p for p in command(verb).params if isinstance(p, click.Option)]
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.S | re.M)
 
 
-def table(verb):
-    """The README's table of a verb's options."""
-    rows = ["| option | what it does | default |", "| --- | --- | --- |"]
-    for option in options(verb):
-        text, _, default = (option.help or "").partition("  [default: ")
-        name = ", ".join(f"`{o}`" for o in (*option.opts, *option.secondary_opts))
-        if isinstance(option.type, click.Choice):
-            name += " " + " ".join(f"`{c}`" for c in option.type.choices)
-        text = re.sub(r"((?:\\[rn])+)", r"`\1`", text)
-        rows.append(f"| {name} | {text} | {default.rstrip(']')} |")
-    return "\n".join(rows)
+def prose(page):
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```", "", read(page), flags=re.S | re.M)
 
 
-def sizes():
-    rows = [
-        "| `--size` | chosen for texts of | layers x units | embedding | "
-        "tied | dropout (by characters of the training part) | learning rate |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+def shell_lines(page):
+    """The commands of a page: those of its shell blocks, and those in the text."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(page))]
+    parts = [part.strip() for line in lines for part in re.split(r"&&|\||(?:^|\s)#", line)]
+    return [re.sub(r"^(\w+=\S+ )+", "", part) for part in parts]
+
+
+def commands(program):
+    """(page, command) for every command of a program in the pages."""
+    return [
+        pytest.param(line, id=f"{page.stem}: {line}")
+        for page in PAGES
+        for line in dict.fromkeys(shell_lines(page))
+        if line.startswith(program + " ")
     ]
-    before = 0
-    for most, name in AUTO_SIZE:
-        size = SIZES[name]
-        span = f"{before:,} to {most:,} characters" if most < float("inf") else f"over {before:,}"
-        dropout = ", ".join(
-            f"{rate:g}" + (f" (up to {top:,})" if top < float("inf") else "")
-            for top, rate in size.dropout
-        )
-        rows.append(
-            f"| {name} | {span} | {size.layers} x {size.units} | {size.embedding} | "
-            f"{'yes' if size.tied else 'no'} | {dropout} | {size.learning_rate:g} |"
-        )
-        before = most
-    return "\n".join(rows)
 
 
-def tables():
-    return {
-        "sizes": sizes(),
-        "quality": qualities(),
-        "speed": speeds("train"),
-        "speed-avx512": speeds("train-avx512"),
-        **{verb: table(verb) for verb in VERBS},
-    }
+@pytest.mark.parametrize(("page", "name"), docs.SECTIONS)
+def test_tables_are_those_of_the_program(page, name):
+    assert docs.section(page, name)[2] == docs.SECTIONS[page, name]()
 
 
-def section(name):
-    return re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", README.read_text(), re.S)[1]
-
-
-@pytest.mark.parametrize("name", ["sizes", "quality", "speed", "speed-avx512", *VERBS])
-def test_tables_are_those_of_the_program(name):
-    assert section(name) == tables()[name]
+def test_the_readme_is_short():
+    assert len(read(README).splitlines()) <= 200
+    assert len(read(README)) <= 9000
 
 
 def test_every_option_in_the_text_exists():
-    known = {
-        o
-        for verb in VERBS
-        for option in options(verb)
-        for o in (*option.opts, *option.secondary_opts)
-    } | {"--help"}
-    text = re.sub(r"`python (docs/|-m benchmarks)[^`]*`", "", README.read_text())  # not ours
-    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
-    assert used <= known | {"--version"}, used - known
+    known = {name for verb in docs.VERBS for name in docs.option_names(verb)}
+    known |= {"--help", "--version"}
+    for page in PAGES:
+        text = re.sub(r"<!--|-->", "", read(page))
+        # Other programs' options are checked with their commands.
+        text = re.sub(r"python3? [^`\n]*(\n[^`\n]+`)?|^#SBATCH.*|srun.*", "", text, flags=re.M)
+        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+        assert used <= known, (page.name, used - known)
+
+
+@pytest.mark.parametrize("line", commands("kcharlm"))
+def test_every_command_is_one_that_the_program_takes(line):
+    from kcharlm.main import kcharlm
+
+    if line.count("'") % 2:
+        line = line.removesuffix("'")  # the last line of a quoted script
+    _, verb, *args = shlex.split(line)
+    if verb in ("VERB", "--help", "--version"):
+        return
+    command = kcharlm.get_command(None, verb)
+    assert command is not None, f"{verb} is no verb"
+    if "[" in line or (args and all(re.fullmatch(r"[A-Z.]+", arg) for arg in args)):
+        return  # a heading of docs/cli.md
+    parameters = [p for p in command.params if isinstance(p, click.Argument) and p.required]
+    if not [arg for arg in args if not arg.startswith("-")]:
+        args += ["X"] * len(parameters)  # in the text, `kcharlm inspect` may go without its files
+    command.make_context(f"kcharlm {verb}", args)  # raises where an option or value is wrong
+
+
+@pytest.mark.parametrize("line", [*commands("python"), *commands("python3")])
+def test_every_script_and_its_options_exist(line):
+    _, *args = shlex.split(line)
+    if args[:2] in (["-m", "venv"], ["-m", "http.server"]):
+        return
+    script = ROOT / (args[1].replace(".", "/") + ".py" if args[0] == "-m" else args[0])
+    for option in filter(lambda arg: arg.startswith("--"), args):
+        assert f'"{option}"' in read(script), option
 
 
 def post_commands():
-    block = re.search(r"<!-- post -->\n```sh\n(.*?)```", README.read_text(), re.S)[1]
+    block = re.search(r"<!-- post -->\n```sh\n(.*?)```", read(ROOT / "docs/post.md"), re.S)[1]
     lines = [line.split("#")[0].strip() for line in block.splitlines()]
     return [line for line in lines if line]
 
 
 @pytest.fixture
 def texts(tmp_path, monkeypatch):
-    """Stand-ins for the texts of the README's examples, in an empty folder."""
+    """Small texts with the names of the examples', in an empty folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("essays.txt", "shakespeare.txt", "war_and_peace.txt", "post.md", "enwik8"):
         (tmp_path / name).write_text(babble(900, seed=len(name)))
@@ -128,9 +122,9 @@ def texts(tmp_path, monkeypatch):
 
 
 def test_the_post_s_examples_run_as_written(texts, kcharlm):
-    commands = post_commands()
-    assert len(commands) >= 10
-    for line in commands:
+    lines = post_commands()
+    assert len(lines) >= 10
+    for line in lines:
         stdin = None
         if "|" in line:
             fed, line = (part.strip() for part in line.split("|"))
@@ -139,14 +133,10 @@ def test_the_post_s_examples_run_as_written(texts, kcharlm):
         assert program == "kcharlm"
         if verb == "fit":
             for name, value in TOY.items():
-                args = (
-                    [*args, name, value]
-                    if name not in args
-                    else [
-                        value if before == name else arg
-                        for before, arg in zip(["", *args], args, strict=False)
-                    ]
-                )
+                if name in args:
+                    args[args.index(name) + 1] = value
+                else:
+                    args += [name, value]
         elif verb == "generate":
             args += ["--length", "20", "--seed", "1"]
         code, out, err = kcharlm(verb, *args, stdin=stdin)
@@ -156,34 +146,129 @@ def test_the_post_s_examples_run_as_written(texts, kcharlm):
             assert out.strip(), line
 
 
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda p: p.stem)
+def test_the_python_listings_run(page, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.txt").write_text("Once upon a time. Some other text.\n" * 60)
+    (code,) = blocks(page, "python")
+    small = "epochs=1, layers=1, units=8, embedding=4, seq_length=8, verbose=0"
+    assert "max_time=600" in code
+    code = re.sub(r"max_time=600(, batch_size=\d+)?", f"{small}, batch_size=4", code)
+    exec(compile(code, page.name, "exec"), {})
+    assert "Once upon a time" in capfd.readouterr().out
+
+
+def test_the_activations_listing_runs(text_model, tmp_path, monkeypatch):
+    (tmp_path / "saved_models").mkdir()
+    (tmp_path / "saved_models" / "shakespeare").symlink_to(text_model)
+    monkeypatch.chdir(tmp_path)
+    code = next(c for c in blocks(ROOT / "docs/inspecting.md", "python") if "activations(" in c)
+    code = code.replace('"ROMEO:\\nBut soft"', '"the cat sat on\\n"')
+    names = {}
+    exec(compile(code, "inspecting.md", "exec"), names)
+    assert names["found"].hidden.shape == (15, 1, 8)
+
+
+def test_the_inspect_listing_runs(text_model, tmp_path, monkeypatch):
+    (tmp_path / "saved_models").mkdir()
+    (tmp_path / "saved_models" / "shakespeare").symlink_to(text_model)
+    monkeypatch.chdir(tmp_path)
+    code = next(c for c in blocks(ROOT / "docs/inspecting.md", "python") if "model.inspect" in c)
+    code = re.sub(r'"ROMEO:\\nBut soft[^"]*"', repr(babble(300)), code)
+    exec(compile(code, "inspecting.md", "exec"), {})
+    assert (tmp_path / "inside.html").stat().st_size > 1000
+
+
 def test_the_readme_has_the_two_commands():
-    lines = README.read_text().splitlines()
+    lines = read(README).splitlines()
     assert sum(line.endswith("&& kcharlm fit") and "pip install" in line for line in lines) == 1
-    assert sum(line.startswith("pip install") and line.endswith("pytest") for line in lines) == 1
+    assert sum(line.startswith("pip") and line.endswith("pytest") for line in lines) == 1
+
+
+def test_the_fields_of_evaluate_are_those_of_the_page(text_model, kcharlm):
+    rows = {}
+    for line in read(ROOT / "docs/cli.md").splitlines():
+        if match := re.match(r"\| (always|`--[a-z -]+`) \| (.*) \|$", line):
+            rows.setdefault(match[1].strip("`"), re.findall(r"`(\w+)`", match[2]))
+    code, out, err = kcharlm(
+        "evaluate",
+        text_model / "model.tflite",
+        "--baseline",
+        "ngram",
+        "--by",
+        "kind",
+        "--novelty",
+        "--json",
+    )
+    assert code == 0, err
+    values = json.loads(out)
+    assert values.keys() == {*rows["always"], "baseline", "kinds", "novelty"}
+    assert rows["--baseline ngram"] == ["baseline", *values["baseline"]]
+    assert {"kinds"} | values["kinds"][0].keys() <= set(rows["--by kind"])
+    novelty = values["novelty"]
+    sides = novelty["drawn"].keys() | novelty["real"].keys() | novelty["drawn"]["longest"].keys()
+    assert novelty.keys() | sides <= set(rows["--novelty"])
+
+
+def test_the_warm_up_of_scoring_is_that_of_the_page():
+    from keras_charlm.evaluation.evaluator import WARM_UP
+
+    assert f"{WARM_UP} characters before it" in read(ROOT / "docs/evaluating.md")
+
+
+def test_every_file_of_a_model_is_described(text_model, list_model):
+    described = set(re.findall(r"^\| `([\w.]+)/?` \|", read(ROOT / "docs/model-folder.md"), re.M))
+    files = {path.name for model in (text_model, list_model) for path in model.iterdir()}
+    assert files - {"lock"} <= described
 
 
 def test_every_promise_names_tests_that_exist():
-    text = (README.parent / "docs" / "reliability.md").read_text()
-    text = text.partition("## The long forms")[0]
+    text = read(ROOT / "docs" / "reliability.md").partition("## Long runs")[0]
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    promises = [row for row in rows if not row.startswith(("| promise", "| ---"))]
+    promises = [row for row in rows if not row.startswith(("| guarantee", "| ---"))]
     assert len(promises) > 15
     for row in promises:
         named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", row.rpartition(" | ")[2])
         assert named, row
         for file, name in named:
-            code = (Path(__file__).parent / file).read_text()
+            code = read(Path(__file__).parent / file)
             assert not name or f"def {name}(" in code, name
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    text = README.read_text()
-    for name, rows in tables().items():
-        text = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n?<!-- end -->)",
-            lambda m, rows=rows: f"{m[1]}{rows}\n<!-- end -->",
-            text,
-            flags=re.S,
-        )
-    README.write_text(text)
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", prose(page), re.M)
+    }
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, todo = set(), [README]
+    while todo:
+        page = todo.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        targets = re.findall(r"\]\(([^)#\s]+\.md)", prose(page))
+        todo += [(page.parent / target).resolve() for target in targets if ":" not in target]
+    assert set(PAGES) <= reached
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_path_in_the_text_exists(page):
+    folders = r"(?:keras_charlm|cli|tests|benchmarks|docs|saved_models/names)"
+    for path in re.findall(rf"`({folders}/[\w./-]*)`", prose(page)):
+        assert (ROOT / path).exists(), path

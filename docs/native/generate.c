@@ -1,10 +1,10 @@
-/* Draws text from a model.tflite of keras_charlm, with LiteRT's C interface and nothing else.
+/* Generates text with a model.tflite of keras_charlm and LiteRT's C interface alone.
  *
  *     gcc -O2 generate.c -o generate -L DIR -l:libLiteRt.so -Wl,-rpath,DIR
  *     ./generate model.tflite "Once upon" 1          # prompt, seed
- *     ./generate --lines model.tflite "Mar" 1        # of a list: up to the end of the line
+ *     ./generate --lines model.tflite "Mar" 1        # for a list: up to the end of the line
  *
- * DIR holds libLiteRt.so: the folder of the Python package ai_edge_litert, or LiteRT's own release
+ * DIR has libLiteRt.so: the folder of the Python package ai_edge_litert, or LiteRT's own release
  * for other systems. The declarations below are those of LiteRT 2.3's headers (its folder litert/c),
  * so that this file builds without them.
  */

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_charlm.config import FitConfig, ModelConfig
-from keras_charlm.network import layers, model
+from keras_charlm.network import model
 from keras_charlm.saved.bundle import Bundle
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.devices import prefer_bfloat16
@@ -32,7 +32,7 @@ def build(
     with workers.strategy.scope():
         network = model.build(config, symbols, fit.batch_size // workers.replicas, fit.seed, policy)
         # Keras's automatic XLA would compile the time loop too, which is slower than without.
-        network.compile(_optimizer(fit), layers.cross_entropy, jit_compile=False)
+        network.compile(_optimizer(fit), model.loss(), jit_compile=False)
         network.optimizer.build(network.trainable_variables)
     return network
 

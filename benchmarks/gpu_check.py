@@ -1,4 +1,7 @@
-"""What only a graphics card can show; see gpu.md. `python docs/gpu_check.py` prints a table."""
+"""Check the program on a graphics card: `python -m benchmarks.gpu_check` prints a table.
+
+docs/gpu.md says what to expect.
+"""
 
 import argparse
 import os
@@ -34,11 +37,12 @@ class Speed(keras.callbacks.Callback):
 
 
 def show(what, value):
+    """Print a row of the table."""
     print(f"{what:<58}{value}", flush=True)
 
 
 def layer_check():
-    """cuDNN must take the layer, and give what the plain loop gives."""
+    """Check that cuDNN runs the layers, and that it computes what Keras's plain loop computes."""
     x = np.random.default_rng(0).normal(size=(64, 100, 128)).astype(np.float32)
     for kind in (recurrent.LSTM, recurrent.GRU):
         ours = kind(512, return_sequences=True)
@@ -71,6 +75,7 @@ def layer_check():
 
 
 def fit(folder, name, size, **settings):
+    """Train once: (the model, characters a second)."""
     speed, units, batch, window = Speed(), *size
     model = keras_charlm.fit(
         folder / "text.txt",
@@ -96,9 +101,9 @@ def main():
         action="store_true",
         help="run without a card, with tiny networks, to try this script",
     )
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     gpus = tf.config.list_physical_devices("GPU")
-    if not gpus and not asked.anyway:
+    if not gpus and not arguments.anyway:
         sys.exit("gpu_check: TensorFlow finds no GPU; pip install 'tensorflow[and-cuda]'.")
     for gpu in gpus:
         show("card", tf.config.experimental.get_device_details(gpu))
