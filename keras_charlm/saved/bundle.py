@@ -7,7 +7,7 @@
     training_lines.u64  fingerprints of the training lines (lists only), for novelty
     history.csv         figures of each epoch; curve.csv has them within the epochs too
     samples.jsonl       texts drawn during the training; samples.txt shows them to people
-    report.html         what all of it comes to, for the browser
+    report.html         how good the model is and how it was trained, for the browser
     checkpoint/         only while a training can be resumed
 
 A .tflite file of ours opens like such a folder, with less in it. Reading needs no TensorFlow and

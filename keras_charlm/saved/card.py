@@ -32,7 +32,7 @@ class Card:
         start: Code of the character that is read first where there is no prompt.
         finished: False where the training was stopped and can go on.
         scores: `epoch`, the Scores of `validation` and `test` where there are such parts, and
-            `baseline`, what counting comes to on them (see `ngram.scores`).
+            `baseline`, the scores of n-grams on them (see `ngram.scores`).
         files: SHA-256 of the model's files.
     """
 

@@ -31,7 +31,7 @@ COLUMNS = {
     CURVE: ("step", "seconds", "train_bits_per_character", "learning_rate"),  # within epochs too
 }
 
-_MOST = 1e15  # above any step, time, speed or loss that a training can come to
+_MOST = 1e15  # above any step, time, speed or loss of a training
 
 
 @dataclass(frozen=True)

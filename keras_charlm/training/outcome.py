@@ -154,7 +154,7 @@ class Outcome:
             with quiet():  # Matplotlib writes to stderr where it cannot use its folders
                 from keras_charlm.report import report
 
-                report.write(folder, place=self.folder, count=False)
+                report.write(folder, folder=self.folder, count=False)
         except Exception as error:
             self.display.note(
                 f"The report could not be written ({error}); try again with: "

@@ -8,6 +8,7 @@ from typing import Any
 from keras_charlm.display import counted, duration
 from keras_charlm.saved.bundle import REPORT
 from keras_charlm.saved.card import Card
+from keras_charlm.saved.description import describe_batch, describe_network, describe_optimizer
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.training.devices import describe
@@ -39,17 +40,17 @@ def beginning(
         parameters: The network's parameters.
         workers: The workers that train together.
     """
-    units = f"{split.vocabulary.unit_name}s"
+    unit = split.vocabulary.unit_name
     form = text.config.normalize.upper()
     normalized = "" if text.config.unit == "byte" or form == "NONE" else f", {form}"
     several = f"{workers.count} workers of " if workers.count > 1 else ""
     devices = f"{several}{describe(len(workers.parts))}"
     return [
-        f"corpus      {text.name}: {len(text.symbols):,} {units}, "
+        f"corpus      {text.name}: {len(text.symbols):,} {unit}s, "
         f"{split.vocabulary.size - 1} distinct{normalized}",
         f"split       {_parts(text, split)}",
-        f"model       {_model(plan)}: {parameters:,} parameters",
-        f"training    {_training(plan, steps, units)}",
+        f"model       {describe_network(plan.model, parameters)}",
+        f"training    {_training(plan, steps, unit)}",
         f"device      {devices}, {plan.policy.removeprefix('mixed_')}",
     ]
 
@@ -63,18 +64,7 @@ def _parts(text: Corpus, split: Split) -> str:
     return ", ".join(parts) + (" (distinct lines)" if distinct else "")
 
 
-def _model(plan: Plan) -> str:
-    model = plan.model
-    return (
-        f"{model.layers} x {model.units} {model.cell}, "
-        + (f"embedding {model.embedding}" if model.embedding else "one-hot")
-        + (", tied" if model.tied else "")
-        + f", dropout {model.dropout:g}"
-        + (f", noise {model.noise:g}" if model.noise else "")
-    )
-
-
-def _training(plan: Plan, steps: int, units: str) -> str:
+def _training(plan: Plan, steps: int, unit: str) -> str:
     fit, batches = plan.fit, counted(steps, "batch", "batches")
     length = (
         f"{batches} an epoch"
@@ -82,10 +72,7 @@ def _training(plan: Plan, steps: int, units: str) -> str:
         else f"{counted(fit.epochs or 0, 'epoch')} of {batches}"
     )
     limit = f", at most {duration(fit.max_time)}" if fit.max_time else ""
-    return (
-        f"{length}, {fit.batch_size} x {fit.seq_length} {units}, "
-        f"{fit.optimizer} {fit.learning_rate:g}, {fit.schedule}{limit}"
-    )
+    return f"{length}, {describe_batch(fit, unit)}, {describe_optimizer(fit)}{limit}"
 
 
 def end(card: Card, folder: Path, unit: str) -> list[str]:
