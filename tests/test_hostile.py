@@ -188,7 +188,7 @@ def test_links_and_pipes_and_paths_that_lead_outside_are_refused(model, tmp_path
     (model / "config.json").write_text(json.dumps(config))
     assert "damaged (corpus" in kcharlm("generate", model, "--length", 3)[2]
     # Nothing outside is looked for in the cache either.
-    assert cache.cached(tmp_path, "../secret") is None
+    assert cache.find(tmp_path, "../secret") is None
 
 
 def test_an_export_reads_no_devices_that_a_model_names(model, tmp_path):
