@@ -143,7 +143,7 @@ def products(layers, units, embedding, batch, window, precision):
     """
     import tensorflow as tf
 
-    from keras_charlm.network.recurrent import _scan
+    from keras_charlm.network.loops import scan
 
     dtype = tf.dtypes.as_dtype(precision)
     gates, n = 4 * units, batch * window
@@ -175,7 +175,7 @@ def products(layers, units, embedding, batch, window, precision):
                 tf.matmul(h, dz, transpose_a=True),
             )
             loops = [
-                _scan(loop, [times], (start[:batch],), [])[0][0]
+                scan(loop, [times], (start[:batch],), [])[0][0]
                 for loop, start in ((forward, h), (backward, dz))
             ]
             sums += [product[0, 0] for product in (*bulk, *loops)]

@@ -24,7 +24,7 @@ from .options import given, load_tensorflow, settings
     help="Replace what is in --output when the export has passed its check.",
 )
 def export(model, output, overwrite, **options):
-    """Write MODEL for another place, check it there, and report what it is and costs.
+    """Write MODEL for a phone, a browser or a server, check it there, and report on it.
 
     \b
     kcharlm export names --to tflite -o names.tflite
@@ -32,7 +32,7 @@ def export(model, output, overwrite, **options):
     kcharlm export names --to tflite --budget 300KB
     """
     options = given(options)
-    ExportConfig(**options)  # a mistake is told before TensorFlow has loaded
+    ExportConfig(**options)  # refuses a mistake before TensorFlow loads, which takes seconds
     load_tensorflow()
     from keras_charlm.export import export
 

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, deal
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, fit_configs
 from keras_charlm.errors import OptionError
 
 from .options import given, load_tensorflow, settings
@@ -67,32 +67,28 @@ def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, 
             "--resume goes on with the corpus and the options that the training "
             "began with; give it the model alone, or with other --devices."
         )
-    reading, *_ = deal(options)  # a mistake is told before TensorFlow has loaded
     if workers and not launcher:
         raise OptionError(
             "--workers goes with --launcher; without one, start each worker yourself "
             "with its TF_CONFIG."
         )
+    reading, *_ = fit_configs(options)  # a mistake is reported before TensorFlow has loaded
+    options["verbose"] = 0 if quiet else 1
     if resume:
-        function, arguments = "resume", {"path": resume, "devices": options.get("devices")}
+        options["path"] = resume
     else:
-        function, arguments = (
-            "fit",
-            {
-                "corpus": corpus,
-                "output": output,
-                "overwrite": overwrite,
-                "init_from": init_from,
-                **options,
-            },
-        )
-    arguments["verbose"] = 0 if quiet else 1
+        options |= {
+            "corpus": corpus,
+            "output": output,
+            "overwrite": overwrite,
+            "init_from": init_from,
+        }
     if launcher:
         from keras_charlm.training.ray import on_ray
 
-        on_ray(workers or 2, function, arguments)
+        on_ray(workers or 2, options, resume=bool(resume))
         return
-    # So is a text that is not there; but of several workers each tells the others, later on.
+    # So is a missing file; but of several workers each tells the others, later on.
     if not resume and "TF_CONFIG" not in os.environ:
         from keras_charlm.text.corpus import sources
 
@@ -100,6 +96,9 @@ def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, 
     load_tensorflow(start=False)
     from keras_charlm.training import run
 
-    if resume and corpus:  # the text comes again if it is no longer in the cache
-        arguments["stdin"] = sys.stdin.buffer
-    run.resume(**arguments) if resume else run.fit(**arguments)
+    if not resume:
+        run.fit(**options)
+    elif corpus:  # the text is piped in again, as it may no longer be in the cache
+        run.resume(**options, stdin=sys.stdin.buffer)
+    else:
+        run.resume(**options)

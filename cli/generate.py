@@ -4,35 +4,37 @@ import errno
 import json
 import os
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import click
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.display import printable
-from keras_charlm.errors import OptionError, PromptError
+from keras_charlm.errors import OptionError
 
 from .options import given, settings
 
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("-p", "--prompt", default="", help="Text to go on from.")
+@click.option("-p", "--prompt", default="", help="Text to continue.")
 @click.option(
-    "--prompt-file", type=click.Path(), help="File with the text to go on from; - for stdin."
+    "--prompt-file",
+    type=click.Path(),
+    help="File with the text to continue, read as the model's corpus was; - for stdin.",
 )
 @settings(SampleConfig)
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="One JSON object a sample: text, seed, bits_per_character.",
+    help="Print each sample as a JSON object: text, seed, bits_per_character.",
 )
 @click.option("--raw", is_flag=True, help="Print control characters to a terminal as they are.")
 def generate(model, prompt, prompt_file, as_json, raw, **options):
-    """Draw text from MODEL: a folder, a name under saved_models/, or a .tflite file.
+    """Generate text with MODEL: a folder, a name under saved_models/, or a .tflite file.
 
-    Without MODEL: the newest one there, or else the shipped name generator.
+    Without MODEL: the newest model there, or else the name generator that comes with kcharlm.
 
     \b
     kcharlm generate --temp 0.8
@@ -43,36 +45,29 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
     from keras_charlm.generation.samples import Counts
     from keras_charlm.text.vocabulary import normalize
 
-    if prompt_file:
-        if prompt:
-            raise OptionError("Both --prompt and --prompt-file were given; give one.")
-        prompt = _read(prompt_file)
+    if prompt and prompt_file:
+        raise OptionError("Both --prompt and --prompt-file were given; give one.")
     opened = load(model)
+    if prompt_file:
+        prompt = opened.read_prompt(prompt_file)
     if model is None:
         click.echo(f"model: {printable(str(opened.path))}", err=True)
     options, counts = given(options), Counts()
-    show = _printer(opened.vocabulary.unit == "byte", raw)
+    show = _printer(raw)
     config = SampleConfig(**options)
     if as_json:
         for sample in opened.samples(prompt, counts, **options):
-            text = sample.prompt + sample.text
+            text = sample.whole
             if isinstance(text, bytes):
                 text = text.decode("utf-8", "backslashreplace")
-            show(
-                json.dumps(
-                    {
-                        "text": text,
-                        "seed": sample.seed,
-                        "bits_per_character": sample.bits_per_character,
-                    }
-                )
-                + "\n"
-            )
+            bits = sample.bits_per_character
+            show(json.dumps({"text": text, "seed": sample.seed, "bits_per_character": bits}))
+            show("\n")
     elif config.num > 1 or config.novel or opened.card.lines:
         for i, sample in enumerate(opened.samples(prompt, counts, **options)):
             if i and not opened.card.lines:
                 show("--------\n")
-            show(sample.prompt + sample.text)
+            show(sample.whole)
             show("\n")
     else:
         pieces = opened.stream(prompt, **options)
@@ -85,22 +80,12 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
         click.echo(f"novel: {counts.novel:,} of {counts.drawn:,} drawn ({share:.1%})", err=True)
 
 
-def _read(path: str) -> str:
-    try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        return data.decode("utf-8").replace("\r\n", "\n")  # as fit does, unless told not to
-    except OSError as error:
-        raise PromptError(
-            f"The prompt file {path} cannot be read ({error.strerror}); check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise PromptError(
-            f"The prompt file {path} is not UTF-8 (byte {error.start:,}); convert it."
-        ) from error
+def _printer(raw: bool) -> Callable[[str | bytes], None]:
+    """A function that writes a piece of text to stdout at once.
 
-
-def _printer(is_bytes: bool, raw: bool):
-    """A function that writes a piece of text to stdout at once."""
+    Args:
+        raw: Write control characters to a terminal too.
+    """
     out = sys.stdout
     if out is None:
         raise OSError(errno.EBADF, "it is closed")
@@ -114,7 +99,8 @@ def _printer(is_bytes: bool, raw: bool):
             out.buffer.write(data)
             out.buffer.flush()
         except BrokenPipeError:
-            # The reader has enough (`| head`). Python would complain when it flushes at its end.
+            # The reader has closed the pipe, as `| head` does. Python flushes stdout when it ends,
+            # and would report the error again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
             raise click.exceptions.Exit(0) from None
 

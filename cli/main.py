@@ -1,9 +1,10 @@
-"""kcharlm: one verb a file, loaded when it is used; errors become one sentence here."""
+"""The command kcharlm: each verb is a file that is loaded when used; errors become messages."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -13,19 +14,19 @@ from keras_charlm.errors import CharLMError
 
 VERBS = {
     "fit": "Train a model on a text.",
-    "generate": "Draw text from a model.",
-    "evaluate": "Score how well a model predicts a text.",
-    "inspect": "Look inside a model as it reads a text.",
-    "compress": "Make a file as small as a model predicts it.",
-    "decompress": "Give back what was compressed.",
-    "export": "Write a model for another place.",
-    "report": "Write the page about a model anew.",
+    "generate": "Generate text with a model.",
+    "evaluate": "Measure how well a model predicts a text.",
+    "inspect": "Show what a model's cells do as it reads a text.",
+    "compress": "Compress a file by a model's predictions.",
+    "decompress": "Restore the file that compress read.",
+    "export": "Write a model for use elsewhere.",
+    "report": "Write a model's report page again.",
     "info": "Show what a model is.",
 }
 
 
 class _Verbs(click.Group):
-    """Finds a verb in the file of its name; the list of verbs needs none of them."""
+    """Loads a verb from the file of its name; the list of verbs loads none of them."""
 
     def list_commands(self, ctx):
         return list(VERBS)
@@ -44,13 +45,13 @@ def kcharlm():
     """Character-level language models: train on your own text, sample, ship.
 
     \b
-    kcharlm fit corpus.txt           train a model of a text
-    kcharlm fit                      train the embedded name generator
-    kcharlm generate --temp 0.8      draw from the newest model
+    kcharlm fit corpus.txt           train a model on a text
+    kcharlm fit                      train a name generator on the embedded list
+    kcharlm generate --temp 0.8      generate text with the newest model
     """
 
 
-def main():
+def main() -> None:
     """Run the command line; every error a user can cause ends in one sentence on stderr."""
     try:
         kcharlm.main(prog_name="kcharlm", standalone_mode=False)
@@ -69,11 +70,12 @@ def main():
     except OSError as error:
         fail(
             f"{error.filename or 'The output'} cannot be read or written "
-            f"({error.strerror or error}); make room, or mend its path or permissions.",
+            f"({error.strerror or error}); make room, or correct its path or permissions.",
             1,
         )
 
 
-def fail(message, code):
+def fail(message: object, code: int) -> NoReturn:
+    """Print an error and exit."""
     click.echo(f"kcharlm: {printable(str(message))}", err=True)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Options made from the configuration dataclasses, so that every default has one source."""
+"""Options made from the configurations, so that every default and help text has one source."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import dataclasses
 import os
 import re
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
 
 import click
 
@@ -13,7 +16,7 @@ from keras_charlm.display import quiet
 from keras_charlm.settings import Settings, value_types
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")
+_BYTE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")
 _BYTES = {None: 1, "b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -32,7 +35,7 @@ class Duration(click.ParamType):
         return float(match[1]) * _SECONDS[match[2]]
 
 
-class Size(click.ParamType):
+class ByteSize(click.ParamType):
     """300000, 300KB, 1.5MB, 300KiB: bytes as an int."""
 
     name = "size"
@@ -40,22 +43,23 @@ class Size(click.ParamType):
     def convert(self, value, param, ctx):
         if isinstance(value, int):
             return value
-        match = _SIZE.fullmatch(value.strip().lower())
+        match = _BYTE_SIZE.fullmatch(value.strip().lower())
         if not match:
             self.fail(f"{value!r} is no size; write e.g. 300KB or 1.5MB.", param, ctx)
-        return int(float(match[1]) * _BYTES[match[2]])
+        return int(Decimal(match[1]) * _BYTES[match[2]])
 
 
-def settings(kind: type[Settings], **shown: str):
-    """Decorate a command with an option for each field of a configuration.
+def settings(kind: type[Settings], **shown: str) -> Callable[[Callable], Callable]:
+    """A decorator that gives a command an option for each field of a configuration.
 
     Args:
-        kind: The dataclass; an option left out is not passed on, so the field's default holds.
-        shown: What help shows as the default of fields whose None is filled in later.
+        kind: The configuration. An option left out is None, and `given` leaves it to the
+            configuration's default.
+        **shown: What help shows as the default of fields whose None is filled in later.
     """
     types = value_types(kind)
 
-    def decorate(command):
+    def decorate(command: Callable) -> Callable:
         for field in reversed(dataclasses.fields(kind)):
             command = _option(field, *types[field.name], shown.get(field.name))(command)
         return command
@@ -72,7 +76,7 @@ def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | N
     elif bounds.get("duration"):
         param = Duration()
     elif bounds.get("size"):
-        param = Size()
+        param = ByteSize()
     elif "choices" in bounds:
         param = click.Choice(bounds["choices"])
     else:
@@ -88,30 +92,38 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def given(options: dict) -> dict:
-    """The options that were given."""
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, without those left out."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def load_tensorflow(start: bool = True) -> None:
-    """Import TensorFlow, without what its libraries log meanwhile.
+    """Import TensorFlow, and silence what its libraries log meanwhile.
 
     Args:
-        start: Whether to let it find its devices, after which they cannot be divided anew.
+        start: Whether to let it find its devices too; the CPU cannot be divided into virtual
+            devices after that.
     """
-    # It takes a missing GPU or a worker that is gone for errors; what matters is raised as well.
+    # It logs a missing GPU or a worker that is gone as errors; what matters is raised as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
         import tensorflow as tf
 
         if start:
             tf.config.list_logical_devices()
-    tf.get_logger().setLevel("ERROR")  # its advice is for programmers
+    tf.get_logger().setLevel("ERROR")  # its warnings are for programmers
 
 
 @contextlib.contextmanager
-def watching(label: str):
-    """A function (done, total) that shows the progress of long work on stderr."""
+def watching(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of long work on stderr.
+
+    Args:
+        label: What is being done.
+
+    Yields:
+        A function to call with the characters done and their total.
+    """
     from keras_charlm.display import Display
 
     display = Display()

@@ -1,4 +1,4 @@
-"""What the processor has, and how TensorFlow is told to use it."""
+"""What the processor has, and how TensorFlow is set to use it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
-# Rows of a batch that are worth a core of their own. Fewer would be faster still, but TensorFlow
-# unfolds and prepares each core's part by itself, so that many make the first step wait. Two parts
-# always pay.
+# Fewest rows of a batch that are worth a core of their own. Fewer would be faster still, but
+# TensorFlow traces and compiles each core's part separately, so the first step would take long. Two
+# parts always pay.
 _LEAST_ROWS = 8
 
 
@@ -20,7 +20,7 @@ def cores() -> int:
 
 
 def flags() -> set[str]:
-    """The processor's instruction sets as Linux names them; elsewhere none."""
+    """The words of /proc/cpuinfo, among them the instruction sets; none on other systems."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -28,18 +28,19 @@ def flags() -> set[str]:
 
 
 def tune(batch: int) -> None:
-    """Have TensorFlow leave it to the layers to share the work out, each core a part of the batch.
+    """Limit the threads within an operation, as the layers give each core a part of the batch.
 
-    On the CPU only, and only in a process where TensorFlow has not run anything yet: its threads
-    are counted once. Settings made by the user stay.
+    On the CPU only, and only where TensorFlow has not run anything yet in this process, for then
+    the size of its thread pools is fixed. Settings made by the user stay.
 
     Args:
         batch: Rows of a batch.
     """
-    # Ordered for several threads, a program goes over to the one thread that all programs have.
+    # With its concurrency-optimized scheduler, XLA runs all compiled programs in one shared thread
+    # pool, which has a single thread here: the cores' parts would wait for each other.
     _set("xla_cpu_enable_concurrency_optimized_scheduler", "false")
-    # XLA takes half of the widest vectors by default, right for processors before those that have
-    # bfloat16, which lowered their clock for the widest.
+    # By default XLA uses vectors of half the widest size, which suits older processors, whose clock
+    # slowed down for the widest. Those with bfloat16 instructions do not slow down.
     if "avx512_bf16" in flags():
         _set("xla_cpu_prefer_vector_width", "512")
     import tensorflow as tf
@@ -59,6 +60,11 @@ def _set(flag: str, value: str) -> None:
 
 
 def parts(batch: int, replicas: int = 1) -> int:
-    """Into how many parts the rows of a batch are split, each for a core of its own."""
+    """Number of parts into which the rows of a batch are split, each for a core of its own.
+
+    Args:
+        batch: Rows of the batch on one replica.
+        replicas: Replicas that share the cores.
+    """
     worth = max(batch // _LEAST_ROWS, min(batch // 2, 2))
     return max(1, min(cores() // replicas, worth))

@@ -1,55 +1,89 @@
-"""What is shown: a training's notes and progress on stderr, and no noise of other libraries."""
+"""Notes and progress on stderr, text that is safe on a terminal, other libraries' logs silenced."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # A terminal would obey control characters in a text; they are shown by their Unicode pictures.
 _PICTURES = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t"} | {127: 0x2421}
 _PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-# So would it obey those that turn the direction of what follows, and show another text.
+# Those that change the direction of writing would make it show another text than there is.
 _PICTURES |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 _EVERY = 30.0  # seconds between plain progress lines
 
 
 def printable(text: str | bytes) -> str:
-    """A text as a terminal may show it: no control sequence survives."""
+    """A text without control sequences, safe to show on a terminal; bytes are read as UTF-8."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return text.translate(_PICTURES)
+
+
+class _Redirection:
+    """File descriptor 2 on the null device while any thread needs it so."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._kept: int | None = None  # duplicate of the real descriptor 2
+
+    def begin(self) -> None:
+        """Redirect, unless it was done."""
+        with self._lock:
+            self._users += 1
+            if self._users > 1:
+                return
+            try:
+                sys.stderr.flush()
+                self._kept = os.dup(2)
+            except (OSError, AttributeError):  # there is no stderr: it was closed
+                return
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
+
+    def end(self) -> None:
+        """Restore, unless another thread still needs it."""
+        with self._lock:
+            self._users -= 1
+            if self._users or self._kept is None:
+                return
+            with contextlib.suppress(OSError):
+                sys.stderr.flush()
+            os.dup2(self._kept, 2)
+            os.close(self._kept)
+            self._kept = None
+
+
+_redirection = _Redirection()
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence what TensorFlow's and LiteRT's libraries log on file descriptor 2.
 
-    `sys.stderr` stays the object it is: a log handler made meanwhile keeps it.
+    The descriptor belongs to the whole process, so the first of several threads redirects it and
+    the last restores it. `sys.stderr` stays the same object, for log handlers made meanwhile keep
+    it.
     """
-    try:
-        sys.stderr.flush()
-        kept = os.dup(2)
-    except (OSError, AttributeError):  # there is no stderr: it was closed
-        yield
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    _redirection.begin()
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
+        _redirection.end()
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people write them: 45 s, 2 min 05 s, 3 h 20 min."""
+    """Seconds as 45 s, 2 min 05 s or 3 h 20 min; '?' for infinity."""
     if seconds == float("inf"):
         return "?"
     seconds = round(seconds)
@@ -61,38 +95,46 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """A number of things: 1 epoch, 1,000 epochs."""
+    """A number with its noun: 1 epoch, 1,000 epochs.
+
+    Args:
+        number: How many.
+        one: The noun in the singular.
+        many: In the plural; by default with an s.
+    """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 class Display:
-    """A training's face.
+    """Notes and progress of long work, on stderr.
 
     Args:
-        verbose: 0 shows errors only, 1 everything.
-        stream: Where to write.
+        verbose: 0 shows nothing, 1 everything.
+        stream: Where to write instead of stderr.
     """
 
     def __init__(self, verbose: int = 1, stream: TextIO | None = None):
-        self.stream = stream or sys.stderr
+        self.stream = stream or sys.stderr  # None where it was closed
         self.verbose = verbose if self.stream else 0
-        self._bar = None
-        self._shown = 0.0
+        self._bar: Progress | None = None
+        self._last_shown = 0.0
         self._terminal = bool(self.verbose) and self.stream.isatty()
 
     def note(self, text: str = "") -> None:
-        """Show a line, above the bar where there is one."""
+        """Show a line; above the progress bar, if there is one."""
         if not self.verbose:
             return
         text = printable(text)
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            with contextlib.suppress(OSError):  # a log that is full must not cost the training
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk under the log must not end the training
                 print(text, file=self.stream, flush=True)
 
     def start(self) -> None:
-        """Show a bar from now on, where there is a terminal."""
+        """Show a progress bar from now on, if stderr is a terminal."""
         if not self._terminal:
             return
         from rich.console import Console
@@ -110,20 +152,27 @@ class Display:
         self._bar.start()
 
     def update(self, label: str, fraction: float, figures: str) -> None:
-        """Move the bar; without a terminal, write a line now and then."""
+        """Show progress: in the bar, or without a terminal as a line every half minute.
+
+        Args:
+            label: What is being done.
+            fraction: How much of it is done, from 0 to 1.
+            figures: Shown behind the bar.
+        """
         now = time.monotonic()
         if self._bar:
-            if now - self._shown > 0.2:
+            if now - self._last_shown > 0.2:
                 self._bar.update(self._task, completed=fraction, description=label, figures=figures)
-                self._shown = now
+                self._last_shown = now
         elif self.verbose:
-            if not self._shown:
-                self._shown = now
-            if now - self._shown > _EVERY:
+            if not self._last_shown:
+                self._last_shown = now
+            if now - self._last_shown > _EVERY:
                 self.note(f"{label}  {fraction:4.0%}  {figures}")
-                self._shown = now
+                self._last_shown = now
 
     def stop(self) -> None:
+        """Remove the progress bar."""
         if self._bar:
             self._bar.stop()
             self._bar = None

@@ -5,12 +5,12 @@ CharLMError
 ├── CorpusError        a text that cannot be read, or is too small
 ├── PromptError        a prompt that the model cannot read
 ├── BundleError        a model folder that is missing, half-written, newer or damaged
-├── TrainingError      a run that cannot start or go on
-├── ExportError        a model that could not be written for another place
+├── TrainingError      a training that cannot start or continue
+├── ExportError        an export that failed or differs from the model
 ├── CompressionError   a compressed file that is damaged, or of another model
-└── Interrupted        a run stopped by a signal, its work saved
+└── Interrupted        a training stopped by a signal, its work saved
 
-Each message is one sentence that tells what came, what was needed and what to do.
+Each message is one sentence that says what came, what was needed and what to do.
 """
 
 
@@ -37,21 +37,26 @@ class BundleError(CharLMError):
 
 
 class TrainingError(CharLMError):
-    """A training run cannot start or cannot go on."""
+    """A training cannot start or cannot continue."""
 
 
 class ExportError(CharLMError):
-    """A model could not be written for another place, or does not give the same there."""
+    """A model could not be exported, or what was exported gives other results."""
 
     exit_code = 1
 
 
 class CompressionError(CharLMError):
-    """A file cannot be compressed, or what was compressed cannot be had back here."""
+    """A file cannot be compressed, or a compressed file cannot be restored here."""
 
 
 class Interrupted(CharLMError):
-    """A signal stopped the run after its work was saved."""
+    """A signal stopped the training after its work was saved.
+
+    Args:
+        message: One sentence, as for all errors.
+        signal: The signal's number; the exit code is 128 more.
+    """
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)

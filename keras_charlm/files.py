@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, taken by one process, checked before reading."""
+"""Files and folders: written whole or not at all, locked by one process, checked before reading."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ LARGEST_JSON = 1 << 26  # bytes; a vocabulary of all of Unicode takes 12 MB
 
 
 def lock(file: BinaryIO) -> bool:
-    """Take an open file for this process until it is closed; the system frees a dead process's.
+    """Lock an open file until it is closed or the process ends.
+
+    Not by `filelock`: this locks the very file that is written, keeps the lock when the file's
+    folder is renamed, can be tested without creating a file, and lets the work go on where the file
+    system has no locks.
 
     Returns:
-        False where another process has it. Where the system or the file system has no such locks,
-        always True.
+        False if another process has locked it. Where the system or the file system has no such
+        locks, always True.
     """
     try:
         import fcntl
@@ -36,7 +40,7 @@ def lock(file: BinaryIO) -> bool:
 
 
 def locked(path: Path) -> bool:
-    """Whether a living process has taken the file."""
+    """Whether a running process has locked the file."""
     try:
         with path.open("r+b") as file:
             return not lock(file)
@@ -47,32 +51,36 @@ def locked(path: Path) -> bool:
 def regular(path: Path, largest: int = LARGEST) -> Path:
     """The path of a model's file, if it may be read.
 
+    Args:
+        path: The file.
+        largest: Most bytes that such a file has.
+
     Raises:
         BundleError: It is missing, a link, a pipe or a device, or larger than such a file can be.
     """
     try:
-        found = path.lstat()
+        status = path.lstat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BundleError(
             f"{path} cannot be read ({reason}); the folder is half-written: "
-            "copy the model again, or train it anew."
+            "copy the model again, or train it again."
         ) from error
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise BundleError(
-            f"{path} is a link or no regular file, and a model's files are never "
-            "that; copy the model again, with the files themselves."
+            f"{path} is a link or no regular file, as a model's files never are; copy the model "
+            "again, with the files themselves."
         )
-    if found.st_size > largest:
+    if status.st_size > largest:
         raise BundleError(
-            f"{path} has {found.st_size:,} bytes and such a file has at most "
-            f"{largest:,}; copy the model again, or train it anew."
+            f"{path} has {status.st_size:,} bytes and such a file has at most "
+            f"{largest:,}; copy the model again, or train it again."
         )
     return path
 
 
 def check_output(path: Path, overwrite: bool = False, *, folder: bool = False) -> None:
-    """Find out before any work whether something can be written at `path`.
+    """Check before any work whether something can be written at `path`.
 
     Args:
         path: The file or folder to write.
@@ -80,7 +88,7 @@ def check_output(path: Path, overwrite: bool = False, *, folder: bool = False) -
         folder: A folder is to be written there, not a file.
 
     Raises:
-        OptionError: Something else is there, or the folder around it is not.
+        OptionError: Something is there already, or the folder around it is not.
     """
     if path.is_dir() and not folder:
         raise OptionError(f"{path} is a folder; name a file with --output.")
@@ -94,7 +102,7 @@ def check_output(path: Path, overwrite: bool = False, *, folder: bool = False) -
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the system while `path` is written into one of ours.
+    """Turn a system's error while `path` is written into one of this package.
 
     Raises:
         OptionError: The path cannot be written.
@@ -109,19 +117,24 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write a file that is there whole or not at all; text as UTF-8."""
+    """Write a file atomically; text as UTF-8."""
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     replace_file(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file that is there whole or not at all."""
+    """Write a JSON file atomically."""
     write_file(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file beside `path`, flush it to the disk, and put it in place."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    """Replace a file atomically: write a temporary one, flush it to the disk and rename it.
+
+    Args:
+        path: The file.
+        write: Writes the temporary file, whose path it is given.
+    """
+    temporary = unfinished(path)
     try:
         write(temporary)
         _flush(temporary)
@@ -130,12 +143,17 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def unfinished(path: Path) -> Path:
+    """Where `replace_file` writes a file before it is put in place; a crash may leave it there."""
+    return path.with_name(f"{path.name}.tmp")
+
+
 @contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder beside `folder` to be filled, and put it in place as a whole.
+    """Replace a folder by renaming: a context manager that gives a new, empty folder to fill.
 
-    What stood there is removed at the very end. Where filling fails, it stays. A crash between the
-    two renames is undone by `recover_folder`.
+    The old folder is removed at the very end, and stays if filling the new one fails. A crash
+    between the two renames is undone by `recover_folder`.
     """
     old, new = leftovers(folder)
     for leftover in (old, new):
@@ -158,7 +176,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 
 def recover_folder(folder: Path) -> None:
-    """Finish or undo a `replace_folder` that a crash cut short."""
+    """Finish or undo a `replace_folder` that was interrupted by a crash."""
     old, new = leftovers(folder)
     if old.exists() and not folder.exists():
         old.rename(folder)
@@ -167,7 +185,7 @@ def recover_folder(folder: Path) -> None:
 
 
 def leftovers(folder: Path) -> tuple[Path, Path]:
-    """Where `replace_folder` keeps the folder before and the one to come."""
+    """Where `replace_folder` keeps the old and the new folder meanwhile."""
     return folder.with_name(f".{folder.name}.old"), folder.with_name(f".{folder.name}.new")
 
 
@@ -181,6 +199,6 @@ def remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold a file's content, so that a power cut finds it whole."""
+    """Force a file's content to the disk, so that it survives a power failure."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import numbers
+import sys
 import types
 import typing
 from dataclasses import dataclass, fields
@@ -21,15 +22,19 @@ def setting(default: Any, help: str, **bounds: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of the configurations: checks each field against its own type and bounds."""
+    """Base of the configurations: checks each field against its own type and bounds.
+
+    Numbers of other libraries, such as NumPy's, are stored as Python's.
+    """
 
     def __post_init__(self) -> None:
         kinds = value_types(type(self))
         for field in fields(self):
             kind, optional = kinds[field.name]
-            value = getattr(self, field.name)
+            value = plain_number(getattr(self, field.name))
             if value is not None or not optional:
                 check(field, kind, value)
+            object.__setattr__(self, field.name, value)  # the class is frozen
 
     @classmethod
     def from_dict(cls: type[Kind], values: dict[str, Any]) -> Kind:
@@ -59,11 +64,19 @@ class Settings:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
+        """Names and values of all fields, for JSON."""
         return dataclasses.asdict(self)
 
 
 def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others: str) -> None:
-    """Raise OptionError where `values` has a name that is none of a verb's settings."""
+    """Raise OptionError if a name in `values` is none of a verb's settings.
+
+    Args:
+        verb: The function, as the error names it.
+        values: Names and values of settings.
+        names: The verb's settings.
+        *others: Names of the function's further arguments, for the error.
+    """
     if unknown := sorted(set(values) - set(names)):
         raise OptionError(
             f"{verb} has no setting {unknown[0]!r}; it has {', '.join(sorted({*names, *others}))}."
@@ -72,23 +85,30 @@ def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others:
 
 def value_types(settings: type[Settings]) -> dict[str, tuple[type, bool]]:
     """The plain type of each field, and whether it may be None."""
-    found = {}
+    kinds = {}
     for name, hint in typing.get_type_hints(settings).items():
         optional = isinstance(hint, types.UnionType)
-        found[name] = (
-            (next(t for t in hint.__args__ if t is not types.NoneType), True)
-            if optional
-            else (hint, False)
-        )
-    return found
+        if optional:
+            hint = next(t for t in hint.__args__ if t is not types.NoneType)
+        kinds[name] = (hint, optional)
+    return kinds
 
 
-def check(field: dataclasses.Field, kind: type, value: Any) -> None:
+def plain_number(value: Any) -> Any:
+    """A number as an int or a float of Python; any other value as it is."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        return float(value)
+    return value
+
+
+def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     """Raise OptionError unless `value` fits the type and the bounds of `field`."""
     bounds = field.metadata
-    accepted = (int, float) if kind is float else kind
+    accepted: Any = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise OptionError(f"{field.name} is {value!r}; it takes {_article(kind)}.")
+        raise OptionError(f"{field.name} is {_shown(value)}; it takes {_article(kind)}.")
     if "choices" in bounds and value not in bounds["choices"]:
         raise OptionError(
             f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."
@@ -96,17 +116,25 @@ def check(field: dataclasses.Field, kind: type, value: Any) -> None:
     low, high = bounds.get("low"), bounds.get("high")
     if low is None:
         return
-    # `not (a <= b)` rather than `a > b`, so that NaN is refused as well.
+    # `not (a <= b)` rather than `a > b`, so that NaN is refused as well; and infinity, and whole
+    # numbers that are no float.
     above = low < value if bounds.get("open_low") else low <= value
     below = high is None or (value < high if bounds.get("open_high") else value <= high)
-    if not (above and below and value != math.inf):
-        raise OptionError(f"{field.name} is {value}; it takes {_range(bounds)}.")
+    if not (above and below and value <= sys.float_info.max):
+        raise OptionError(f"{field.name} is {_shown(value)}; it takes {_range(bounds)}.")
 
 
 def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
     """Raise OptionError unless an argument is of one of these types; `what` names them."""
     if not isinstance(value, kinds):
         raise OptionError(f"{name} is {value!r}; it takes {what}.")
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it; Python writes out no whole number of thousands of digits."""
+    if isinstance(value, int) and abs(value) >= 10**100:
+        return "a number of more than 100 digits"
+    return repr(value)
 
 
 def _article(kind: type) -> str:

@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import hashlib
+import json
 import random
 import shutil
 import sys
@@ -67,6 +69,34 @@ def list_model(tmp_path_factory):
     return folder / "list"
 
 
+@pytest.fixture(scope="module")
+def stopped(text_file, tmp_path_factory):
+    """A training that can be resumed."""
+    import keras
+
+    import keras_charlm
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                raise KeyboardInterrupt
+
+    folder = tmp_path_factory.mktemp("stopped") / "cats"
+    with pytest.raises(keras_charlm.Interrupted):
+        keras_charlm.fit(
+            text_file, folder, epochs=2, **TINY, checkpoint_every=1e-6, callbacks=[Stop()]
+        )
+    return folder
+
+
+def rehash(model):
+    """Make the hashes in a folder's config.json those of its files."""
+    config = json.loads((model / "config.json").read_text())
+    for name in config["files"]:
+        config["files"][name] = hashlib.sha256((model / name).read_bytes()).hexdigest()
+    (model / "config.json").write_text(json.dumps(config))
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """A headless browser of the system's."""
@@ -82,8 +112,6 @@ def chromium():
 
 def with_card(content, values):
     """An on-device file with another card, and the hash that fits."""
-    import json
-
     import flatbuffers
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema

@@ -318,32 +318,52 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
             f"{expected[kind].seconds:.1f} s undisturbed"
         )
     seconds = {kind: end.seconds for kind, end in expected.items()}  # as the machine is busy now
-    while sum(dead.values()) < kills:
+    while (left_to_kill := kills - sum(dead.values())) > 0:
         # All kinds get the same share of the time, so quick ones are killed more often.
         kind = min(kinds, key=lambda kind: dead[kind] * seconds[kind])
-        at, whole, moments = home(), expected[kind], []
+        at, whole = home(), expected[kind]
         if kind == "prepare":
             shutil.rmtree(cache, ignore_errors=True)
-        while True:
-            moment = Moment(seconds=chance.uniform(0, seconds[kind]))
-            if chance.random() < 0.5:
-                moment = Moment(operation=chance.randint(1, whole.operations))
-            # After some kills it may end: what is compared is the result.
-            last = len(moments) >= chance.randint(2, 10) or sum(dead.values()) >= kills
-            try:
-                end = run(lambda kind=kind, at=at: WORK[kind](at), None if last else moment)
-            except AssertionError as error:
-                raise AssertionError(f"{kind} after {moments}: {error}") from None
-            if end.result is not None:
-                seconds[kind] = end.seconds
-                break
-            moments.append(moment)
-            dead[kind] += 1
+        end, moments = _kill_and_go_on(kind, at, chance, whole, seconds[kind], left_to_kill)
+        seconds[kind] = end.seconds
+        dead[kind] += len(moments)
         assert end.result == whole.result, f"{kind} ended differently after {moments}"
         left = leftovers(at, cache)
         assert not left, f"{kind} left {left} after {moments}"
         say(f"{sum(dead.values()):5} kills; {kind} ended alike after {len(moments)}")
     return dead
+
+
+def _kill_and_go_on(
+    kind: str, at: Path, chance: random.Random, whole: End, seconds: float, most: int
+) -> tuple[End, list[Moment]]:
+    """Kill one piece of work at random moments until it may end.
+
+    Args:
+        kind: The work.
+        at: Its folder.
+        chance: Chooses the moments.
+        whole: How the work ended undisturbed.
+        seconds: About how long it takes.
+        most: Most kills.
+
+    Returns:
+        How it ended, and the moments of its kills.
+    """
+    moments: list[Moment] = []
+    while True:
+        moment = Moment(seconds=chance.uniform(0, seconds))
+        if chance.random() < 0.5:
+            moment = Moment(operation=chance.randint(1, whole.operations))
+        # After some kills it may end: what is compared is the result.
+        last = len(moments) >= min(chance.randint(2, 10), most)
+        try:
+            end = run(lambda: WORK[kind](at), None if last else moment)
+        except AssertionError as error:
+            raise AssertionError(f"{kind} after {moments}: {error}") from None
+        if end.result is not None:
+            return end, moments
+        moments.append(moment)
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -22,14 +23,14 @@ def change(folder, **values):
 def test_a_card_survives_json(text_model):
     card = open_bundle(text_model).card
     assert Card.from_dict(json.loads(json.dumps(card.to_dict())), text_model) == card
-    assert card.files.keys() == {"vocabulary.json", "model.tflite"}
+    assert card.files.keys() == {"vocabulary.json", "model.weights.h5", "model.tflite"}
 
 
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"format": 99}, "has format 99, and this program reads format 4; update"),
-        ({"format": 1}, "has format 1, .* so train the model anew"),
+        ({"format": 99}, "has format 99, and this program reads format 5; update"),
+        ({"format": 1}, "has format 1, .* so train the model again"),
         ({"format": "x"}, "no model's configuration"),
         ({"model": {"cell": "transformer"}}, "damaged"),
         ({"model": {"layer": 3}}, "damaged"),
@@ -44,7 +45,7 @@ def test_wrong_configurations_are_told(copy, values, message):
         open_bundle(copy)
 
 
-@pytest.mark.parametrize("name", ["vocabulary.json", "model.tflite"])
+@pytest.mark.parametrize("name", ["vocabulary.json", "model.weights.h5", "model.tflite"])
 def test_tampered_and_missing_files_are_told(copy, name):
     path = copy / name
     data = bytearray(path.read_bytes())
@@ -86,12 +87,19 @@ def test_the_newest_model_is_the_default(text_model, list_model, tmp_path, monke
     for i, source in enumerate((list_model, text_model)):
         shutil.copytree(source, tmp_path / "saved_models" / source.name)
         stamp = 1_000_000 * (i + 1)
-        import os
-
         os.utime(tmp_path / "saved_models" / source.name / "config.json", (stamp, stamp))
     assert open_bundle().path.name == "cats"
     assert open_bundle("list").path.name == "list"  # by name
     assert open_bundle("names").path == shipped.path  # wherever one is
+
+
+def test_a_half_written_folder_is_not_the_newest_model(text_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("saved_models/cats", "saved_models/.corpus.new", "saved_models/.corpus.old"):
+        shutil.copytree(text_model, name)
+        stamp = 2_000_000 if "corpus" in name else 1_000_000
+        os.utime(f"{name}/config.json", (stamp, stamp))
+    assert open_bundle().path.name == "cats"
 
 
 def test_a_publication_that_fails_leaves_the_old_model(copy):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import babble
+from conftest import TINY, babble
 
 TOY = ["--layers", "1", "--units", "8", "--batch-size", "4", "--seq-length", "8"]
 COMMAND = [sys.executable, "-m", "kcharlm"]
@@ -65,13 +65,18 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
         (["fit", "one.txt"], "has 1 distinct char"),
         (["fit", "same.txt"], "has 1 distinct char"),
         (["fit", "latin.txt"], "is not utf-8: byte 0xE9 at offset 3 does not decode"),
-        (["fit", "binary.bin"], "looks binary: a NUL stands at about offset 3"),
+        (["fit", "binary.bin"], "looks binary: there is a NUL at about offset 3"),
         (["fit", "cats.txt", "--batch-size", "0"], "batch_size is 0; it takes at least 1"),
         (
             ["fit", "cats.txt", "--dropout", "1"],
             "dropout is 1.0; it takes at least 0 and less than 1",
         ),
         (["fit", "cats.txt", "--learning-rate", "nan"], "learning_rate is nan"),
+        (["fit", "cats.txt", "--epochs", str(10**20)], "it takes at least 1 and at most 1000000"),
+        (["fit", "folder", "--glob", "/abs/*.md"], "'/abs/*.md' cannot match a file inside"),
+        (["fit", "none.txt", "--skip-unreadable"], "skipped file: There is no file none.txt"),
+        (["fit", "latin.txt", "--skip-unreadable"], "skipped file: latin.txt is not utf-8"),
+        (["export", "names", "--budget", "9" * 400], "budget is a number of more than 100 digits"),
         (["fit", "cats.txt", "--max-time", "soon"], "'soon' is no time"),
         (["fit", "cats.txt", "--cell", "transformer"], "'transformer' is not one of"),
         (["fit", "cats.txt", "--val-frac", "0.9", "--test-frac", "0.2"], "leave less than 5%"),
@@ -128,7 +133,7 @@ def test_a_folder_that_cannot_be_written(kcharlm, here, cats):
     assert not (here / "m").exists()
 
 
-def test_hello_is_learnt_by_heart(kcharlm, here):
+def test_hello_is_memorized(kcharlm, here):
     code, _, err = kcharlm("fit", "-", stdin=b"hello")
     assert code == 0
     assert "batch of 1 and windows of 4 characters" in err
@@ -196,8 +201,33 @@ def test_prompts_come_from_files_too(kcharlm, text_model, here):
     assert code == 0
     assert out.startswith("the cat")
     (here / "p.txt").write_bytes(b"\xff")
-    assert "is not UTF-8" in kcharlm("generate", text_model, "--prompt-file", "p.txt")[2]
-    assert "cannot be read" in kcharlm("generate", text_model, "--prompt-file", "no.txt")[2]
+    assert "p.txt is not utf-8" in kcharlm("generate", text_model, "--prompt-file", "p.txt")[2]
+    assert "no file no.txt" in kcharlm("generate", text_model, "--prompt-file", "no.txt")[2]
+    assert "cannot be read" in kcharlm("generate", text_model, "--prompt-file", ".")[2]
+    (here / "p.txt").write_bytes(b"")
+    empty = kcharlm("generate", text_model, "--prompt-file", "p.txt", "--seed", 1)
+    assert empty == kcharlm("generate", text_model, "--seed", 1)
+    piped = kcharlm("generate", text_model, "--prompt-file", "-", "--length", 3, stdin=b"the cat")
+    assert piped[1].startswith("the cat")
+
+
+@pytest.mark.parametrize(
+    "corpus, settings, prompt, read",
+    [
+        (b"ab\xff\r\n" * 100, {"unit": "byte"}, b"b\xff\r\n", b"b\xff\r\n"),
+        (b"some\r\nlines\r\n" * 60, {"keep_line_ends": True}, b"some\r\n", b"some\r\n"),
+        (b"some\r\nlines\r\n" * 60, {}, b"some\r\nlines\r", b"some\nlines\n"),
+        (b"caf\xe9 ol\xe9\n" * 80, {"encoding": "latin-1"}, b"caf\xe9", "caf\u00e9".encode()),
+    ],
+)
+def test_a_prompt_file_is_read_as_the_corpus_was(here, corpus, settings, prompt, read):
+    import keras_charlm
+
+    (here / "c.txt").write_bytes(corpus)
+    (here / "p.txt").write_bytes(prompt)
+    keras_charlm.fit("c.txt", "m", epochs=1, **TINY, **settings)
+    command = [*COMMAND, "generate", "m", "--prompt-file", "p.txt", "--length", "0"]
+    assert subprocess.check_output(command) == read + b"\n"
 
 
 def test_evaluate_scores_a_file(kcharlm, text_model, text_file, here):
@@ -233,7 +263,7 @@ def test_info_tells_what_a_model_is(kcharlm, text_model):
     assert code == 0
     for label in ("1 x 8 lstm", "cats: 1,500 characters", "validation", "model.tflite", "keras "):
         assert label in out
-    assert json.loads(kcharlm("info", text_model, "--json")[1])["format"] == 4
+    assert json.loads(kcharlm("info", text_model, "--json")[1])["format"] == 5
 
 
 def test_info_tells_what_is_missing(kcharlm, list_model, here):
@@ -277,7 +307,7 @@ def test_ctrl_c_saves_and_resume_goes_on(here, cats):
     assert training.returncode == 130
     assert "go on with: kcharlm fit --resume saved_models/cats" in seen
     assert "Traceback" not in seen
-    # What was learnt so far can be used, and the training goes on from where it was.
+    # The model so far can be used, and the training continues from where it was.
     drawn = subprocess.run(
         [*COMMAND, "generate", "cats", "--length", "9", "--seed", "1"],
         capture_output=True,

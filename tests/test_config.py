@@ -1,8 +1,18 @@
+import json
 import math
 
+import numpy as np
 import pytest
 
-from keras_charlm.config import SIZES, CorpusConfig, FitConfig, ModelConfig, SampleConfig, resolve
+from keras_charlm.config import (
+    SIZES,
+    CorpusConfig,
+    ExportConfig,
+    FitConfig,
+    ModelConfig,
+    SampleConfig,
+    resolve,
+)
 from keras_charlm.errors import OptionError
 
 
@@ -24,11 +34,32 @@ from keras_charlm.errors import OptionError
         (SampleConfig, "temp", -1, "at least 0"),
         (SampleConfig, "stop", 5, "it takes a text"),
         (SampleConfig, "novel", "yes", "it takes true or false"),
+        (SampleConfig, "novel", 1, "it takes true or false"),
+        (FitConfig, "batch_size", np.float32(2), "it takes a whole number"),
+        (FitConfig, "batch_size", np.bool_(True), "it takes a whole number"),
+        (FitConfig, "epochs", 10**20, "it takes at least 1 and at most 1000000"),
+        (FitConfig, "max_time", 10**400, "more than 100 digits; it takes more than 0"),
+        pytest.param(
+            ExportConfig, "budget", 10**5000, "100 digits; it takes at least 1 and", id="huge"
+        ),
     ],
 )
 def test_values_out_of_range_are_refused(kind, name, value, message):
     with pytest.raises(OptionError, match=message):
         kind(**{name: value})
+
+
+def test_numbers_of_numpy_are_stored_as_plain_ones():
+    fit = FitConfig(
+        batch_size=np.int64(16),
+        clip_norm=np.float32(0.5),
+        max_time=np.float64(9),
+        devices=np.int8(2),
+    )
+    assert (fit.batch_size, fit.clip_norm, fit.max_time, fit.devices) == (16, 0.5, 9.0, "2")
+    assert [type(v) for v in (fit.batch_size, fit.clip_norm, fit.max_time)] == [int, float, float]
+    assert FitConfig.from_dict(json.loads(json.dumps(fit.to_dict()))) == fit
+    assert type(SampleConfig(temp=1).temp) is int  # as it was given
 
 
 def test_a_split_must_leave_something_to_train_on():

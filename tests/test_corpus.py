@@ -1,6 +1,7 @@
 import gzip
 import io
 import os
+import sys
 import tempfile
 import tracemalloc
 import unicodedata
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.text import corpus, decoding
+from keras_charlm.text.cache import cache_folder
+from keras_charlm.text.vocabulary import normalize
 
 
 def read(corpus):
@@ -66,7 +69,7 @@ def test_the_standard_library_normalizes_as_tensorflow_text_does(monkeypatch):
         if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")
     )
     for form in ("nfc", "nfkc"):
-        ours = corpus.normalize(text, form)
+        ours = normalize(text, form)
         assert decoding._normalizer(form)(text) == ours
 
 
@@ -80,7 +83,7 @@ def test_symbols_take_the_smallest_type():
 
 
 def test_widening_in_the_middle_keeps_what_was_written(monkeypatch):
-    monkeypatch.setattr(corpus, "BLOCK", 64)
+    monkeypatch.setattr(decoding, "BLOCK", 64)
     text = "plain " * 30 + "".join(chr(c) for c in range(0x4E00, 0x4E00 + 400)) + " plain" * 30
     assert read(prepared(text.encode())).decode() == text
 
@@ -92,7 +95,7 @@ def test_line_ends_and_byte_order_marks():
 
 
 def test_a_bad_byte_is_told_with_file_and_offset(monkeypatch):
-    monkeypatch.setattr(corpus, "BLOCK", 4)
+    monkeypatch.setattr(decoding, "BLOCK", 4)
     with pytest.raises(CorpusError, match=r"x\.txt is not utf-8: byte 0xFF at offset 9 "):
         prepared(b"caf\xc3\xa9 abc\xff etc")
 
@@ -101,7 +104,7 @@ def test_a_bad_byte_is_told_with_file_and_offset(monkeypatch):
     "data, config, message",
     [
         (b"", {}, "is empty"),
-        (b"a\0b", {}, "looks binary: a NUL stands at about offset 1"),
+        (b"a\0b", {}, "looks binary: there is a NUL at about offset 1"),
         (b"abc", {"encoding": "klingon"}, "no encoding 'klingon'"),
         (b"\n\n", {"lines": True}, "no line that is not empty"),
     ],
@@ -138,6 +141,70 @@ def test_folders_are_read_in_sorted_order_and_bad_files_skipped_on_request(tmp_p
         assert read(found) == b"one\ntwo\n"
         assert len(found.notices) == 2
         assert all(notice.startswith("Skipped: ") for notice in found.notices)
+
+
+GLOBS = ["/abs/*.c"] + ["**.c"] * (sys.version_info < (3, 13))  # 3.13 takes it for *.c
+
+
+@pytest.mark.parametrize("glob", GLOBS)
+def test_a_glob_that_can_match_nothing_gets_one_sentence(tmp_path, glob):
+    with pytest.raises(CorpusError, match=r"--glob '.*' cannot match .*; write e\.g\. '\*\.c'"):
+        corpus.prepare([tmp_path], CorpusConfig(glob=glob))
+
+
+def test_a_text_with_skipped_files_is_found_in_the_cache_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "BLOCK", 4)  # the bad byte is not in the last block
+    (tmp_path / "a.txt").write_bytes(b"good text\n")
+    (tmp_path / "b.txt").write_bytes(b"bad \xff and more text\n")
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(bytes(range(256)) * 9)[:-20])
+    paths = [tmp_path / name for name in ("a.txt", "b.txt", "cut.gz", "no.txt")]
+    config = CorpusConfig(skip_unreadable=True)
+    first = corpus.prepare(paths, config)
+    monkeypatch.setattr(corpus, "decoded", None)  # nothing is prepared a second time
+    second = corpus.prepare(paths, config)
+    assert read(first) == read(second) == b"good text\n"
+    assert first.sha256 == second.sha256
+    for reason in ("b.txt is not utf-8", "cut.gz is no whole gzip file", "There is no file"):
+        assert sum(reason in notice for notice in first.notices) == 1
+    assert sorted(first.notices) == sorted(second.notices)
+
+
+def test_a_cached_text_hides_no_file_that_is_skipped_now(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"some good text\n")
+    (tmp_path / "b.txt").write_bytes(b"some bad text \xff\n")
+    both, config = [tmp_path / "a.txt", tmp_path / "b.txt"], CorpusConfig(skip_unreadable=True)
+    assert not corpus.prepare(both[:1], config).notices
+    assert "There is no file" in corpus.prepare([both[0], "no.txt"], config).notices[0]
+    corpus.prepare(both, config)
+    with pytest.raises(CorpusError, match=r"b\.txt is not utf-8"):
+        corpus.prepare(both)
+
+
+@pytest.mark.parametrize(
+    "name, data, reason",
+    [("no.txt", None, "There is no file"), ("bad.txt", b"\xff", "bad.txt is not utf-8")],
+)
+def test_where_every_file_is_skipped_the_error_says_why(tmp_path, name, data, reason):
+    if data:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(CorpusError, match=f"Nothing is left to read without the skipped.*{reason}"):
+        corpus.prepare([tmp_path / name], CorpusConfig(skip_unreadable=True))
+
+
+def test_the_cache_is_the_user_s_unless_a_variable_names_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_CHARLM_CACHE", str(tmp_path / "named"))
+    assert cache_folder() == tmp_path / "named"
+    monkeypatch.delenv("KERAS_CHARLM_CACHE")
+    assert cache_folder().name.startswith("keras_charlm") or sys.platform == "win32"
+    if sys.platform == "linux":
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        assert cache_folder() == Path.home() / ".cache" / "keras_charlm"
+
+
+@pytest.mark.parametrize("name", ["hex", "zip", "rot13", "a\0b", ""])
+def test_what_is_no_encoding_of_text_is_refused(name):
+    with pytest.raises(CorpusError, match="There is no encoding"):
+        decoding.check_encoding(name)
 
 
 @pytest.mark.parametrize("stdin", [io.StringIO("hello\n"), "hello\n"])
@@ -189,7 +256,7 @@ def test_an_unusable_cache_is_told(tmp_path, monkeypatch):
 
 
 def test_lines_are_distinct_and_not_empty(monkeypatch):
-    monkeypatch.setattr(corpus, "BLOCK", 16)
+    monkeypatch.setattr(decoding, "BLOCK", 16)
     data = b"Ann\nBob\n\nAnn\nA long name of many characters\nBob\nZoe"
     found = prepared(data, lines=True)
     lines = found.lines().distinct()

@@ -14,11 +14,11 @@ import tensorflow as tf
 from conftest import TINY, babble
 
 from keras_charlm import cpu
-from keras_charlm.config import FitConfig, ModelConfig
-from keras_charlm.errors import OptionError
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
+from keras_charlm.errors import OptionError, TrainingError
 from keras_charlm.network import layers, model
 from keras_charlm.text import streams
-from keras_charlm.training import compiled, devices, run
+from keras_charlm.training import compiled, devices, plan
 
 SCRIPT = textwrap.dedent("""
     import contextlib, os, shutil, signal, sys
@@ -152,7 +152,7 @@ def test_steps_in_one_call_change_nothing(runs):
 
 
 def test_a_batch_that_does_not_divide():
-    assert [run._divisible(32, n) for n in (1, 2, 3, 5, 64)] == [32, 32, 33, 30, 64]
+    assert [plan._divisible(32, n) for n in (1, 2, 3, 5, 64)] == [32, 32, 33, 30, 64]
     stream = streams.TextStream(np.zeros(100, np.uint8), np.zeros(1, np.int32), 0, 100)
     assert streams.fit_windows(stream, 8, 40, replicas=2) == (2, 40)
     # What is read by the parts is the batch.
@@ -161,6 +161,19 @@ def test_a_batch_that_does_not_divide():
     parts = [windows.batch(2, part, 4) for part in range(4)]
     for at in (0, 1):
         np.testing.assert_array_equal(whole[at], np.concatenate([part[at] for part in parts]))
+
+
+@pytest.mark.parametrize(
+    "batch, replicas, choice", [(1, 2, "1 of"), (3, 2, "1 or 3 of"), (6, 4, "1, 2, 3 or 6 of")]
+)
+def test_devices_that_cannot_share_the_batch_of_a_resumed_training(batch, replicas, choice):
+    resumed = plan.Plan(
+        "run", (), "names", "", CorpusConfig(), ModelConfig(), FitConfig(batch_size=batch), ""
+    )
+    plan.check_devices(resumed, batch)
+    message = f"a batch of {batch}, which {replicas} devices .* go on with {choice} them"
+    with pytest.raises(TrainingError, match=message):
+        plan.check_devices(resumed, replicas)
 
 
 @pytest.mark.parametrize("spec", ["0", "-1", "two", "gpu", "gpu:", "gpu:0;gpu:1", "cpu:1", ""])
@@ -223,7 +236,8 @@ def test_on_a_gpu_a_layer_asks_for_cudnn(kind, policy, monkeypatch):
     def door(sequences, *_):
         raise Asked(sequences.dtype.name)
 
-    monkeypatch.setattr(layers, "on_cpu_only", lambda: False)
+    gpu = tf.config.LogicalDevice("/device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda: [gpu])
     monkeypatch.setattr(backend, "_is_gpu_available", lambda: True)
     monkeypatch.setattr(backend, f"_cudnn_{kind.lower()}", door)
     config = ModelConfig(cell=kind.lower(), layers=1, units=4, embedding=3, dropout=0.5)

@@ -17,6 +17,38 @@ def test_quiet_holds_noise_back_and_leaves_log_handlers_whole():
     assert stderr == b"heard\n"
 
 
+def test_quiet_in_two_threads_ends_with_the_last():
+    code = (
+        "import os, threading\n"
+        "from keras_charlm.display import quiet\n"
+        "inside, go_on = threading.Event(), threading.Event()\n"
+        "def other():\n"
+        "    with quiet():\n"
+        "        inside.set()\n"
+        "        go_on.wait()\n"
+        "thread = threading.Thread(target=other)\n"
+        "with quiet():\n"
+        "    thread.start()\n"
+        "    inside.wait()\n"
+        "os.write(2, b'noise')\n"
+        "go_on.set()\n"
+        "thread.join()\n"
+        "os.write(2, b'heard')\n"
+    )
+    stderr = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr
+    assert stderr == b"heard"
+
+
+def test_quiet_does_without_stderr():
+    code = (
+        "import os; os.close(2)\n"
+        "from keras_charlm.display import quiet\n"
+        "with quiet(), quiet(): pass\n"
+        "print('done')\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code]) == b"done\n"
+
+
 def test_no_control_sequence_reaches_a_terminal():
     assert printable("a\x1b[31mb\x07\x9b\x7f\tc\nd\u00e9") == "a␛[31mb␇�␡\tc\ndé"
     assert printable(b"\xff\x1b") == "�␛"

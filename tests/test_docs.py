@@ -174,7 +174,7 @@ def test_the_inspect_listing_runs(text_model, tmp_path, monkeypatch):
     (tmp_path / "saved_models" / "shakespeare").symlink_to(text_model)
     monkeypatch.chdir(tmp_path)
     code = next(c for c in blocks(ROOT / "docs/inspecting.md", "python") if "model.inspect" in c)
-    code = re.sub(r'"ROMEO:[^"]*"', lambda _: repr(babble(300)), code)
+    code = re.sub(r'"ROMEO:\\nBut soft[^"]*"', lambda _: repr(babble(300)), code)
     exec(compile(code, "inspecting.md", "exec"), {})
     assert (tmp_path / "inside.html").stat().st_size > 1000
 

@@ -92,7 +92,7 @@ def test_every_character_is_scored_once_given_all_before_it(size):
 def test_step_by_step_and_layer_by_layer_agree(cell, embedding, tied, policy, bound, monkeypatch):
     model = network(cell, embedding, tied, scale=1.5, policy=policy)
     bits, hits = Evaluator(model, 4).characters(text(700), rows=20)
-    monkeypatch.setattr(recurrent, "steps", lambda _: False)
+    monkeypatch.setattr(recurrent, "has_stepper", lambda _: False)
     whole, right = Evaluator(model, 4).characters(text(700), rows=20)
     np.testing.assert_allclose(bits, whole, rtol=bound, atol=bound)
     assert 0 < hits.sum() < 700
@@ -105,7 +105,7 @@ def test_of_equal_logits_the_first_is_the_likeliest(monkeypatch):
         weight.assign(weight * 0)
     model.get_layer("logits").bias.assign([0.0, 0, 1, 0, 1, 0, 0])
     for steps in (True, False):
-        monkeypatch.setattr(recurrent, "steps", lambda _, steps=steps: steps)
+        monkeypatch.setattr(recurrent, "has_stepper", lambda _, steps=steps: steps)
         _, hits = Evaluator(model, 0).characters(text(100))
         np.testing.assert_array_equal(hits, text(100).symbols == 2)
 

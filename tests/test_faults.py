@@ -354,23 +354,25 @@ def test_a_checkpoint_that_moved_on_while_it_was_read_is_read_again(text_file, w
     """Between the reading of the progress and the taking of the lock the other training goes on."""
     import tensorflow as tf
 
+    from keras_charlm.display import Display
     from keras_charlm.training import checkpoint, run
+    from keras_charlm.training.folder import TrainingFolder
     from keras_charlm.training.workers import Workers
 
     for name, after in (("early", 20), ("late", 50)):
         with pytest.raises(Interrupted):
             keras_charlm.fit(text_file, tmp_path / name, **EXACT, callbacks=[Act(after, interrupt)])
     state = tmp_path / "early" / "checkpoint" / "state.npz"
-    run = run.Run.resumed(
-        tmp_path / "early",
+    training = run.resumed(
+        TrainingFolder(tmp_path / "early"),
         checkpoint.read_arrays(state),
         None,
         Workers(tf.distribute.get_strategy()),
-        run.Display(0),
+        Display(0),
     )
     for path in (tmp_path / "late" / "checkpoint").iterdir():
         shutil.copy(path, state.parent / path.name)
-    run.train([])
+    run.train(training, [])
     assert equal(tmp_path / "early", whole)
 
 

@@ -37,8 +37,11 @@ def text(model, prompt="", **given):
 
 def samples(model, prompt="", lines=False, known=None, limit=None, counts=None, **settings):
     config = SampleConfig(**{"seed": SEED, "temp": 1.0, **settings})
-    return list(draw_samples(*model, config, prompt, lines=lines, start=10, known=known,
-                                   limit=limit, counts=counts))  # fmt: skip
+    return list(
+        draw_samples(
+            *model, config, prompt, lines=lines, start=10, known=known, limit=limit, counts=counts
+        )
+    )
 
 
 def test_same_seed_same_text(model):
@@ -167,8 +170,9 @@ def test_novel_lines_only(latin):
     everything = samples(latin, num=200, lines=True, length=2)
     known = {s.text for s in everything[:100]}
     counts = Counts()
-    drawn = samples(latin, num=20, lines=True, length=2, novel=True, known=known.__contains__,
-                    counts=counts)  # fmt: skip
+    drawn = samples(
+        latin, num=20, lines=True, length=2, novel=True, known=known.__contains__, counts=counts
+    )
     novel = [s for s in everything if s.text not in known]
     assert drawn[: len(novel)] == novel[:20]
     assert len(drawn) == counts.novel == 20
@@ -182,8 +186,16 @@ def test_novel_lines_only(latin):
 @pytest.mark.parametrize("num", [1, 5])
 def test_drawing_ends_at_the_limit(latin, num):
     counts = Counts()
-    drawn = samples(latin, "ab", num=num, lines=True, novel=True, known=lambda line: True,
-                    limit=30, counts=counts)  # fmt: skip
+    drawn = samples(
+        latin,
+        "ab",
+        num=num,
+        lines=True,
+        novel=True,
+        known=lambda line: True,
+        limit=30,
+        counts=counts,
+    )
     assert drawn == []
     assert (counts.drawn, counts.novel) == (30, 0)
 

@@ -121,3 +121,20 @@ def test_the_library_knows_nothing_of_click():
         "assert 'click' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_activations_load_no_tensorflow(text_model):
+    code = (
+        f"import sys, keras_charlm; found = keras_charlm.activations({str(text_model)!r}, 'cat'); "
+        "assert found.hidden.shape == (3, 1, 8); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_equations_and_names_of_weights_load_no_array_library():
+    code = (
+        "import sys, keras_charlm.network.equations, keras_charlm.network.names; "
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -5,26 +5,34 @@ import tensorflow as tf
 import keras_charlm
 from keras_charlm.config import ModelConfig
 from keras_charlm.errors import BundleError, CharLMError, CorpusError, OptionError
-from keras_charlm.inspection import activations as activations_module
-from keras_charlm.inspection.activations import NumpyNetwork, Piece, activations
+from keras_charlm.inspection import numpy_network
+from keras_charlm.inspection.activations import activations
 from keras_charlm.inspection.inspect import inspect, summary
+from keras_charlm.inspection.numpy_network import NumpyNetwork, Piece
 from keras_charlm.network import recurrent
-from keras_charlm.network.model import EMBEDDING, LOGITS, build, recurrent_layers, run, zero_states
+from keras_charlm.network.model import build, named_weights, recurrent_layers, run, zero_states
+from keras_charlm.network.names import EMBEDDING, LOGITS
 
 SIZE, START = 7, 4
 CELLS = ["lstm", "gru", "rnn"]
 
 
+def shape(cell="lstm", embedding=3, tied=True):
+    return ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, tied=tied, dropout=0.5)
+
+
 def keras_model(cell="lstm", embedding=3, tied=True, seed=0):
-    model = build(
-        ModelConfig(cell=cell, layers=2, units=6, embedding=embedding, tied=tied, dropout=0.5),
-        SIZE,
-        seed=seed,
-    )
+    model = build(shape(cell, embedding, tied), SIZE, seed=seed)
     rng = np.random.default_rng(seed)
     for weight in model.trainable_weights:  # so large that the state matters, biases too
         weight.assign(weight * 2 + rng.normal(0, 0.3, weight.shape))
     return model
+
+
+def in_numpy(model, *of):
+    """The same network for the inspector; its shape as for `keras_model`."""
+    weights = {name: weight.numpy() for name, weight in named_weights(model).items()}
+    return NumpyNetwork(shape(*of), weights, START)
 
 
 def text(size, seed=0):
@@ -48,7 +56,7 @@ def whole(network, ids, hold=()):
 @pytest.mark.parametrize("embedding, tied", [(0, False), (3, False), (3, True)])
 def test_activations_are_those_of_the_keras_layers(cell, embedding, tied):
     model, ids = keras_model(cell, embedding, tied), text(30)
-    found = whole(NumpyNetwork(model, START), ids)
+    found = whole(in_numpy(model, cell, embedding, tied), ids)
     x = model.get_layer(EMBEDDING)(np.concatenate([[START], ids])[None])
     for i, layer in enumerate(recurrent_layers(model)):
         states = None
@@ -78,7 +86,7 @@ def test_activations_are_those_of_the_keras_layers(cell, embedding, tied):
 )
 def test_gates_follow_from_input_and_last_output(cell, column):
     model, ids = keras_model(cell), text(12)
-    network = NumpyNetwork(model, START)
+    network = in_numpy(model, cell)
     found = whole(network, ids)
     assert set(found.gates) == set(column)
     below = network.table[ids]
@@ -94,9 +102,9 @@ def test_gates_follow_from_input_and_last_output(cell, column):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_pieces_equal_the_whole(cell, monkeypatch):
-    network, ids = NumpyNetwork(keras_model(cell), START), text(50)
+    network, ids = in_numpy(keras_model(cell), cell), text(50)
     one = whole(network, ids)
-    monkeypatch.setattr(activations_module, "_PIECE", 7)
+    monkeypatch.setattr(numpy_network, "_PIECE", 7)
     many = whole(network, ids)
     for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(many), strict=True):
         if a is not None:
@@ -106,7 +114,7 @@ def test_pieces_equal_the_whole(cell, monkeypatch):
 @pytest.mark.parametrize("cell", CELLS)
 def test_holding_a_cell_is_as_cutting_what_leads_away_from_it(cell):
     model, ids = keras_model(cell), text(40)
-    held = whole(NumpyNetwork(model, START), ids, [(0, 2), (1, 5)])
+    held = whole(in_numpy(model, cell), ids, [(0, 2), (1, 5)])
     for copy, (layer, unit) in enumerate([(0, 2), (1, 5)]):
         assert not held.hidden[:, copy, layer, unit].any()
         assert cell != "lstm" or not held.cell[:, copy, layer, unit].any()
@@ -117,7 +125,7 @@ def test_holding_a_cell_is_as_cutting_what_leads_away_from_it(cell):
             value = weight.numpy()
             value[unit] = 0
             weight.assign(value)
-        alone = whole(NumpyNetwork(cut, START), ids)
+        alone = whole(in_numpy(cut, cell), ids)
         np.testing.assert_allclose(held.surprise[:, copy], alone.surprise[:, 0], atol=1e-4)
 
 

@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
-from keras_charlm.network import layers, model, recurrent
-from keras_charlm.network.cores import on_cpu_only
+from keras_charlm.inspection import numpy_network
+from keras_charlm.network import equations, layers, loops, model, recurrent
+from keras_charlm.network.dispatch import on_cpu_only
 
 NAMES = ["LSTM", "GRU", "SimpleRNN"]
 B, T, D, H = 4, 7, 5, 6
@@ -27,13 +28,13 @@ def float32():
 @pytest.fixture(params=["one program", "step by step"])
 def loop(request, monkeypatch):
     """Both ways to run the loop over time, whichever these sizes would choose."""
-    monkeypatch.setattr(layers, "_SMALL", 1 << 20 if request.param == "one program" else 0)
+    monkeypatch.setattr(loops, "_SMALL", 1 << 20 if request.param == "one program" else 0)
 
 
 def pair(name, dtype="float32", **kwargs):
     """A fast layer and Keras's own, with the same random weights."""
     kwargs = {"return_sequences": True, "return_state": True, "dtype": dtype, **kwargs}
-    fast = getattr(layers, name)(H, **kwargs)
+    fast = getattr(recurrent, name)(H, **kwargs)
     stock = getattr(keras.layers, name)(H, **kwargs)
     rng = np.random.default_rng(1)
     for layer in (fast, stock):
@@ -98,16 +99,16 @@ def test_reduced_precision_is_within_its_rounding(name, dtype, bound, loop):
 def test_products_with_the_kernel_on_the_left_are_the_same(name, dtype, bound, monkeypatch):
     fast, _ = pair(name, dtype)
     x, states = values(name)
-    monkeypatch.setattr(layers, "_SMALL", 0)
+    monkeypatch.setattr(loops, "_SMALL", 0)
     results = []
     for least in (0, 10**6):
-        monkeypatch.setattr(layers, "_THIN", least)
+        monkeypatch.setattr(loops, "_THIN", least)
         results.append(outcome(fast, x, states))
     assert distance(*results) < bound
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("steps", [1, recurrent._UNROLLED, 2 * recurrent._UNROLLED, 23])
+@pytest.mark.parametrize("steps", [1, loops.UNROLLED, 2 * loops.UNROLLED, 23])
 def test_every_number_of_time_steps_is_run_to_its_end(name, steps, loop):
     fast, stock = pair(name)
     x, states = values(name, steps=steps)
@@ -121,8 +122,8 @@ def test_gradients_are_finite_differences(name, loop):
     rng = np.random.default_rng(4)
 
     def loss(*arguments):
-        outputs, new_states = recurrent._recur(
-            fast._fast_cell, arguments[0], arguments[4:], *arguments[1:4], training=True
+        outputs, new_states = recurrent.recur(
+            fast.fast_cell, arguments[0], arguments[4:], *arguments[1:4], training=True
         )
         parts = [outputs, *new_states]
         return sum(tf.reduce_sum(p * tf.cast(i + 1, p.dtype) * p) for i, p in enumerate(parts))
@@ -176,6 +177,23 @@ def test_run_equals_the_stateful_call_and_leaves_it_alone(name, dtype, loop):
     np.testing.assert_allclose(
         tf.cast(one, tf.float64), tf.cast(outputs[:1], tf.float64), atol=1e-2
     )
+
+
+@pytest.mark.parametrize("kind", equations.CELLS)
+def test_the_plain_equations_are_those_of_training(kind):
+    name = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}[kind]
+    (layer, _), (x, states), cell = pair(name), values(name, steps=1), equations.CELLS[kind]
+    kernel, recurrent_kernel, bias = layer.get_weights()
+    assert len(states) == cell.states and kernel.shape == (D, cell.blocks * H)
+    assert bias.size == cell.biases * cell.blocks * H
+    _, expected = recurrent.run(layer, x, states)
+    projected = x[:, 0] @ kernel
+    for library, of in ((tf, tf.identity), (numpy_network.NUMPY, np.asarray)):
+        arguments = of(projected), [of(s) for s in states], of(recurrent_kernel), of(bias)
+        found, gates = cell.step(library, *arguments)
+        assert distance(found, expected) < 1e-5
+        assert len(gates) == len(cell.gates)
+        assert all(np.min(gate) > 0 and np.max(gate) < 1 for gate in gates)
 
 
 def test_run_serves_layers_off_the_fast_path():
@@ -232,12 +250,15 @@ def test_explicit_cudnn_is_refused_as_by_keras():
         recurrent.LSTM(H, use_cudnn=True)(values("LSTM")[0])
 
 
-def model_of(module, rate=0.0, batch=4):
+def model_of(fast, rate=0.0, batch=4):
+    """A network of the fast layers, or of Keras's own."""
     keras.utils.set_random_seed(5)
+    kinds = recurrent if fast else keras.layers
+    dropout = layers.Dropout if fast else keras.layers.Dropout
     parts = [keras.Input((T,), batch_size=batch, dtype="int32"), keras.layers.Embedding(9, D)]
     for name in NAMES:
-        parts.append(getattr(module, name)(H, return_sequences=True, stateful=True))
-        parts.append(module.Dropout(rate, seed=6))
+        parts.append(getattr(kinds, name)(H, return_sequences=True, stateful=True))
+        parts.append(dropout(rate, seed=6))
     return keras.Sequential([*parts, keras.layers.Dense(9)])
 
 
@@ -256,16 +277,16 @@ def fit(model, steps_per_execution=1, windows=6, batch=4):
 
 
 def test_training_equals_that_of_keras():
-    assert distance(fit(model_of(layers)), fit(model_of(keras.layers))) < 1e-4
+    assert distance(fit(model_of(True)), fit(model_of(False))) < 1e-4
 
 
 def test_steps_per_execution_change_nothing():
-    assert distance(fit(model_of(layers), 3), fit(model_of(layers))) < 1e-6
+    assert distance(fit(model_of(True), 3), fit(model_of(True))) < 1e-6
 
 
 def test_the_same_training_gives_the_same_bits():
     keras.config.set_dtype_policy("mixed_bfloat16")
-    first, second = (fit(model_of(layers, rate=0.5)) for _ in range(2))
+    first, second = (fit(model_of(True, rate=0.5)) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -283,7 +304,7 @@ def test_products_on_several_threads_give_the_same_bits(dtype):
 
 
 def test_saved_and_loaded(tmp_path):
-    model = model_of(layers, rate=0.5)
+    model = model_of(True, rate=0.5)
     fit(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -315,7 +336,7 @@ def test_tied_logits_are_products_with_the_rows_of_the_embedding(tmp_path):
 
 
 def test_weights_of_keras_load(tmp_path):
-    stock, fast = model_of(keras.layers), model_of(layers)
+    stock, fast = model_of(False), model_of(True)
     fit(stock)
     stock.save_weights(tmp_path / "stock.weights.h5")
     fast.load_weights(tmp_path / "stock.weights.h5")
@@ -324,7 +345,7 @@ def test_weights_of_keras_load(tmp_path):
 
 
 def test_keras_does_not_compile_the_whole_step():
-    model = model_of(layers)
+    model = model_of(True)
     fit(model)
     assert not model.jit_compile
 
@@ -335,10 +356,10 @@ def replicated():
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
-        model = model_of(layers, batch=2)
+        model = model_of(True, batch=2)
         drop = layers.Dropout(0.5, seed=8)
         split = fit(model)
-    whole = fit(model_of(layers))
+    whole = fit(model_of(True))
     weights = len(model.trainable_variables)
     masks = strategy.run(lambda: drop(tf.ones((99,)), training=True)).values
     report = {

@@ -28,8 +28,23 @@ def generate(tmp_path_factory):
         pytest.skip(f"ai-edge-litert {version}; generate.c is written for the interface of 2.3")
     program = tmp_path_factory.mktemp("native") / "generate"
     subprocess.run(
-        [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", SOURCE, "-o", program,
-         "-L", folder, "-l:libLiteRt.so", f"-Wl,-rpath,{folder}"], check=True)  # fmt: skip
+        [
+            compiler,
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-O2",
+            SOURCE,
+            "-o",
+            program,
+            "-L",
+            folder,
+            "-l:libLiteRt.so",
+            f"-Wl,-rpath,{folder}",
+        ],
+        check=True,
+    )
 
     def run(*args):
         return subprocess.run([program, *map(str, args)], capture_output=True, timeout=60)
@@ -55,8 +70,17 @@ def test_a_line_is_the_one_that_python_draws(generate, list_model, seed):
 def test_characters_of_all_widths_are_printed(generate, tmp_path):
     text = "aé€\N{CAT FACE} \u0301\U0010ffff\n" * 40
     (tmp_path / "text").write_text(text, encoding="utf-8")
-    keras_charlm.fit(tmp_path / "text", tmp_path / "model", layers=1, units=8, epochs=1,
-                     batch_size=2, seq_length=8, normalize="none", verbose=0)  # fmt: skip
+    keras_charlm.fit(
+        tmp_path / "text",
+        tmp_path / "model",
+        layers=1,
+        units=8,
+        epochs=1,
+        batch_size=2,
+        seq_length=8,
+        normalize="none",
+        verbose=0,
+    )
     done = generate(tmp_path / "model" / "model.tflite", "é€\N{CAT FACE}", 1)
     expected = keras_charlm.load(tmp_path / "model").generate("é€\N{CAT FACE}", seed=1)
     assert done.stdout.decode() == expected + "\n"

@@ -17,10 +17,10 @@ from keras_charlm.errors import BundleError
 from keras_charlm.evaluation import ngram
 from keras_charlm.report import drawn, report
 from keras_charlm.saved import bundle
-from keras_charlm.saved.history import TrainingSample, read_samples
+from keras_charlm.saved.history import TrainingSample, read_samples, write_samples
 from keras_charlm.text.corpus import prepare
 from keras_charlm.text.split import split_corpus
-from keras_charlm.training.checkpoint import MOST_TRACED, Progress
+from keras_charlm.training.progress import MOST_TRACED, Progress
 
 HOSTILE = '<script>window.hurt = 1</script><img src=x onerror="window.hurt = 2">&amp;"\'\n'
 
@@ -157,9 +157,9 @@ def test_nothing_is_fetched_and_ids_are_unique(text_model, list_model, hostile):
 
 
 def test_texts_are_shown_as_they_are(hostile):
-    samples = hostile / "samples.txt"
-    first = samples.read_text().splitlines()[0]
-    samples.write_text(f"{first}\n{HOSTILE}\a\n\n")
+    samples = hostile / "samples.jsonl"
+    first = json.loads(samples.read_text().splitlines()[0])
+    samples.write_text(json.dumps({**first, "text": f"{HOSTILE}\a"}) + "\n")
     html = report.write(hostile).read_text()
     page = Page(html)
     assert not {"script", "img"} & set(page.tags)
@@ -217,35 +217,58 @@ def test_novelty_of_a_list_is_that_of_its_lines(list_model):
     assert f"{one.novel:.0%} new" in html
 
 
-def test_samples_txt_is_read_back(text_model):
-    moments = read_samples(text_model)
+def test_samples_are_read_back(text_model):
+    samples = read_samples(text_model)
     history = {int(row["step"]): row for row in rows(text_model / "history.csv")}
-    assert moments and moments[-1].step in history
-    for moment in moments:
-        row = history[moment.step]
-        assert moment.epoch == int(row["epoch"])
-        assert moment.train == pytest.approx(float(row["train_bits_per_character"]), abs=1e-4)
-        assert moment.validation == pytest.approx(float(row["val_bits_per_character"]), abs=1e-4)
+    assert samples and samples[-1].step in history
+    for sample in samples:
+        row = history[sample.step]
+        assert sample.epoch == int(row["epoch"])
+        assert sample.train == pytest.approx(float(row["train_bits_per_character"]), abs=1e-4)
+        assert sample.validation == pytest.approx(float(row["val_bits_per_character"]), abs=1e-4)
     text = (text_model / "samples.txt").read_text()
-    assert all(moment.text in text for moment in moments)
+    assert text == "".join(sample.render("character") for sample in samples)
+    assert all(f" ====\n{sample.text}\n\n" in text for sample in samples)
 
 
 def test_a_sample_may_look_like_a_title(tmp_path):
-    text = "==== step 3, training loss 1.0000 bits per character ====\nmine"
-    (tmp_path / "samples.txt").write_text(
-        f"==== epoch 1, step 9, train 2.5000 bits per character ====\n{text}\n\n"
-        f"==== step 20, training loss 2.0000 bits per character ====\n\n\n"
+    text = "==== step 3, training loss 1.0000 bits per character ====\nmine\u2028\r\ud800"
+    samples = [TrainingSample(9, 1, 2.5, None, text), TrainingSample(20, None, 2.0, None, "")]
+    write_samples(tmp_path, b"".join(sample.to_line() for sample in samples), "character")
+    assert read_samples(tmp_path) == samples
+    assert (
+        (tmp_path / "samples.txt")
+        .read_bytes()
+        .startswith(b"==== epoch 1, step 9, train 2.5000 bits per character ====\n==== step 3, ")
     )
-    assert read_samples(tmp_path) == [
-        TrainingSample(9, 1, 2.5, None, text),
-        TrainingSample(20, None, 2.0, None, ""),
-    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"step": -1}, {"step": 1.5}, {"epoch": "1"}, {"train": "2"}, {"train": -1.0}, {"text": 3},
+     {"validation": 1e16}, {"more": 1}],
+)  # fmt: skip
+def test_damaged_samples_are_refused_in_one_sentence(text_model, tmp_path, change):
+    line = (text_model / "samples.jsonl").read_text().splitlines()[0]
+    (tmp_path / "samples.jsonl").write_text(json.dumps({**json.loads(line), **change}))
+    with pytest.raises(BundleError, match=r"samples\.jsonl cannot be read"):
+        read_samples(tmp_path)
+
+
+def test_the_report_of_a_byte_model_has_its_samples(tmp_path):
+    (tmp_path / "a.bin").write_bytes(bytes(range(256)) * 8)
+    folder = tmp_path / "m"
+    keras_charlm.fit(tmp_path / "a.bin", folder, unit="byte", epochs=1, **TINY)
+    assert "bits per byte ====" in (folder / "samples.txt").read_text()
+    samples = read_samples(folder)
+    assert samples and samples[-1].text
+    assert "Watch it learn" in (folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize("steps", [[1], [1, 2], range(1, 2000), [100, 200, 400, 800, 1600] * 2])
 def test_chosen_samples_rise_and_have_both_ends(steps):
     chosen = report.choose([TrainingSample(step, None, 1.0, None, "") for step in sorted(steps)])
-    found = [moment.step for moment in chosen]
+    found = [sample.step for sample in chosen]
     assert found == sorted(set(found)) and len(found) == min(report.MOMENTS, len(set(steps)))
     assert (found[0], found[-1]) == (min(steps), max(steps))
 
@@ -253,7 +276,7 @@ def test_chosen_samples_rise_and_have_both_ends(steps):
 def test_a_folder_without_history_still_has_a_page(text_model, tmp_path):
     folder = tmp_path / "m"
     shutil.copytree(text_model, folder)
-    for name in ("history.csv", "curve.csv", "samples.txt", "report.html"):
+    for name in ("history.csv", "curve.csv", "samples.jsonl", "samples.txt", "report.html"):
         (folder / name).unlink()
     html = report.write(folder).read_text()
     assert "The course of the training" not in html and "Watch it learn" not in html

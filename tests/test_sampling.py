@@ -112,16 +112,18 @@ def test_top_p_comes_after_temperature_and_top_k():
 
 @given(
     logits=hnp.arrays(
-        np.float32, st.tuples(st.just(1), st.integers(2, 40)),
+        np.float32,
+        st.tuples(st.just(1), st.integers(2, 40)),
         # Processors may take numbers below the normal ones for zero.
-        elements=st.one_of(st.floats(-30, 30, width=32, allow_subnormal=False),
-                           st.sampled_from([0.0, 1e30, -1e30])),
+        elements=st.one_of(
+            st.floats(-30, 30, width=32, allow_subnormal=False), st.sampled_from([0.0, 1e30, -1e30])
+        ),
     ),
     u=st.sampled_from([0.0, 0.5, HIGHEST]),
     temperature=st.sampled_from([0.0, 1e-3, 1.0, 100.0]),
     k=st.sampled_from([0, 1, 3, 1000]),
     p=st.sampled_from([1e-6, 0.5, 1.0]),
-)  # fmt: skip
+)
 @settings(max_examples=150, deadline=None)
 def test_whatever_the_logits_what_is_drawn_is_known_and_among_the_likeliest(
     logits, u, temperature, k, p
@@ -147,6 +149,12 @@ def test_rows_with_settings_of_their_own_draw_as_if_alone():
     top_k = np.int32(random.choice([0, 3], (40, 1)))
     top_p = np.float32(random.choice([0.7, 1], (40, 1)))
     together = sampling.draw(logits, uniform, temperature, top_k, top_p).numpy()
-    alone = [int(sampling.draw(logits[r : r + 1], uniform[r : r + 1], temperature[r], top_k[r],
-                               top_p[r])[0]) for r in range(40)]  # fmt: skip
+    alone = [
+        int(
+            sampling.draw(
+                logits[r : r + 1], uniform[r : r + 1], temperature[r], top_k[r], top_p[r]
+            )[0]
+        )
+        for r in range(40)
+    ]
     assert together.tolist() == alone

@@ -14,8 +14,10 @@ from test_tflite import CASES, built, logits_of, opened, shape, text_of
 
 import keras_charlm
 from keras_charlm.config import SampleConfig
-from keras_charlm.errors import ExportError
-from keras_charlm.export import savedmodel
+from keras_charlm.errors import ExportError, OptionError
+from keras_charlm.export import checking, savedmodel, serving
+from keras_charlm.export.export import export
+from keras_charlm.export.graph import save
 from keras_charlm.generation.samples import draw_samples, stream_text
 from keras_charlm.text.vocabulary import Vocabulary
 
@@ -26,10 +28,11 @@ SETTINGS = {"length": 12, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 
 def case(request, tmp_path_factory):
     """A cell at toy size: Keras model, file's runner, vocabulary, server, loaded SavedModel."""
     keras_model, _, vocabulary, _ = built(request.param)
-    server = savedmodel.Server(keras_model, shape(request.param), vocabulary,
-                               lines=False, start=10, normalize="none")  # fmt: skip
+    server = serving.Server(
+        keras_model, shape(request.param), vocabulary, lines=False, start=10, normalize="none"
+    )
     folder = tmp_path_factory.mktemp("saved") / request.param
-    savedmodel.save(server, folder)
+    save(server, folder)
     loaded = tf.saved_model.load(str(folder))
     return keras_model, opened(request.param), vocabulary, server, loaded
 
@@ -125,7 +128,7 @@ def test_bits_are_those_of_the_samples(case):
     )
 
 
-def test_no_length_and_no_batch_is_traced_anew(case):
+def test_no_length_and_no_batch_is_traced_again(case):
     _, _, vocabulary, server, _ = case
     symbol = strings(vocabulary, vocabulary.codes[1:2])[0]
     for rows, length in (1, 1), (1, 50), (3, 7), (16, 0):
@@ -150,9 +153,18 @@ def test_a_negative_seed_stands_for_a_new_one(case):
     assert drawn(again) == drawn(first)
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("length", -1), ("length", 10**6), ("temperature", -0.5), ("temperature", float("nan")),
-    ("top_k", -1), ("top_p", 0.0), ("top_p", 1.5)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("length", -1),
+        ("length", 10**6),
+        ("temperature", -0.5),
+        ("temperature", float("nan")),
+        ("top_k", -1),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+    ],
+)
 def test_settings_out_of_range_are_refused(case, name, value):
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must be"):
         run(case[-1], "generate", prompt=["a", "b"], **{**SETTINGS, name: value})
@@ -179,16 +191,20 @@ def served(folder, *bodies, text=False):
         rows = {len(value) for value in out.values()}
         assert len(rows) == 1, "the row form needs outputs with as many rows as the inputs"
         columns = {key: [packed(key, v) for v in value.tolist()] for key, value in out.items()}
-        answers.append([dict(zip(columns, row, strict=True))
-                        for row in zip(*columns.values(), strict=True)])  # fmt: skip
+        answers.append(
+            [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        )
     return json.loads(json.dumps(answers, allow_nan=False))
 
 
 def unpacked(value):
     """Values as Serving reads them: {"b64": ...} is bytes."""
     if isinstance(value, dict):
-        return base64.b64decode(value["b64"]) if value.keys() == {"b64"} else {
-            key: unpacked(v) for key, v in value.items()}  # fmt: skip
+        return (
+            base64.b64decode(value["b64"])
+            if value.keys() == {"b64"}
+            else {key: unpacked(v) for key, v in value.items()}
+        )
     return [unpacked(v) for v in value] if isinstance(value, list) else value
 
 
@@ -203,8 +219,11 @@ def body(form, signature=None, **inputs):
     if form == "rows":
         longest = max(len(v) for v in inputs.values() if isinstance(v, list))
         columns = {k: v if isinstance(v, list) else [v] * longest for k, v in inputs.items()}
-        content = {"instances": [dict(zip(columns, row, strict=True))
-                                 for row in zip(*columns.values(), strict=True)]}  # fmt: skip
+        content = {
+            "instances": [
+                dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+            ]
+        }
     else:
         content = {"inputs": inputs}
     return json.dumps({**({"signature_name": signature} if signature else {}), **content})
@@ -215,14 +234,14 @@ def exported(tmp_path_factory):
     """Write a model, once: (opened model, folder, report)."""
     done = {}
 
-    def export(model):
+    def export_once(model):
         if model not in done:
-            folder = tmp_path_factory.mktemp("served") / "model"
+            folder = tmp_path_factory.mktemp("served")
             opened_model = keras_charlm.load(model)
             done[model] = opened_model, folder, savedmodel.write(opened_model, folder)
         return done[model]
 
-    return export
+    return export_once
 
 
 @pytest.fixture(scope="module")
@@ -314,9 +333,10 @@ def test_nfkc_reads_a_ligature_as_its_letters(tmp_path):
     import tensorflow_text  # noqa: F401 - its operators
 
     keras_model, _, vocabulary, _ = built("lstm")
-    server = savedmodel.Server(keras_model, shape("lstm"), vocabulary,
-                               lines=False, start=10, normalize="nfkc")  # fmt: skip
-    savedmodel.save(server, tmp_path / "nfkc")
+    server = serving.Server(
+        keras_model, shape("lstm"), vocabulary, lines=False, start=10, normalize="nfkc"
+    )
+    save(server, tmp_path / "nfkc")
     loaded = tf.saved_model.load(str(tmp_path / "nfkc"))
     out = run(loaded, "score", text=["ﬁn", "fin", "né", "ne\u0301"])
     assert out["characters"].tolist() == [3, 3, 2, 2]
@@ -349,10 +369,10 @@ def test_the_report_and_the_readme_say_what_a_host_needs(text_model, accents_mod
     for model, needed in (text_model, False), (accents_model, True):
         _, folder, report = exported(model)
         assert report["tensorflow_text"] == needed
-        assert report["logits_difference"] <= 1e-4
-        assert report["same_text"] == report["texts"]
+        assert report["largest_logit_difference"] <= 1e-4
+        assert report["same_seeded_text"].startswith("16 of 16 rows")
         bits = report["bits_per_character"]
-        assert bits["file"] == pytest.approx(bits["export"], abs=1e-3)
+        assert bits["trained"] == pytest.approx(bits["exported"], abs=1e-3)
         assert report["bytes"] == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         assert ("import tensorflow_text" in (folder / "README.md").read_text()) == needed
     with pytest.raises(ExportError, match="fresh process"):
@@ -378,33 +398,63 @@ def test_the_readme_s_requests_and_program_run_as_written(text_model, exported, 
 
 def test_which_models_need_tensorflow_text():
     ascii_only, accents = (Vocabulary("char", tuple(map(ord, t))) for t in ("abc", "abcé"))
-    assert not savedmodel.needs_text(ascii_only, "nfc")
-    assert savedmodel.needs_text(ascii_only, "nfkc")
-    assert savedmodel.needs_text(accents, "nfc")
-    assert not savedmodel.needs_text(accents, "none")
+    assert not serving.needs_text(ascii_only, "nfc")
+    assert serving.needs_text(ascii_only, "nfkc")
+    assert serving.needs_text(accents, "nfc")
+    assert not serving.needs_text(accents, "none")
 
 
-def test_an_export_that_is_not_the_model_is_removed(text_model, tmp_path):
-    model = keras_charlm.load(text_model)
-    kernel = model.model.trainable_variables[-2]
-    kernel.assign(kernel + 1.0 * np.random.default_rng(0).normal(size=kernel.shape))
-    with pytest.raises(ExportError, match="logits differ by"):
-        savedmodel.write(model, tmp_path / "out" / "model")
-    assert not list((tmp_path / "out").iterdir())
+@pytest.mark.parametrize("unit", ["char", "byte"])
+def test_unknown_characters_of_the_text_are_compared_too(tmp_path, monkeypatch, unit):
+    text = babble(1500)
+    text = text[:1370] + "é" + text[1370:]  # in the validation part alone
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    model = keras_charlm.fit(tmp_path / "text.txt", tmp_path / "model", unit=unit, epochs=1, **TINY)
+    monkeypatch.setattr(checking, "CHARACTERS", 256)  # a shorter part would be passed over
+    trial = checking.held_out(model, model.runner)
+    assert (trial.codes < 0).sum() == {"char": 1, "byte": 2}[unit]
+    report = model.export(tmp_path / "out", to="savedmodel")
+    assert report["compared_on"].endswith("characters of validation text")
+    assert abs(report["bits_per_character"]["cost"]) < 1e-4
+
+
+class OtherLogits(serving.Server):
+    def _logits(self, x):
+        return super()._logits(x) + 3.0 * tf.one_hot(5, self.vocabulary.size)
+
+
+class OtherSeeds(serving.Server):
+    def _draw(self, ids, lengths, length, seed, settings):
+        return super()._draw(ids, lengths, length, seed + 16, settings)
+
+
+@pytest.mark.parametrize(
+    "server, message",
+    [
+        (OtherLogits, "SavedModel's logits differ by"),
+        (OtherSeeds, "drew the same text in [0-7] of 16 rows only"),
+    ],
+)
+def test_an_export_that_is_not_the_model_is_removed(
+    text_model, tmp_path, monkeypatch, server, message
+):
+    monkeypatch.setattr(savedmodel, "Server", server)
+    with pytest.raises(ExportError, match=message):
+        export(text_model, tmp_path / "model", to="savedmodel")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_written_over_or_where_it_cannot_be(text_model, tmp_path, monkeypatch):
-    model = keras_charlm.load(text_model)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
     (tmp_path / "file").write_text("")
-    for folder in tmp_path / "mine", tmp_path / "file":
-        with pytest.raises(ExportError, match="exists already"):
-            savedmodel.write(model, folder)
-    with pytest.raises(ExportError, match="cannot be written"):
-        savedmodel.write(model, tmp_path / "file" / "model")
+    for name, reason in ("mine", "no export wrote"), ("file", "exists"):
+        with pytest.raises(OptionError, match=reason):
+            export(text_model, tmp_path / name, to="savedmodel")
+    with pytest.raises(OptionError, match="There is no folder"):
+        export(text_model, tmp_path / "file" / "model", to="savedmodel")
     monkeypatch.setattr(savedmodel, "needs_text", lambda *_: True)
     monkeypatch.setattr(savedmodel, "_text_operators", lambda: tmp_path / "missing")
     with pytest.raises(ExportError, match="tensorflow-text"):
-        savedmodel.write(model, tmp_path / "model")
+        export(text_model, tmp_path / "model", to="savedmodel")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine"]

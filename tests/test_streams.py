@@ -15,7 +15,7 @@ SIZES = st.tuples(st.integers(2, 400), st.integers(1, 7), st.integers(1, 12)).fi
 
 
 def counting(size):
-    """A text whose id at place p is p."""
+    """A text whose id at position p is p."""
     return TextStream(np.arange(size), np.arange(size, dtype=np.int32), 0, size)
 
 
@@ -49,7 +49,7 @@ def test_a_row_goes_on_where_its_last_window_ended(sizes):
         np.testing.assert_array_equal(windows.batch(k)[0][:, 0], windows.batch(k - 1)[1][:, -1])
 
 
-def test_the_pipeline_gives_the_batches_from_any_place():
+def test_the_pipeline_gives_the_batches_from_any_position():
     windows = Windows(counting(200), 3, 5)
     dataset = windows.dataset(7, 20)
     for k, (x, y) in enumerate(dataset.as_numpy_iterator(), 7):

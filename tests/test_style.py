@@ -1,4 +1,4 @@
-"""The house rules: format, types, the one way of the imports, and the length of files and functions."""
+"""Format, types, the one way of the imports, and the lengths of files and functions."""
 
 import ast
 import subprocess

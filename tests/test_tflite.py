@@ -200,8 +200,9 @@ def test_rows_are_those_of_single_calls():
     batch = generate(file, codes, 16, stop=stop, **given)
     assert 0 < batch["done"].sum() < 16, "this test needs rows that end and rows that do not"
     for r in range(16):
-        one = generate(file, codes[r, : lengths[r]], seed=seeds[r], position=positions[r],
-                       stop=stop)  # fmt: skip
+        one = generate(
+            file, codes[r, : lengths[r]], seed=seeds[r], position=positions[r], stop=stop
+        )
         for name in "text", "lengths", "done":
             np.testing.assert_array_equal(batch[name][r], one[name][0])
         for name in "bits", "state":
@@ -269,6 +270,12 @@ def test_assign_copies_new_weights_without_a_new_trace():
 def test_check_accepts_the_network_it_came_from(name):
     _, network, _, content = built(name)
     assert tflite.check(content, network) < 1e-4
+
+
+def test_a_graph_that_cannot_be_saved_is_an_error_of_the_system(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        graph.save(built("rnn-one-hot")[1], tmp_path / "file" / "folder")
 
 
 def test_the_file_holds_the_weights_once_and_only_builtin_operators():

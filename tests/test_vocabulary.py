@@ -36,7 +36,7 @@ def test_unknown_characters_read_as_the_reserved_id():
     assert vocabulary.decode([0, 1]) == "\ufffda"
 
 
-def test_a_strict_encoding_names_the_character_and_its_place():
+def test_a_strict_encoding_names_the_character_and_its_position():
     with pytest.raises(PromptError, match=r"character 2 is 'é' \(U\+00E9 LATIN SMALL LETTER"):
         Vocabulary("char", (97, 98)).encode("aé", strict=True)
 

@@ -3,7 +3,7 @@
 Graves, "Generating Sequences With Recurrent Neural Networks", 2013, section 3.2; Krause, Kahembwe,
 Murray and Renals, "Dynamic Evaluation of Neural Sequence Models", 2018. As in the latter, each
 gradient is divided by its root mean square, taken here over the text as far as it has been read,
-so that nothing but the model is needed, and the weights are drawn back to the trained ones.
+so that nothing but the model is needed, and the weights are pulled back to the trained ones.
 """
 
 from __future__ import annotations
@@ -18,16 +18,13 @@ import tensorflow as tf
 from keras_charlm.network import model as network
 from keras_charlm.text.streams import LineStream, TextStream
 
-SEGMENT = 20  # characters predicted between two steps of learning
-
-
-DECAY = 0.001  # share of the way back to the trained weights, each step
-
+SEGMENT = 20  # characters predicted between two updates of the weights
+DECAY = 0.001  # share of the way back to the trained weights at each update
 
 _CLIP = 1.0  # global norm of a gradient, as in training
-
-
 _EPSILON = 1e-3  # added to the root mean square: weights with hardly a gradient stay
+
+States = list[list[tf.Tensor]]  # per recurrent layer its states, (1, H) each
 
 
 def characters(
@@ -37,40 +34,45 @@ def characters(
     rate: float,
     watch: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score every character of a text by a network that learns from all characters before it.
+    """Score every character of a text with a network that learns from all characters before it.
 
     Args:
-        model: A network of `model.build` at batch size 1. Its weights move: give it a copy.
+        model: A network of `model.build`. Its weights change: pass a copy.
         start: Id read before the first character of a text.
         stream: The text.
         rate: Learning rate.
-        watch: Is called now and then with the characters done, and of how many.
+        watch: Called after each segment with the characters done and their total.
 
     Returns:
         -log2 p of each, float32 (N,), and whether it was the likeliest, bool (N,).
     """
     size = max(stream.length - stream.lead, 0)
-    bits, hits = np.zeros(size, np.float32), np.zeros(size, bool)
+    bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
     states, learn = network.zero_states(model, 1), _learner(model, rate)
     for at in range(0, size, SEGMENT):
         if watch:
             watch(at, size)
         width = min(SEGMENT, size - at)
-        # The last piece is filled up: nothing behind it is scored, and nothing learnt there used.
+        # The last segment is padded: what follows its end is not scored, and what is learnt from
+        # it is not used.
         ids = np.zeros((1, SEGMENT + 1), np.int32)
         if at:
             ids[:, : width + 1] = stream.read(np.array([at + stream.lead - 1]), width + 1)
         else:
             ids[0, 0] = start
             ids[:, 1 : width + 1] = stream.read(np.array([stream.lead]), width)
-        loss, right, states = learn(tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]), states)
-        bits[at : at + width] = loss.numpy()[0, :width] / np.float32(math.log(2))
-        hits[at : at + width] = right.numpy()[0, :width]
-    return bits, hits
+        nats, hits, states = learn(tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]), states)
+        bits[at : at + width] = nats.numpy()[0, :width] / np.float32(math.log(2))
+        correct[at : at + width] = hits.numpy()[0, :width]
+    return bits, correct
 
 
-def _learner(model: keras.Model, rate: float):
-    """Predict a piece (1, T) and then learn from it: (nats, hits (1, T), states)."""
+def _learner(model: keras.Model, rate: float) -> Callable[..., tuple[tf.Tensor, tf.Tensor, States]]:
+    """Predict a segment, then learn from it.
+
+    Returns:
+        The function from (inputs, targets (1, T), states) to (nats, hits (1, T), states).
+    """
     weights = [weight.value for weight in model.trainable_weights]
     trained = [tf.identity(weight) for weight in weights]
     squares = [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in weights]
@@ -80,8 +82,8 @@ def _learner(model: keras.Model, rate: float):
     def learn(inputs, targets, states):
         with tf.GradientTape() as tape:
             logits, states = network.run(model, inputs, states)
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-            mean = tf.reduce_mean(loss)
+            nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+            mean = tf.reduce_mean(nats)
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(mean, weights)]
         gradients, _ = tf.clip_by_global_norm(gradients, _CLIP)
         steps.assign_add(1.0)
@@ -91,6 +93,6 @@ def _learner(model: keras.Model, rate: float):
             square.assign_add(gradient * gradient)
             gradient /= tf.sqrt(square / steps) + _EPSILON
             weight.assign_sub(rate * gradient + DECAY * (weight - at_first))
-        return loss, tf.argmax(logits, -1, tf.int32) == targets, states
+        return nats, tf.argmax(logits, -1, tf.int32) == targets, states
 
     return learn

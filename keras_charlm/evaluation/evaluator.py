@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_charlm.evaluation.scores import Scores
-from keras_charlm.network import layers, recurrent
 from keras_charlm.network import model as network
-from keras_charlm.network.cells import fused
+from keras_charlm.network import recurrent
 from keras_charlm.network.cores import by_core
+from keras_charlm.network.dispatch import fused
+from keras_charlm.network.layers import likeliest
+from keras_charlm.network.names import EMBEDDING, LOGITS
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import UNKNOWN
 
@@ -23,16 +25,16 @@ from keras_charlm.text.vocabulary import UNKNOWN
 # tinyshakespeare 2x256 units score 0.000006 bits more than in a single row.
 WARM_UP = 128
 
-
 _MOST_ROWS = 128
 
-
-# Characters of a row read at once, in eights, which the layers take eight at a time.
+# Most characters of a row in one window. Windows are multiples of eight characters, because the
+# loop over time of a layer unrolls at most ten steps, whose number has to divide the window.
 _WINDOW = 256
 
+# Characters of all rows in one window where the output of each layer is kept in memory.
+_MOST_IN_MEMORY = 8192
 
-# Characters of all rows at once where what each layer gives is in memory.
-_AT_ONCE = 8192
+States = list[list[tf.Tensor]]  # per recurrent layer its states, (B, H) each
 
 
 class Evaluator:
@@ -46,7 +48,7 @@ class Evaluator:
     def __init__(self, model: keras.Model, start: int):
         self.start = start
         self._zero_states = functools.partial(network.zero_states, model)
-        self._at_once = _MOST_ROWS * _WINDOW if _by_steps(model) else _AT_ONCE
+        self._most = _MOST_ROWS * _WINDOW if _by_steps(model) else _MOST_IN_MEMORY
         self._read = _reader(model)
 
     def __call__(self, stream: TextStream | LineStream, rows: int | None = None) -> Scores:
@@ -69,96 +71,122 @@ class Evaluator:
         part: int = 0,
         parts: int = 1,
     ) -> tuple[int, float, int, int]:
-        """The same as a number of characters, the sum of -log2 p over them, and how many of them
-        were the likeliest and how many are unknown; of all rows or, of so many parts, of one: what
-        the parts sum to is the whole."""
-        count, nats, hits, unknown = 0, 0.0, 0, 0
-        for _, loss, right, strange in self._windows(stream, rows, part, parts):
-            count += len(loss)
-            nats += float(loss.sum(dtype=np.float64))
-            hits += int(right.sum())
+        """Sums over every character of a text, or over those of some rows.
+
+        Args:
+            stream: The text.
+            rows: Parallel rows, as in a call.
+            part: Which of the `parts` to score: it has every `parts`-th row, beginning with this.
+            parts: Number of parts; their sums add up to those of the whole text.
+
+        Returns:
+            The number of characters, the sum of their -log2 p, how many of them were the
+            likeliest, and how many are unknown.
+        """
+        count, nats, correct, unknown = 0, 0.0, 0, 0
+        for _, losses, hits, strange in self._windows(stream, rows, part, parts):
+            count += len(losses)
+            nats += float(losses.sum(dtype=np.float64))
+            correct += int(hits.sum())
             unknown += int(strange.sum())
-        return count, nats / math.log(2), hits, unknown
+        return count, nats / math.log(2), correct, unknown
 
     def characters(
         self, stream: TextStream | LineStream, rows: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same, character by character.
+        """Score a text and return the figures of each of its N characters.
+
+        Args:
+            stream, rows: As in a call.
 
         Returns:
             -log2 p of each, float32 (N,), and whether it was the likeliest, bool (N,).
         """
         size = max(stream.length - stream.lead, 0)
-        bits, hits = np.zeros(size, np.float32), np.zeros(size, bool)
-        for position, loss, right, _ in self._windows(stream, rows):
-            bits[position], hits[position] = loss / np.float32(math.log(2)), right
-        return bits, hits
+        bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
+        for positions, losses, hits, _ in self._windows(stream, rows):
+            bits[positions], correct[positions] = losses / np.float32(math.log(2)), hits
+        return bits, correct
 
     def _windows(
         self, stream: TextStream | LineStream, rows: int | None, part: int = 0, parts: int = 1
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        """Positions, nats, hits and unknowns of the characters scored, (n,) each, by windows."""
+        """Score the text window by window.
+
+        Yields:
+            Of each character scored its position, int, its nats, float32, whether it was the
+            likeliest, bool, and whether it is unknown, bool, (n,) each.
+        """
         size = stream.length - stream.lead
         if size <= 0:
             return
         if rows is None:
             rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
         warm_up = WARM_UP if rows > 1 else 0
-        # Row r reads [r * share, r * share + warm_up + share) and scores what lies behind its
-        # warm-up; the first row scores its warm-up too, which starts at the true beginning.
+        # Row r reads [r * share, r * share + warm_up + share) and scores what follows its warm-up;
+        # the first row scores its warm-up too, because it starts at the true beginning.
         share = -(-(size - warm_up) // rows)
-        mine = np.arange(part, rows, parts)
-        if not len(mine):
+        own = np.arange(part, rows, parts)
+        if not len(own):
             return
-        begins = mine * share
+        begins = own * share
         length = warm_up + share
-        turns = -(-length // min(_WINDOW, self._at_once // len(mine)))
-        window = -(-length // (8 * turns)) * 8
-        states = self._zero_states(len(mine))
+        windows = -(-length // min(_WINDOW, self._most // len(own)))
+        window = -(-length // (8 * windows)) * 8
+        states = self._zero_states(len(own))
         for at in range(0, length, window):
-            position = (begins + at)[:, None] + np.arange(window)  # (rows, window)
-            scored = (position < size) & (np.arange(at, at + window) < length)
-            scored[mine > 0, : max(0, warm_up - at)] = False
-            ids = _ids(stream, position, self.start)  # (rows, window + 1)
-            loss, right, states = self._read(
-                tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]), states
-            )
+            positions = (begins + at)[:, None] + np.arange(window)  # (rows, window)
+            scored = (positions < size) & (np.arange(at, at + window) < length)
+            scored[own > 0, : max(0, warm_up - at)] = False
+            ids = _ids(stream, positions, self.start)  # (rows, window + 1)
+            inputs, targets = ids[:, :-1], ids[:, 1:]
+            nats, hits, states = self._read(tf.constant(inputs), tf.constant(targets), states)
             yield (
-                position[scored],
-                loss.numpy()[scored],
-                right.numpy()[scored],
-                ids[:, 1:][scored] == UNKNOWN,
+                positions[scored],
+                nats.numpy()[scored],
+                hits.numpy()[scored],
+                targets[scored] == UNKNOWN,
             )
 
 
 def _by_steps(model: keras.Model) -> bool:
-    """Whether a text is read step by step, all layers in each, by one program."""
-    return all(map(recurrent.steps, network.recurrent_layers(model)))
+    """Whether one program reads a text step by step, with all layers in each step."""
+    return all(map(recurrent.has_stepper, network.recurrent_layers(model)))
 
 
-def _reader(model: keras.Model):
+def _reader(model: keras.Model) -> Callable[..., tuple[tf.Tensor, tf.Tensor, States]]:
     """A compiled window: (inputs, targets (B, T), states) to (nats, hits (B, T), states)."""
 
     @tf.function(autograph=False)
     def read(inputs, targets, states):
         if _by_steps(model):
             nats, hits, *after = by_core(
-                _program(model, states), inputs, targets, *tf.nest.flatten(states)
+                _stepwise(model, states), inputs, targets, *tf.nest.flatten(states)
             )
             return nats, hits, tf.nest.pack_sequence_as(states, after)
         logits, states = network.run(model, inputs, states)
-        nats = layers.cross_entropy(targets, logits)  # (B, T)
-        return nats, layers.likeliest(logits) == targets, states
+        nats = network.loss()(targets, logits)  # (B, T)
+        return nats, likeliest(logits) == targets, states
 
     return read
 
 
-def _program(model: keras.Model, states: list[list[tf.Tensor]]):
-    """The same of some rows, with the states as single arguments and results, by a loop over time
-    in a program of XLA: what a layer gives is used within the step and stays in the cache."""
-    vectors = tf.transpose(model.get_layer(network.EMBEDDING).vectors())  # (D, V)
+def _stepwise(model: keras.Model, states: States) -> Callable[..., list[tf.Tensor]]:
+    """The reading of some rows by a loop over time in one program of XLA.
+
+    The output of each layer is used within the step, so it stays in the processor's cache.
+
+    Args:
+        model: The network.
+        states: Any states of the network, for their structure.
+
+    Returns:
+        The function from (inputs, targets (rows, T), *states (rows, H) each) to the list of nats
+        and hits (rows, T) and the new states.
+    """
+    vectors = tf.transpose(model.get_layer(EMBEDDING).vectors())  # (D, V)
     steps = [recurrent.stepper(layer) for layer in network.recurrent_layers(model)]
-    kernel, bias = model.get_layer(network.LOGITS).affine()
+    kernel, bias = model.get_layer(LOGITS).affine()
     kernel, bias = tf.transpose(kernel), bias[:, None]  # (V, H), (V, 1)
     size = kernel.shape[0]
     symbols = tf.range(size)[:, None]
@@ -167,42 +195,53 @@ def _program(model: keras.Model, states: list[list[tf.Tensor]]):
     def program(inputs, targets, state):  # (T, B), (T, B), (number of states, H, B)
         times, rows = inputs.shape
 
-        def turn(t, state, nats, hits):
+        def iteration(t, state, nats, hits):
             x, after = tf.gather(vectors, inputs[t], axis=1), []  # (D, B)
             before = tf.nest.pack_sequence_as(states, tf.unstack(state))
             for step, values in zip(steps, before, strict=True):
                 after.append(step(x, values))
                 x = after[-1][0]
             logits = kernel @ x + bias  # (V, B)
-            right = tf.reduce_sum(tf.where(symbols == targets[t], logits, 0), 0)
-            nats = nats.write(t, tf.reduce_logsumexp(logits, 0) - right)
-            likeliest = tf.where(logits == tf.reduce_max(logits, 0), symbols, size)
-            hits = hits.write(t, tf.reduce_min(likeliest, 0) == targets[t])  # XLA's argmax is slow
+            target = tf.reduce_sum(tf.where(symbols == targets[t], logits, 0), 0)
+            nats = nats.write(t, tf.reduce_logsumexp(logits, 0) - target)
+            best = tf.where(logits == tf.reduce_max(logits, 0), symbols, size)
+            hits = hits.write(t, tf.reduce_min(best, 0) == targets[t])  # XLA's argmax is slow
             return t + 1, tf.stack(tf.nest.flatten(after)), nats, hits
 
         empty = (
             tf.TensorArray(dtype, times, element_shape=(rows,)) for dtype in (tf.float32, tf.bool)
         )
-        _, state, nats, hits = tf.while_loop(lambda t, *_: t < times, turn, (0, state, *empty))
+        _, state, nats, hits = tf.while_loop(lambda t, *_: t < times, iteration, (0, state, *empty))
         return nats.stack(), hits.stack(), state
 
     def share(inputs, targets, *before):
-        # One array, as XLA moves a program that begins with many to the thread of all programs.
+        # One array, because XLA runs parts of a program with many arguments in a single thread,
+        # which the programs of all cores share.
         state = tf.stack([tf.transpose(values) for values in before])
         nats, hits, state = program(tf.transpose(inputs), tf.transpose(targets), state)
-        return [tf.transpose(found) for found in (nats, hits, *tf.unstack(state))]
+        return [tf.transpose(result) for result in (nats, hits, *tf.unstack(state))]
 
     return share
 
 
-def _ids(stream: TextStream | LineStream, position: np.ndarray, start: int) -> np.ndarray:
-    """The characters at the positions and the one before them, int32 (rows, window + 1). Positions
-    behind the end read the last characters again; they are not scored."""
+def _ids(stream: TextStream | LineStream, positions: np.ndarray, start: int) -> np.ndarray:
+    """The characters at some positions of a text and the one before them.
+
+    Args:
+        stream: The text.
+        positions: int (rows, window), consecutive in each row. Those behind the end of the text
+            give its last characters again; they are not scored.
+        start: Id read before the first character.
+
+    Returns:
+        Ids int32 (rows, window + 1).
+    """
     last = stream.length - stream.lead - 1
-    width = min(position.shape[1] + 1, last + 1)
-    first = np.clip(position[:, 0] - 1, 0, last + 1 - width)
+    width = min(positions.shape[1] + 1, last + 1)
+    first = np.clip(positions[:, 0] - 1, 0, last + 1 - width)
     text = stream.read(first + stream.lead, width)
-    at = np.clip(np.concatenate([position[:, :1] - 1, position], axis=1), 0, last) - first[:, None]
+    at = np.concatenate([positions[:, :1] - 1, positions], axis=1)
+    at = np.clip(at, 0, last) - first[:, None]
     ids = np.take_along_axis(text, np.clip(at, 0, width - 1), axis=1)
-    ids[position[:, 0] == 0, 0] = start
+    ids[positions[:, 0] == 0, 0] = start
     return ids

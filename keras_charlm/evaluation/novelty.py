@@ -18,9 +18,9 @@ import numpy as np
 
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.corpus import Corpus, Lines, fingerprints
-from keras_charlm.text.decoding import NEWLINE
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.vocabulary import NEWLINE
 
 WINDOWS = (20, 50)  # characters
 _BLOCK = 1 << 20  # characters

@@ -1,56 +1,112 @@
-"""What every export is measured by: the trained model on a text that it did not learn."""
+"""The one check of every export: it computes what the trained network computes.
+
+The trained network and an export of it do the same trial: they read a text and draw others from it.
+`reference` has the network do it, once; `run` has whatever offers the signatures of
+`graph.OnDeviceGraph` do it; an export of another kind fills in its own `Answers`. `compare` judges.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import CharLMError, ExportError
-from keras_charlm.generation.runner import score_text
+from keras_charlm.export.graph import DRAW, ROWS
+from keras_charlm.generation.runner import Runner, score_text
 from keras_charlm.generation.samples import draw_samples
 from keras_charlm.network import model
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.corpus import reopen
 from keras_charlm.text.split import split_corpus
+from keras_charlm.text.vocabulary import Vocabulary, normalize
 
-CHARACTERS = 2048  # read by both models: enough for 0.001 bits per character
-
-
-TOLERANCE = 1e-4  # most that logits of float32 weights may differ
-
-
+CHARACTERS = 2048  # read in a trial: enough for 0.001 bits per character
+PROMPT = 32  # characters that every second text of a trial continues
+TEMPERATURE = 0.8  # of the texts drawn
+TOLERANCE = 1e-4  # largest difference accepted between logits of float32 weights
 COST = 0.01  # most bits per character that other weights may cost
-
-
 _SECONDS = 0.25  # for each measurement of speed
 
 
 @dataclass(frozen=True)
-class Text:
-    """A text to compare on.
+class Trial:
+    """What the trained network and its export both do.
+
+    They read `codes`, and draw `ROWS` texts of `DRAW` characters at `TEMPERATURE`, row i with
+    seed i. Rows 0, 2, ... begin a text; rows 1, 3, ... continue `prompt`.
 
     Args:
-        codes: Code points or bytes (N,), the start symbol first; -1 for the unknown symbol.
-        source: Where it comes from, for the report.
+        codes: Code points or bytes, int32 (N,), the start symbol first; -1 for an unknown one.
+        lines: The start symbol is read before a prompt too.
+        source: Where the text comes from, for the report.
     """
 
     codes: np.ndarray
+    lines: bool
     source: str
 
+    @property
+    def prompt(self) -> np.ndarray:
+        """Codes (n,), without the start symbol."""
+        return self.codes[1 : PROMPT + 1]
 
-def held_out(opened: TrainedModel, runner: Any) -> Text:
-    """The beginning of the model's validation text, or what the model draws where that is gone.
+    @property
+    def beginnings(self) -> list[np.ndarray]:
+        """The codes that are read before each row is drawn: at least one, at most `PROMPT` + 1."""
+        start = self.codes[:1]
+        other = np.append(start, self.prompt) if self.lines else self.prompt
+        return [start, other if len(other) else start] * (ROWS // 2)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came out of a trial.
 
     Args:
-        opened: A model.
-        runner: What draws: `Network.runner()`.
+        logits: float32 (M, V): row i follows the first i + 1 characters of the text. An export may
+            give fewer rows than the text has characters.
+        bits_per_character: Mean of -log2 p over the text without its first symbol.
+        drawn: Codes of each text. One that is shorter than `DRAW` ended with the start symbol,
+            which is its last code.
+    """
+
+    logits: np.ndarray
+    bits_per_character: float
+    drawn: Sequence[np.ndarray]
+
+
+def reference(opened: TrainedModel, runner: Runner) -> tuple[Trial, Answers]:
+    """Choose a text that the model did not train on, and have the trained Keras network read it.
+
+    Args:
+        opened: The model.
+        runner: Its signatures in TensorFlow (`OnDeviceGraph.runner`), which draw the texts.
+
+    Returns:
+        The trial and its answers, for `compare`.
+    """
+    trial = held_out(opened, runner)
+    ids = opened.vocabulary.lookup(trial.codes)  # (N,)
+    zero = model.zero_states(opened.model, 1)
+    logits = model.run(opened.model, tf.constant(ids[None, :-1], tf.int32), zero)[0][0]  # (N-1, V)
+    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(ids[1:], logits)  # (N-1,)
+    bits = float(tf.reduce_mean(nats)) / float(np.log(2))
+    return trial, Answers(logits.numpy(), bits, _draw(runner, trial.beginnings))
+
+
+def held_out(opened: TrainedModel, runner: Runner) -> Trial:
+    """A trial on the beginning of the validation text, or on drawn text where that is gone.
+
+    Args:
+        opened: The model.
+        runner: Draws the text.
     """
     card, known = opened.card, np.array((-1, *opened.vocabulary.codes))
     part = None
@@ -66,115 +122,135 @@ def held_out(opened: TrainedModel, runner: Any) -> Text:
     if part is not None and part.length - part.lead >= CHARACTERS // 8:
         width = min(part.length - part.lead, CHARACTERS)
         ids = part.read(np.array([part.lead]), width)[0]
-        return Text(np.append(card.start, known[ids]), f"{width:,} characters of validation text")
-    pieces, length = [], 0
+        codes = np.append(card.start, known[ids]).astype(np.int32)
+        return Trial(codes, card.lines, f"{width:,} characters of validation text")
+    codes = _drawn_text(opened, runner)
+    source = f"{len(codes) - 1:,} characters that the model drew: the validation text is gone"
+    return Trial(codes, card.lines, source)
+
+
+def _drawn_text(opened: TrainedModel, runner: Runner) -> np.ndarray:
+    """Codes int32 (N,), N at most `CHARACTERS` + 1, of what the model draws."""
+    card, vocabulary = opened.card, opened.vocabulary
     config = SampleConfig(num=64, seed=0, temp=1, length=None if card.lines else 256)
+    pieces: list[np.ndarray] = [np.array([card.start])]
+    length = 0
     for sample in draw_samples(
         runner,
-        opened.vocabulary,
+        vocabulary,
         config,
         lines=card.lines,
         start=card.start,
         normalize=card.normalize,
     ):
-        codes = opened.vocabulary.to_codes(sample.text)
-        pieces += [codes, [card.start]] if card.lines else [codes]
+        codes = vocabulary.to_codes(sample.text)
+        pieces += [codes, np.array([card.start])] if card.lines else [codes]
         length += len(codes)
         if length >= CHARACTERS:
             break
-    codes = np.concatenate([[card.start], *pieces]).astype(np.int64)[: CHARACTERS + 1]
-    return Text(
-        codes, f"{len(codes) - 1:,} characters that the model drew: the validation text is gone"
-    )
+    text = vocabulary.from_codes(np.concatenate(pieces))
+    if isinstance(text, str):  # what a model draws may not be normalized, but prompts always are
+        text = normalize(text, card.normalize)
+    return vocabulary.to_codes(text)[: CHARACTERS + 1].astype(np.int32)
 
 
-def reference(network: keras.Model, ids: np.ndarray) -> tuple[np.ndarray, float]:
-    """Logits float32 (N - 1, V) of the trained model, and its bits per character, over ids (N,)."""
-    zero = model.zero_states(network, 1)
-    logits = model.run(network, tf.constant(ids[None, :-1], tf.int32), zero)[0][0]
-    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(ids[1:], logits)
-    return logits.numpy(), float(tf.reduce_mean(nats)) / float(np.log(2))
+def run(runner: Runner, vocabulary: Vocabulary, trial: Trial) -> Answers:
+    """Have a file in LiteRT, or a graph in TensorFlow, do a trial."""
+    state, logits = np.zeros((1, runner.state_size), np.float32), []
+    for code in trial.codes[:-1]:
+        out = runner("step", text=code[None], state=state)
+        state = out["state"]
+        logits.append(out["logits"][0])
+    characters, bits, _ = score_text(runner, vocabulary, trial.codes)
+    return Answers(np.array(logits), bits / max(characters, 1), _draw(runner, trial.beginnings))
 
 
-def measure(
-    opened: TrainedModel, network: keras.Model, original: Any, runner: Any, text: Text, exact: bool
+def compare(
+    trial: Trial, trained: Answers, exported: Answers, what: str, exact: bool = True
 ) -> dict[str, Any]:
-    """Compare an export with the model that was trained, and refuse it where it is another.
+    """Refuse an export that is not the trained network.
 
     Args:
-        opened: The model.
-        network: Its Keras network.
-        original: Its signatures in TensorFlow: `Network.runner()`.
-        runner: The export, with the same signatures.
-        text: What both read.
-        exact: The weights are float32, so the logits must agree and not the scores alone.
+        trial: What both did.
+        trained: What the network answered.
+        exported: What the export answered.
+        what: What the export is, for an error.
+        exact: Its weights are those of the network, so that logits and texts must agree as well.
 
     Returns:
         Entries of the report.
 
     Raises:
-        ExportError: They differ by more than `TOLERANCE` or `COST`.
+        ExportError: They differ by more than `TOLERANCE` or `COST`, or the same seeds draw other
+            texts.
     """
-    logits, trained = reference(network, opened.vocabulary.lookup(text.codes))
-    state, worst = np.zeros((1, runner.state_size), np.float32), 0.0
-    for code, expected in zip(text.codes.astype(np.int32), logits, strict=False):
-        out = runner("step", text=code[None], state=state)
-        state = out["state"]
-        worst = max(worst, float(np.abs(out["logits"][0] - expected).max()))
-    characters, bits, _ = score_text(runner, opened.vocabulary, text.codes)
-    exported = bits / max(characters, 1)
-    drawn = [_draw(run, opened.card.start, run.draw_width) for run in (runner, original)]
-    same = int((drawn[0] == drawn[1]).all(axis=1).sum())
+    difference = np.abs(exported.logits - trained.logits[: len(exported.logits)])
+    worst = float(difference.max(initial=0.0))
+    cost = exported.bits_per_character - trained.bits_per_character
+    rows = len(trained.drawn)
+    pairs = zip(trained.drawn, exported.drawn, strict=True)
+    same = sum(np.array_equal(ours[: len(theirs)], theirs) for ours, theirs in pairs)
     if exact and not worst <= TOLERANCE:
         raise ExportError(
-            f"The export's logits differ by {worst:.2g} from the trained model's and "
-            f"at most {TOLERANCE:g} is accepted, so nothing was written."
+            f"The {what}'s logits differ by {worst:.2g} from the trained model's and at most "
+            f"{TOLERANCE:g} is accepted, so it was not written."
         )
-    if not exported - trained <= COST:
+    if not cost <= COST:
         raise ExportError(
-            f"The export needs {exported:.4f} bits per character where the trained model needs "
-            f"{trained:.4f}, and at most {COST:g} more is accepted, so nothing was written; "
-            "try another --quantize."
+            f"The {what} needs {exported.bits_per_character:.4f} bits per character where the "
+            f"trained model needs {trained.bits_per_character:.4f}, and at most {COST:g} more is "
+            f"accepted, so it was not written{'' if exact else '; try another --quantize'}."
         )
     # Rounding alone changes a character in many thousands, and with it the rest of its row.
-    if exact and same < runner.rows // 2:
+    if exact and same < rows // 2:
         raise ExportError(
-            f"With the same seeds the export drew the same text in {same} of "
-            f"{runner.rows} rows only, so nothing was written."
+            f"With the same seeds the {what} drew the same text in {same} of {rows} rows only; it "
+            "is not the trained model, so it was not written."
         )
     return {
-        "compared_on": text.source,
+        "compared_on": trial.source,
         "largest_logit_difference": worst,
         "bits_per_character": {
-            "trained": trained,
-            "exported": exported,
-            "cost": exported - trained,
+            "trained": trained.bits_per_character,
+            "exported": exported.bits_per_character,
+            "cost": cost,
         },
-        "same_seeded_text": f"{same} of {runner.rows} rows of {runner.draw_width} characters",
-        "characters_per_second": {
-            "one_stream": _speed(runner, opened.card.start, 1),
-            "batch": _speed(runner, opened.card.start, runner.rows),
-        },
+        "same_seeded_text": f"{same} of {rows} rows of {DRAW} characters",
     }
 
 
-def _draw(runner: Any, start: int, length: int, rows: int | None = None) -> np.ndarray:
-    """Text int32 (B, N) after the start symbol, seeds 0 to B - 1, at temperature 0.8."""
-    rows = rows or runner.rows
-    text = np.zeros((rows, runner.read_width), np.int32)
-    text[:, 0] = start
-    return runner(
-        "generate" if rows == 1 else "generate_batch",
-        text=text, text_length=np.ones(rows, np.int32), seed=np.arange(rows, dtype=np.int32),
-        position=np.zeros(rows, np.int32), length=np.int32([length]), stop=np.int32([-1]),
-        temperature=np.float32([0.8]), top_k=np.int32([0]), top_p=np.float32([1]),
-        state=np.zeros((rows, runner.state_size), np.float32))["text"]  # fmt: skip
+def characters_per_second(runner: Runner, start: int) -> dict[str, int]:
+    """How fast texts are drawn after the start symbol: one at a time, and a batch of `ROWS`."""
+    return {"one_stream": _speed(runner, start, 1), "batch": _speed(runner, start, ROWS)}
 
 
-def _speed(runner: Any, start: int, rows: int) -> int:
-    _draw(runner, start, runner.draw_width, rows)  # the first call allocates
+def _speed(runner: Runner, start: int, rows: int) -> int:
+    beginnings = [np.array([start])] * rows
+    _draw(runner, beginnings)  # the first call allocates
     began, calls = time.perf_counter(), 0
     while (spent := time.perf_counter() - began) < _SECONDS:
-        _draw(runner, start, runner.draw_width, rows)
+        _draw(runner, beginnings)
         calls += 1
-    return round(calls * rows * runner.draw_width / spent)
+    return round(calls * rows * DRAW / spent)
+
+
+def _draw(runner: Runner, beginnings: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Read the B beginnings, each of 1 to `READ` codes, and draw B texts int32 (DRAW,)."""
+    rows = len(beginnings)
+    text = np.zeros((rows, runner.read_width), np.int32)
+    for row, codes in zip(text, beginnings, strict=True):
+        row[: len(codes)] = codes
+    out = runner(
+        "generate" if rows == 1 else "generate_batch",
+        text=text,
+        text_length=np.array([len(codes) for codes in beginnings], np.int32),
+        seed=np.arange(rows, dtype=np.int32),
+        position=np.zeros(rows, np.int32),
+        length=np.array([DRAW], np.int32),
+        stop=np.array([-1], np.int32),
+        temperature=np.array([TEMPERATURE], np.float32),
+        top_k=np.zeros(1, np.int32),
+        top_p=np.ones(1, np.float32),
+        state=np.zeros((rows, runner.state_size), np.float32),
+    )
+    return list(out["text"])

@@ -1,20 +1,18 @@
-"""Trained models for other places: written, checked against what was trained, and reported.
+"""A trained model written for another host: checked there, reported, and put in place as a whole.
 
 Each kind of export is a module of its own, loaded when it is asked for: `tflite` makes the
-on-device file, `savedmodel` and `web` fill a folder; each returns what the report should say.
+on-device file, `savedmodel` and `web` fill a folder; each returns its part of the report.
 """
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+from keras_charlm import files
 from keras_charlm.config import ExportConfig
 from keras_charlm.errors import BundleError, OptionError
-from keras_charlm.files import write_json
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.settings import expect
 
@@ -28,7 +26,7 @@ def export(
     overwrite: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Write a trained model for another place, and check it there.
+    """Write a trained model for another host, and check it there.
 
     Args:
         model: A model, its folder, or its name under saved_models/.
@@ -37,7 +35,7 @@ def export(
         **settings: Fields of ExportConfig.
 
     Returns:
-        The report, which also stands beside the export in `<output>.report.json`.
+        The report, which is also written to `<output>.report.json`.
 
     Raises:
         BundleError: The model cannot be read.
@@ -59,104 +57,66 @@ def export(
         )
     suffix = ".tflite" if config.to == "tflite" else f"-{config.to}"
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
-    report_path = path.with_name(path.name + REPORT)
-    temporary = path.with_name(f".{path.name}.new")
-    _recover(path)
-    _check_place(path, report_path, temporary, overwrite, opened.path)
-    try:
-        report = _write(opened, config, temporary)
-        report = {
-            "file": path.name,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "model": opened.card.name,
-            "run": opened.card.run,
-            **report,
-        }
-        # The report goes first: by it the next export knows a folder for one of its own.
-        write_json(report_path, report)
-        _put(temporary, path)
-    except OSError as error:
-        raise OptionError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or "
-            "name another with --output."
-        ) from error
-    finally:
-        _remove(temporary)
+    with files.writing(path):
+        _check_output(path, config, overwrite, opened.path)
+        if config.to == "tflite":
+            report: dict[str, Any] = {}
+            files.replace_file(path, lambda new: report.update(_fill(opened, config, new, path)))
+            return report
+        with files.replace_folder(path) as folder:
+            return _fill(opened, config, folder, path)
+
+
+def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path) -> None:
+    """Find out before any work whether the export can be written, and tidy up after a crash."""
+    if model.resolve() in (path.resolve(), path.resolve().parent):
+        raise OptionError(f"{path} is in the model's own folder; name another --output.")
+    report = _report_path(path)
+    # A crash between the report and its export left the report alone, which is then replaced.
+    cut_short = files.unfinished(path).exists() or files.leftovers(path)[1].exists()
+    files.recover_folder(path)
+    if path.is_dir() and config.to != "tflite" and not report.exists():
+        raise OptionError(f"{path} is a folder that no export wrote; name another --output.")
+    files.check_output(path, overwrite, folder=config.to != "tflite")
+    if not cut_short:
+        files.check_output(report, overwrite)
+
+
+def _fill(opened: TrainedModel, config: ExportConfig, new: Path, path: Path) -> dict[str, Any]:
+    """Write the export `new`, which will be put at `path`, and its report beside that."""
+    report = {
+        "file": path.name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "model": opened.card.name,
+        "run": opened.card.run,
+        **_write(opened, config, new),
+    }
+    # The report goes first: by it the next export knows that an export wrote the folder.
+    files.write_json(_report_path(path), report)
     return report
 
 
-def _write(opened: TrainedModel, config: ExportConfig, path: Path) -> dict[str, Any]:
-    """Write the export at `path` and return its report."""
+def _write(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, Any]:
+    """Write the export and return its part of the report."""
     if config.to == "savedmodel":
         from keras_charlm.export import savedmodel
 
-        return savedmodel.write(opened, path)
+        return savedmodel.write(opened, new)
     from keras_charlm.export import tflite
 
+    if config.to == "tflite":
+        new.touch()  # a folder that cannot be written is known before any work
     content, report = tflite.write(opened, config)
     if config.to == "tflite":
-        path.write_bytes(content)
+        new.write_bytes(content)
         return report
     from keras_charlm.export import web
 
-    page = web.write(opened, path, content, config.runtime)
-    return {**report, **{name: page[name] for name in page if name != "folder"}}
+    return {**report, **web.write(opened, new, content, config.runtime)}
 
 
-def _check_place(path: Path, report: Path, temporary: Path, overwrite: bool, model: Path) -> None:
-    """Find out before any work whether the export can be put there."""
-    cut_short = temporary.exists()  # by a crash, perhaps between the report and its export
-    for taken in (path,) if cut_short else (path, report):
-        if (taken.exists() or taken.is_symlink()) and not overwrite:
-            raise OptionError(
-                f"{taken} exists; name another --output, or replace it with --overwrite."
-            )
-    if path.resolve() == model.resolve() or path.resolve().parent == model.resolve():
-        raise OptionError(f"{path} is in the model's own folder; name another --output.")
-    if path.is_dir() and not report.exists():
-        raise OptionError(f"{path} is a folder that no export wrote; name another --output.")
-    _remove(temporary)  # what a crash left
-    try:
-        temporary.touch()
-        temporary.unlink()
-    except OSError as error:
-        raise OptionError(
-            f"{path} cannot be written ({error.strerror or error}); name another with --output."
-        ) from error
-
-
-def _old(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
-
-
-def _recover(path: Path) -> None:
-    """Bring back the export that a killed `_put` had moved aside."""
-    if _old(path).exists() and not path.exists():
-        _old(path).rename(path)
-    _remove(_old(path))
-
-
-def _put(new: Path, path: Path) -> None:
-    """Move an export to its place; what was there stays until the new one can take it."""
-    if not path.is_dir():
-        new.replace(path)
-        return
-    old = _old(path)
-    path.rename(old)
-    try:
-        new.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+def _report_path(path: Path) -> Path:
+    return path.with_name(path.name + REPORT)
 
 
 def summary(report: dict[str, Any]) -> str:

@@ -1,68 +1,40 @@
-"""The network as the on-device file holds it: plain variables and a function a signature."""
+"""The network as the on-device file holds it: plain variables, a function for each signature."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
+from keras_charlm.display import quiet
+from keras_charlm.generation.runner import Runner
 from keras_charlm.network import sampling
-from keras_charlm.network.model import named_weights
+from keras_charlm.network.equations import CELLS
+from keras_charlm.network.model import named_weights, recurrent_layers
 from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
 
-if TYPE_CHECKING:
-    pass
-
 READ = 64  # P: most characters that one call of `generate` reads
-
-
 DRAW = 64  # N: most characters that one call of `generate` draws
-
-
 ROWS = 16  # rows of `generate_batch`
-
-
 SCORE = 256  # most characters that one call of `score` reads
-
-
-def _lstm(x, states, recurrent_kernel, bias):
-    h, c = states
-    i, f, g, o = tf.split(x + h @ recurrent_kernel + bias, 4, axis=1)
-    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-    return [tf.sigmoid(o) * tf.tanh(c), c]
-
-
-def _gru(x, states, recurrent_kernel, bias):
-    (h,) = states
-    xz, xr, xg = tf.split(x + bias[0], 3, axis=1)
-    uz, ur, ug = tf.split(h @ recurrent_kernel + bias[1], 3, axis=1)
-    z = tf.sigmoid(xz + uz)
-    return [z * h + (1 - z) * tf.tanh(xg + tf.sigmoid(xr + ur) * ug)]
-
-
-def _rnn(x, states, recurrent_kernel, bias):
-    (h,) = states
-    return [tf.tanh(x + h @ recurrent_kernel + bias)]
-
-
-# Each takes the projected input (B, G) and its states (B, H) and returns the new states, h first.
-CELLS = {"lstm": (_lstm, 2), "gru": (_gru, 1), "rnn": (_rnn, 1)}
 
 
 class OnDeviceGraph(tf.Module):
     """A trained network as the on-device file holds it: plain variables and a step for each cell.
 
-    Keras objects are left out on purpose: the converter would lose their weights, or keep them in
-    variables that browsers refuse.
+    It holds no Keras objects: the converter would lose their weights, or keep them in variables
+    that browsers refuse.
 
     Signatures, with B rows, P characters to read, N to draw, V symbols and S states (all layers'
     states side by side in one tensor, all zeros before a text):
 
     `generate` (B = 1) and `generate_batch` (B = 16) read a text and draw what follows. Inputs:
-        text: int32 (B, P), code points, or byte values; those unknown read as the unknown symbol.
+        text: int32 (B, P), code points, or byte values; unknown ones read as the unknown symbol.
         text_length: int32 (B,), how many of them are read; a row of length 0 is idle.
         seed: int32 (B,).
         position: int32 (B,), index of the first character to draw, for the random numbers.
@@ -75,30 +47,38 @@ class OnDeviceGraph(tf.Module):
         lengths: int32 (B,), how many.
         done: int32 (B,), 1 where the stop character was drawn or the row was idle.
         bits: float32 (B,), sum of -log2 p over all characters drawn, the stop character included,
-            by the plain probabilities: temperature 1, nothing cut.
-        state: float32 (B, S). It has read everything but the last character, so the next call takes
-            that one as its text and goes on exactly as one longer call would have.
+            at temperature 1, without top-k and top-p.
+        state: float32 (B, S). It has read everything but the last character; with that one as its
+            text, the next call draws what one longer call would have drawn.
 
     `step` reads one character: text int32 (1,), state -> logits float32 (1, V), state.
 
     `score` reads a text: text int32 (1, 256), text_length int32 (1,), state -> bits float32 (1,),
-    the sum of -log2 p of every character but the first, correct int32 (1,), how many of those were
-    the likeliest, and the state, which has read everything but the last character.
+    the sum of -log2 p over every character but the first; correct int32 (1,), how many of those
+    were the likeliest; and the state, which has read everything but the last character.
 
     `vocab`: index int32 (V,) -> codes int32 (V,), the code point of each id, -1 for the unknown.
 
     Args:
         model: A network of `model.build`; its weights are copied.
-        config: Its configuration.
+        config: Its configuration, with nothing left open.
         vocabulary: Its symbols.
+
+    Attributes:
+        vocabulary: The symbols.
+        state_size: Width of the state (S).
+        weights: The copied weights, in the order of `model.named_weights`.
+        functions: The signatures by name.
     """
 
     def __init__(self, model: keras.Model, config: ModelConfig, vocabulary: Vocabulary):
         super().__init__()
-        self._cell, self._per_layer = CELLS[config.cell]
-        self._layers, self._one_hot = config.layers, not config.embedding
+        self.vocabulary = vocabulary
+        self._cell = CELLS[config.cell]
+        recurrent = recurrent_layers(model)
+        self._layers, self._one_hot = len(recurrent), not config.embedding
         self._tied = config.tied
-        self._sizes = [config.units] * (config.layers * self._per_layer)
+        self._sizes = [layer.units for layer in recurrent for _ in range(self._cell.states)]
         self.state_size = sum(self._sizes)
         # Ids to codes, rising, filled up to a power of two for the binary search.
         self._codes = np.array((-1, *vocabulary.codes), np.int32)  # (V,)
@@ -107,7 +87,6 @@ class OnDeviceGraph(tf.Module):
         self._search[: vocabulary.size] = self._codes
         # Text is drawn on the CPU during training too: the loop is long and its products are small.
         weights = named_weights(model)
-        self._names = list(weights)
         with tf.device("CPU"):
             self.weights = [tf.Variable(w.numpy(), trainable=False) for w in weights.values()]
         self.functions = {
@@ -116,32 +95,34 @@ class OnDeviceGraph(tf.Module):
         }
 
     def assign(self, model: keras.Model) -> None:
-        """Copy a model's weights anew; the functions are not traced again."""
+        """Copy a model's weights again; the functions are not traced again."""
         for variable, weight in zip(self.weights, named_weights(model).values(), strict=True):
             variable.assign(weight.numpy())
 
-    def named_weights(self) -> dict[str, np.ndarray]:
-        """The weights as `model.named_weights` names them."""
-        return {name: w.numpy() for name, w in zip(self._names, self.weights, strict=True)}
-
     def runner(self) -> GraphRunner:
-        """Run the signatures in TensorFlow, as `generation.Runner` runs those of a file."""
+        """Run the signatures in TensorFlow, as `generation.runner.Runner` runs those of a file."""
         return GraphRunner(self)
 
-    def _signatures(self) -> dict:
-        def ints(name, *shape):
+    def _signatures(self) -> dict[str, tuple[Callable, tuple[tf.TensorSpec, ...]]]:
+        def ints(name: str, *shape: int) -> tf.TensorSpec:
             return tf.TensorSpec(shape, tf.int32, name)
 
-        def floats(name, *shape):
+        def floats(name: str, *shape: int) -> tf.TensorSpec:
             return tf.TensorSpec(shape, tf.float32, name)
 
-        def generate(rows):
+        def generate(rows: int) -> tuple[tf.TensorSpec, ...]:
             return (
-                ints("text", rows, READ), ints("text_length", rows), ints("seed", rows),
-                ints("position", rows), ints("length", 1), ints("stop", 1),
-                floats("temperature", 1), ints("top_k", 1), floats("top_p", 1),
+                ints("text", rows, READ),
+                ints("text_length", rows),
+                ints("seed", rows),
+                ints("position", rows),
+                ints("length", 1),
+                ints("stop", 1),
+                floats("temperature", 1),
+                ints("top_k", 1),
+                floats("top_p", 1),
                 floats("state", rows, self.state_size),
-            )  # fmt: skip
+            )
 
         state = floats("state", 1, self.state_size)
         return {
@@ -152,7 +133,7 @@ class OnDeviceGraph(tf.Module):
             "vocab": (self._vocab, (ints("index", len(self._codes)),)),
         }
 
-    def _ids(self, codes):
+    def _ids(self, codes: tf.Tensor) -> tf.Tensor:
         """Ids of codes of any shape, by binary search: a table of all code points would be 4 MB."""
         ids = tf.zeros_like(codes)
         for bit in reversed(range(self._search_bits)):
@@ -161,51 +142,51 @@ class OnDeviceGraph(tf.Module):
         ids = tf.minimum(ids, len(self._codes) - 1)
         return tf.where(tf.equal(tf.gather(self._codes, ids), codes), ids, UNKNOWN)
 
-    def _read(self, ids, states):
-        """Reads one character a row: ids (B,), states of (B, H) -> output (B, H), new states."""
+    def _read(
+        self, ids: tf.Tensor, states: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Read one character a row: ids (B,), states of (B, H) -> output (B, H), new states."""
         weights = iter(self.weights)
         # A one-hot vector times the kernel is a row of the kernel.
         x = tf.gather(next(weights), ids)
-        after = []
+        after: list[tf.Tensor] = []
         for layer in range(self._layers):
             projected = x if self._one_hot and layer == 0 else x @ next(weights)
-            at = layer * self._per_layer
-            new = self._cell(projected, states[at : at + self._per_layer], next(weights),
-                             next(weights))  # fmt: skip
+            at = layer * self._cell.states
+            own = states[at : at + self._cell.states]
+            new, _ = self._cell.step(tf, projected, own, next(weights), next(weights))
             x = new[0]
             after += new
         return x, after
 
-    def _logits(self, x):
+    def _logits(self, x: tf.Tensor) -> tf.Tensor:
+        """Outputs (B, H) to logits (B, V)."""
         kernel, bias = self.weights[-2:]
         x = x @ kernel
         return (tf.matmul(x, self.weights[0], transpose_b=True) if self._tied else x) + bias
 
-    def _split(self, state):
+    def _split(self, state: tf.Tensor) -> list[tf.Tensor]:
+        """The state (B, S) to a tensor (B, H) for each of the layers' states."""
         return tf.split(state, self._sizes, axis=1)
 
     def _generate(
-        self, text, text_length, seed, position, length, stop, temperature, top_k, top_p, state
-    ):
+        self,
+        text: tf.Tensor,
+        text_length: tf.Tensor,
+        seed: tf.Tensor,
+        position: tf.Tensor,
+        length: tf.Tensor,
+        stop: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        top_p: tf.Tensor,
+        state: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
         rows = text.shape[0]
         ids, stop = self._ids(text), self._ids(stop)  # the id of no stop is UNKNOWN: never drawn
         # A host's mistake must not read beyond an array.
         text_length, length = tf.minimum(text_length, READ), tf.minimum(length[0], DRAW)
-
-        def keep(active, new, old):
-            # Tensors (B, ...) of rows that are at their end stay as they are.
-            return [tf.where(active[:, None], a, b) for a, b in zip(new, old, strict=True)]
-
-        def read(t, *states):
-            _, after = self._read(tf.gather(ids, t, axis=1), states)
-            # A single row is always active: the loop ends with it.
-            return t + 1, *(after if rows == 1 else keep(t < text_length - 1, after, states))
-
-        longest = tf.reduce_max(text_length)
-        states = tf.while_loop(
-            lambda t, *_: t < longest - 1, read, (tf.constant(0), *self._split(state))
-        )[1:]
-
+        states = self._read_all_but_last(ids, text_length, self._split(state))
         # All of the loop's random numbers at once: cheaper than a few at each step.
         random = sampling.uniform(seed[:, None], position[:, None] + tf.range(DRAW))  # (B, N)
 
@@ -216,19 +197,19 @@ class OnDeviceGraph(tf.Module):
             chosen = sampling.draw(logits, uniform, temperature, top_k, top_p)  # (B,)
             cost = -tf.gather(tf.nn.log_softmax(logits), chosen, batch_dims=1)
             if rows > 1:
-                after, cost = keep(active, after, states), tf.where(active, cost, 0.0)
+                after, cost = keep_ended(active, after, states), tf.where(active, cost, 0.0)
             active = active & tf.not_equal(chosen, stop)
             column = tf.where(active, chosen, UNKNOWN)[:, None]  # UNKNOWN: nothing drawn
             drawn = tf.where(tf.equal(tf.range(DRAW), n), column, drawn)
             return n + 1, chosen, active, drawn, bits + cost, *after
 
         last = tf.gather(ids, tf.maximum(text_length - 1, 0), batch_dims=1)
+        drawn = tf.zeros((rows, DRAW), tf.int32)
         _, _, active, drawn, nats, *states = tf.while_loop(
             lambda n, last, active, *_: (n < length) & tf.reduce_any(active),
             draw,
-            (tf.constant(0), last, text_length > 0, tf.zeros((rows, DRAW), tf.int32),
-             tf.zeros(rows), *states),
-        )  # fmt: skip
+            (tf.constant(0), last, text_length > 0, drawn, tf.zeros(rows), *states),
+        )
         return {
             "text": tf.gather(self._codes, drawn),
             "lengths": tf.reduce_sum(tf.cast(tf.not_equal(drawn, UNKNOWN), tf.int32), axis=1),
@@ -237,11 +218,28 @@ class OnDeviceGraph(tf.Module):
             "state": tf.concat(states, axis=1),
         }
 
-    def _step(self, text, state):
+    def _read_all_but_last(
+        self, ids: tf.Tensor, lengths: tf.Tensor, states: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Read each row's ids (B, P) up to its length (B,) but the last; returns the states."""
+
+        def read(t, *states):
+            _, after = self._read(tf.gather(ids, t, axis=1), states)
+            # A single row is always active: the loop ends with it.
+            if ids.shape[0] != 1:
+                after = keep_ended(t < lengths - 1, after, states)
+            return t + 1, *after
+
+        longest = tf.reduce_max(lengths)
+        return tf.while_loop(lambda t, *_: t < longest - 1, read, (tf.constant(0), *states))[1:]
+
+    def _step(self, text: tf.Tensor, state: tf.Tensor) -> dict[str, tf.Tensor]:
         x, states = self._read(self._ids(text), self._split(state))
         return {"logits": self._logits(x), "state": tf.concat(states, axis=1)}
 
-    def _score(self, text, text_length, state):
+    def _score(
+        self, text: tf.Tensor, text_length: tf.Tensor, state: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         ids, length = self._ids(text), tf.minimum(text_length[0], SCORE)
 
         def score(t, nats, correct, *states):
@@ -258,8 +256,15 @@ class OnDeviceGraph(tf.Module):
         )
         return {"bits": _bits(nats), "correct": correct, "state": tf.concat(states, axis=1)}
 
-    def _vocab(self, index):
+    def _vocab(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"codes": tf.gather(self._codes, index)}
+
+
+def keep_ended(
+    active: tf.Tensor, new: Sequence[tf.Tensor], old: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Of tensors (B, ...), take `new` in the rows that are active (B,) and `old` in the others."""
+    return [tf.where(active[:, None], a, b) for a, b in zip(new, old, strict=True)]
 
 
 def _bits(nats: tf.Tensor) -> tf.Tensor:
@@ -268,14 +273,36 @@ def _bits(nats: tf.Tensor) -> tf.Tensor:
     return nats * high + nats * np.float32(1 / np.log(2) - high)
 
 
-class GraphRunner:
-    """Runs an `OnDeviceGraph` in TensorFlow, as `generation.runner.Runner` runs a file."""
+def save(graph: OnDeviceGraph, folder: str | Path, default: str | None = None) -> None:
+    """Write a graph as a SavedModel.
 
-    rows, read_width, draw_width, score_width = ROWS, READ, DRAW, SCORE
+    Args:
+        graph: The graph.
+        folder: A folder, which is made where it is missing.
+        default: The signature for requests that name none.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    functions = {name: f.get_concrete_function() for name, f in graph.functions.items()}
+    if default:
+        functions["serving_default"] = functions[default]
+    bare = tf.Module()  # the graph itself would have every function saved twice
+    bare.weights = graph.weights
+    try:
+        with quiet():
+            tf.saved_model.save(bare, str(folder), signatures=functions)
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message.rpartition("; ")[2], str(folder)) from error
+
+
+class GraphRunner(Runner):
+    """Runs an `OnDeviceGraph` in TensorFlow, as a `Runner` runs a file in LiteRT."""
 
     def __init__(self, network: OnDeviceGraph):
-        self._functions = network.functions
+        self.rows, self.read_width, self.draw_width, self.score_width = ROWS, READ, DRAW, SCORE
         self.state_size = network.state_size
+        self._functions = network.functions
 
     def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         with tf.device("CPU"):

@@ -1,45 +1,37 @@
-"""An on-device file made small and given its card, after the converter has written it."""
+"""Makes the on-device file that the converter wrote smaller, and puts the card into it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_charlm.errors import ExportError
 from keras_charlm.saved import tflite_card
 
 ALIGNMENT = 16  # of buffers, as TensorFlow Lite's schema asks for; its Python code does not do it
 
 
-def pack(content: bytes, values: dict[str, Any], weights: Mapping[str, np.ndarray]) -> bytes:
-    """Put a card into an on-device file, and pack the file anew.
+def pack(content: bytes, values: dict[str, Any]) -> bytes:
+    """Put a card into an on-device file, and make the file smaller.
 
-    The converter writes a table for every use, and a name for every tensor: of a small model that
-    is much of the file. Here what is equal is stored once, and names, which no signature needs,
-    are left out.
+    The converter writes a table for every use and a name for every tensor, which is much of a small
+    model's file. Here equal parts are stored once, and names, which no signature needs, are left
+    out.
 
     Args:
         content: A .tflite file.
-        values: The card, without `weights` and `file_sha256`; see `device`.
-        weights: The network's weights by name, float32.
+        values: The card; its `file_sha256` is filled in. See `tflite_card`.
 
     Returns:
         The file with the card in it.
-
-    Raises:
-        ExportError: A weight cannot be read back from the file.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     model.metadata = [m for m in model.metadata or [] if m.name != tflite_card.METADATA.encode()]
     _strip(model)
-    constants = tflite_card.constants(model)
-    places = [_place(constants, name, weight) for name, weight in weights.items()]
-    values = {**values, "weights": places, "file_sha256": tflite_card.NO_DIGEST}
+    values = {**values, "file_sha256": tflite_card.NO_DIGEST}
     text = json.dumps(values, ensure_ascii=False).encode()
     model.metadata.append(schema.MetadataT(tflite_card.METADATA.encode(), len(model.buffers)))
     model.buffers.append(schema.BufferT(np.frombuffer(text, np.uint8)))
@@ -49,7 +41,7 @@ def pack(content: bytes, values: dict[str, Any], weights: Mapping[str, np.ndarra
 
 
 def _strip(model: schema.ModelT) -> None:
-    """Take away what no reader needs: names, empty buffers, empty lists."""
+    """Remove what no reader needs: names, empty buffers, empty lists."""
     tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors]
     used = {user.buffer for user in (*tensors, *model.metadata)}
     kept = [0, *(i for i in sorted(used) if i and model.buffers[i].data is not None)]
@@ -70,68 +62,37 @@ def _strip(model: schema.ModelT) -> None:
                     setattr(operator, name, None)
 
 
-def _place(constants: Mapping[int, tflite_card.Constant], name: str, weight: np.ndarray) -> dict:
-    """Where a weight stands; see `device.weights`."""
-    # The converter transposes most matrices, and takes a GRU's two rows of biases apart.
-    for transposed, parts in (False, [weight]), (True, [weight.T]), (False, [*weight]):
-        buffers = [_find(constants, part) for part in parts]
-        if None not in buffers:
-            return {
-                "name": name,
-                "shape": list(weight.shape),
-                "buffers": buffers,
-                "transposed": transposed,
-            }
-    raise ExportError(
-        f"The converted model does not hold {name} as it was trained; convert it "
-        "with the TensorFlow version that this package asks for."
-    )
-
-
-def _find(constants: Mapping[int, tflite_card.Constant], weight: np.ndarray) -> int | None:
-    """The buffer that holds a weight, as exactly as its type allows."""
-    return next(
-        (
-            buffer
-            for buffer, (value, error) in constants.items()
-            if value.squeeze().shape == weight.squeeze().shape
-            and (np.abs(value.squeeze() - weight.squeeze()) <= error.squeeze()).all()
-        ),
-        None,
-    )
-
-
 class _Sharing(flatbuffers.Builder):
     """A builder that writes equal tables, vectors and strings once."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._written: dict[Any, int] = {}  # content, and where it stands
-        self._fields: list[tuple] = []  # of the table in the making
-        self._before = 0  # what was written before that table
+        self._written: dict[Any, int] = {}  # the offset of each content
+        self._fields: list[tuple] = []  # of the table that is being written
+        self._before = 0  # offset where that table begins
 
-    def StartObject(self, numfields):
+    def StartObject(self, numfields: int) -> None:
         self._fields, self._before = [], self.Offset()
         super().StartObject(numfields)
 
-    def PrependSlot(self, flags, o, x, d):
-        self._fields.append((flags, o, x, d))  # 1 is not written as 1.0 is
+    def PrependSlot(self, flags: Any, o: int, x: Any, d: Any) -> None:
+        self._fields.append((flags, o, x, d))  # the type too: 1 and 1.0 are equal, their bytes not
         super().PrependSlot(flags, o, x, d)
 
-    def PrependUOffsetTRelativeSlot(self, o, x, d):
+    def PrependUOffsetTRelativeSlot(self, o: int, x: int, d: int) -> None:
         self._fields.append((o, x))
         super().PrependUOffsetTRelativeSlot(o, x, d)
 
-    def EndObject(self):
+    def EndObject(self) -> int:
         key = tuple(self._fields)
         if key not in self._written:
             self._written[key] = super().EndObject()
-        else:  # take its fields back
+        else:  # the fields just written are dropped
             self.head = len(self.Bytes) - self._before
             self.nested, self.current_vtable = False, None
         return self._written[key]
 
-    def CreateNumpyVector(self, x):
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
         key = x.dtype.str, x.tobytes()
         if key not in self._written:
             if x.dtype == np.uint8:  # the bytes of a buffer
@@ -139,7 +100,7 @@ class _Sharing(flatbuffers.Builder):
             self._written[key] = super().CreateNumpyVector(x)
         return self._written[key]
 
-    def CreateString(self, s, *args):
+    def CreateString(self, s: str | bytes, *args: Any) -> int:
         if s not in self._written:
             self._written[s] = super().CreateString(s, *args)
         return self._written[s]

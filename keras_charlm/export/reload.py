@@ -1,4 +1,4 @@
-"""Calls the signatures of a SavedModel where neither Keras nor this package can be imported.
+"""Calls the signatures of a SavedModel in a process without Keras and this package.
 
 A program of its own, run by `savedmodel.call`:
 
@@ -13,25 +13,27 @@ import os
 import pickle
 import sys
 import time
+from typing import Any
 
 HIDDEN = {"keras", "tf_keras", "keras_charlm", "kcharlm", "tensorflow_text"}
 
 
 class Hiding:
-    """A finder of modules that does not find the hidden ones."""
+    """A finder of modules, in the form of `sys.meta_path`, that does not find the hidden ones."""
 
-    def __init__(self, finder):
+    def __init__(self, finder: Any):
         self.finder = finder
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         hidden = name.partition(".")[0] in HIDDEN
         return None if hidden else self.finder.find_spec(name, path, target)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.finder, name)
 
 
-def main(folder, operators=None):
+def main(folder: str, operators: str | None = None) -> None:
+    """Answer the requests in stdin; `operators` is a library to load first."""
     sys.meta_path[:] = map(Hiding, sys.meta_path)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf

@@ -8,39 +8,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
-import shutil
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_charlm.errors import ExportError
-from keras_charlm.export import icon
+from keras_charlm.export import templates
 from keras_charlm.generation.runner import Runner
-from keras_charlm.saved import bundle
 from keras_charlm.saved.trained import TrainedModel
 
 FORMAT = 1
+MODEL, FACTS, LINES = "model.tflite", "model.json", "lines.bin"
+INDEX, WORKER = "index.html", "worker.js"  # the files of the page that are templates
+ICONS = (180, 192, 512)  # widths in pixels
 
-
-MODEL, FACTS, LINES, WORKER = "model.tflite", "model.json", "lines.bin", "worker.js"
-
-
-NOVELTY_BITS = 10  # one new line in 2**10 is taken for one of the training text
-
-
-# LiteRT.js as it is published: where, which, and the SHA-384 of each file that the page runs. Of
-# its WebAssembly builds the compatible one is taken: relaxed SIMD may round differently on each
-# processor, and a seed is to give the same text everywhere.
+# LiteRT.js as it is published: its address, its version, and the SHA-384 of each file that the page
+# runs. Of its WebAssembly builds the compatible one is taken: relaxed SIMD may round differently on
+# each processor, and a seed is to give the same text everywhere.
 VERSION = "2.5.3"
-
-
 ADDRESS = "https://cdn.jsdelivr.net/npm/@litertjs/"
-
-
 RUNTIME = {
     "core": (
         "core",
@@ -66,98 +53,63 @@ RUNTIME = {
 
 
 def write(
-    opened: TrainedModel,
-    folder: str | Path,
-    content: bytes | None = None,
-    runtime: str | Path | None = None,
-    *,
-    overwrite: bool = False,
+    opened: TrainedModel, folder: Path, content: bytes, runtime: str | Path | None = None
 ) -> dict[str, Any]:
-    """Write the page of a model into a new folder, whole or not at all.
+    """Fill a folder with the page of a model.
 
     Args:
         opened: The model.
-        folder: Where the page goes.
-        content: The on-device file; by default the model's own.
+        folder: An empty folder.
+        content: The on-device file that the page runs.
         runtime: Folder of the npm package @litertjs/core, whose files the page then carries; by
             default it fetches them from `ADDRESS` and refuses any other content.
-        overwrite: Replace the page at `folder`.
 
     Returns:
-        A report: `folder`; `files`, the bytes of each; `runtime`, its version and where it comes
-        from; for a list `novelty`, its lines, bytes and the share of new lines taken for known.
+        A report: `files`, the bytes of each; `runtime`, its version and where the page takes it
+        from; of a list `novelty`, the number of its lines and the bytes of their fingerprints.
 
     Raises:
-        ExportError: The folder exists or cannot be written, or `runtime` is no such package.
+        ExportError: `runtime` is not that package.
         BundleError: The model's files, or `content`, are damaged.
-
-    Example:
-        >>> web.write(keras_charlm.load("names"), "page", runtime="node_modules/@litertjs/core")
+        OSError: The folder cannot be written.
     """
-    folder = Path(folder)
-    if folder.exists() and not overwrite:
-        raise ExportError(f"{folder} exists; name another folder, or pass --overwrite.")
-    if folder.exists() and not ((folder / FACTS).is_file() or _empty(folder)):
-        raise ExportError(f"{folder} holds something else than a page; name another folder.")
-    if content is None:
-        content = opened.bundle.file(bundle.DEVICE).read_bytes()
     Runner(content)  # refuses what no browser could open either
     files: dict[str, bytes] = {MODEL: content}
     facts = _facts(opened) | {"model": _integrity(content)}
-    report: dict[str, Any] = {"folder": str(folder)}
+    report: dict[str, Any] = {}
     if opened.card.lines:
-        known = opened.bundle.training_lines()
-        files[LINES], facts["novelty"] = compress(known)
-        facts["novelty"]["integrity"] = _integrity(files[LINES])
-        report["novelty"] = {"lines": len(known), "bytes": len(files[LINES]),
-                             "false_positive_rate": 2.0**-NOVELTY_BITS}  # fmt: skip
+        fingerprints = opened.bundle.training_lines()  # (L,), rising
+        data = files[LINES] = fingerprints.astype("<u8").tobytes()
+        facts["novelty"] = {"lines": len(fingerprints), "integrity": _integrity(data)}
+        report["novelty"] = {"lines": len(fingerprints), "bytes": len(data)}
     facts["runtime"], carried = _runtime(None if runtime is None else Path(runtime))
-    report["runtime"] = {"version": facts["runtime"]["version"],
-                         "from": str(runtime) if carried else ADDRESS}  # fmt: skip
+    report["runtime"] = {"version": facts["runtime"]["version"], "from": facts["runtime"]["base"]}
     files |= _page(facts) | carried
-    report["files"] = {name: len(data) for name, data in sorted(files.items())}
-    _publish(folder, files)
-    return report
-
-
-def compress(fingerprints: np.ndarray) -> tuple[bytes, dict[str, int]]:
-    """Pack fingerprints into a Golomb-compressed set, about 1.5 bits a line above the bound.
-
-    Each is reduced to a number below `range` = count * 2**bits, so that a line outside the set
-    meets one of it with a probability of 2**-bits. The numbers are sorted, and of each its distance
-    from the one before is kept: the quotient by 2**bits in unary, then `bits` bits.
-
-    Args:
-        fingerprints: uint64 (L,).
-
-    Returns:
-        The set, and what `page/novelty.js` needs to read it: `count` of numbers, `range`, `bits`;
-        and the number of `lines`, a few of which may share a number.
-    """
-    span = len(fingerprints) << NOVELTY_BITS
-    values = np.unique(fingerprints % np.uint64(span)).astype(np.int64)  # (L,), rising
-    distances = np.diff(values, prepend=0)
-    quotients = distances >> NOVELTY_BITS
-    ends = np.cumsum(quotients + 1 + NOVELTY_BITS)  # first bit after each number
-    # All ones, but for the 0 that ends each quotient and the bits after it.
-    bits = np.ones(ends[-1], np.uint8)
-    bits[ends - 1 - NOVELTY_BITS] = 0
-    for bit in range(NOVELTY_BITS):
-        bits[ends - 1 - bit] = distances >> bit & 1
-    facts = {"lines": len(fingerprints), "count": len(values), "range": span, "bits": NOVELTY_BITS}
-    return np.packbits(bits).tobytes(), facts
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return {**report, "files": {name: len(data) for name, data in sorted(files.items())}}
 
 
 def _facts(opened: TrainedModel) -> dict[str, Any]:
+    """What the page says of the model, and needs for reading a text as the corpus was read."""
     card, shape = opened.card, opened.card.model
     scores = card.scores.get("test") or card.scores.get("validation") or {}
     return {
-        "format": FORMAT, "name": card.name, "unit": opened.vocabulary.unit, "lines": card.lines,
-        "normalize": card.normalize, "start": card.start, "cell": shape.cell,
-        "layers": shape.layers, "units": shape.units, "parameters": card.parameters,
+        "format": FORMAT,
+        "name": card.name,
+        "unit": opened.vocabulary.unit,
+        "lines": card.lines,
+        "normalize": card.normalize,
+        "start": card.start,
+        "cell": shape.cell,
+        "layers": shape.layers,
+        "units": shape.units,
+        "parameters": card.parameters,
         "characters": card.corpus.get("characters"),
         "bits_per_character": scores.get("bits_per_character"),
-    }  # fmt: skip
+    }
 
 
 def _runtime(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -173,12 +125,10 @@ def _runtime(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
         files, carried = {}, {}
         for role, (name, path, _) in RUNTIME.items():
             # wasm-utils is a package of its own: beside core, or below it.
-            places = (
-                [package]
-                if name == "core"
-                else [package.parent / name, package / "node_modules" / "@litertjs" / name]
-            )
-            source = next((p for p in places if p.is_dir()), places[0])
+            homes = [package.parent / name, package / "node_modules" / "@litertjs" / name]
+            if name == "core":
+                homes = [package]
+            source = next((home for home in homes if home.is_dir()), homes[0])
             data = (source / path).read_bytes()
             files[role] = {"path": f"{name}/{Path(path).name}", "integrity": _integrity(data)}
             carried[f"runtime/{files[role]['path']}"] = data
@@ -191,61 +141,50 @@ def _runtime(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _page(facts: dict[str, Any]) -> dict[str, bytes]:
-    """The files of the page, filled in for a model."""
+    """The files of the page by name, its templates filled in for a model."""
     page = resources.files(__package__) / "page"
     files = {item.name: item.read_bytes() for item in page.iterdir() if item.is_file()}
-    files |= {f"icon-{size}.png": icon.png(size) for size in icon.SIZES}
-    files["icon.svg"] = icon.svg().encode()
     files[FACTS] = _json(facts)
-    files["manifest.webmanifest"] = _json({
-        "name": facts["name"], "short_name": facts["name"][:12],
-        "description": "Invents text on this device.", "id": "./", "start_url": "./",
-        "scope": "./", "display": "standalone", "background_color": "#faf8f4",
-        "theme_color": "#faf8f4",
-        "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}]
-        + [{"src": f"icon-{size}.png", "sizes": f"{size}x{size}", "type": "image/png",
-            "purpose": "any maskable"} for size in icon.SIZES],
-    })  # fmt: skip
+    files["manifest.webmanifest"] = _json(_manifest(facts["name"]))
     # The runtime may be fetched from its one address, and nothing else from anywhere.
-    remote = "" if facts["runtime"]["base"] == "runtime/" else f" {facts['runtime']['base']}"
-    index = files["index.html"].decode()
-    files["index.html"] = index.replace("{{name}}", html.escape(facts["name"])).replace(
-        "{{remote}}", html.escape(remote)).encode()  # fmt: skip
-    # A worker that differs by a byte is what makes a browser fetch the files anew.
+    remote = "" if facts["runtime"]["base"] == "runtime/" else facts["runtime"]["base"]
+    files[INDEX] = _filled(INDEX, name=facts["name"], remote=remote)
+    # Only a worker that differs makes a browser fetch the other files again.
     digest = hashlib.sha256()
     for _, data in sorted(files.items()):
         digest.update(data)
     names = sorted({*files, MODEL, *([LINES] if "novelty" in facts else [])} - {WORKER})
-    worker = files[WORKER].decode()
-    files[WORKER] = worker.replace('"{{version}}"', json.dumps(digest.hexdigest()[:16])).replace(
-        '["{{files}}"]', json.dumps(names)).encode()  # fmt: skip
+    files[WORKER] = _filled(WORKER, version=digest.hexdigest()[:16], files=names)
     return files
 
 
-def _publish(folder: Path, files: dict[str, bytes]) -> None:
-    temporary, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
-    try:
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        for name, data in files.items():
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise ExportError(
-            f"{folder} cannot be written ({error.strerror or error}); name another folder."
-        ) from error
+def _filled(name: str, /, **values: Any) -> bytes:
+    return templates.render(f"page/{name}", escape=True, **values).encode()
 
 
-def _empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
+def _manifest(name: str) -> dict[str, Any]:
+    """What a device shows of the page when it is installed there."""
+    pictures = [
+        {
+            "src": f"icon-{size}.png",
+            "sizes": f"{size}x{size}",
+            "type": "image/png",
+            "purpose": "any maskable",
+        }
+        for size in ICONS
+    ]
+    return {
+        "name": name,
+        "short_name": name[:12],
+        "description": "Invents text on this device.",
+        "id": "./",
+        "start_url": "./",
+        "scope": "./",
+        "display": "standalone",
+        "background_color": "#faf8f4",
+        "theme_color": "#faf8f4",
+        "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}, *pictures],
+    }
 
 
 def _integrity(data: bytes) -> str:

@@ -1,8 +1,9 @@
-"""The on-device file, run by LiteRT."""
+"""The on-device file, run by LiteRT; and scores of a text."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,22 +12,36 @@ from keras_charlm.display import quiet
 from keras_charlm.errors import BundleError
 from keras_charlm.text.vocabulary import Vocabulary
 
-THREADS_FROM = 2_000_000  # bytes of weights that a core's own cache still holds, roughly
+THREADS_FROM = 2_000_000  # bytes of weights, about as many as a core's own cache holds
 
 
-class Runner:
-    """Runs the signatures of an on-device file in LiteRT.
-
-    Args:
-        file: Path or content of the .tflite file.
-        num_threads: Threads for the matrix products; by default one for a small model, and up to
-            four for one that does not fit the cache of a core.
+class SignatureRunner(Protocol):
+    """Runs the signatures of a network: those of a file, or in TensorFlow those of a graph.
 
     Attributes:
         rows: Rows of `generate_batch` (B).
         read_width, draw_width: Most characters that a call of `generate` reads (P) and draws (N).
         score_width: Most characters that a call of `score` reads.
         state_size: Width of the state (S).
+    """
+
+    rows: int
+    read_width: int
+    draw_width: int
+    score_width: int
+    state_size: int
+
+    def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        """Run a signature; `export.graph.OnDeviceGraph` describes its inputs and outputs."""
+
+
+class Runner:
+    """A SignatureRunner of an on-device file, in LiteRT.
+
+    Args:
+        file: Path or content of the .tflite file.
+        num_threads: Threads for the matrix products; by default one for a small model, and up to
+            four for one that does not fit the cache of a core.
 
     Raises:
         BundleError: The file is missing, damaged or something else.
@@ -35,15 +50,17 @@ class Runner:
     def __init__(self, file: str | Path | bytes, num_threads: int | None = None):
         from ai_edge_litert.interpreter import Interpreter
 
-        content = isinstance(file, bytes)
         try:
-            size = len(file) if content else Path(file).stat().st_size
+            source: dict[str, Any]
+            if isinstance(file, bytes):
+                size, source = len(file), {"model_content": file}
+            else:
+                size, source = Path(file).stat().st_size, {"model_path": str(file)}
             if num_threads is None:
                 num_threads = 1 if size < THREADS_FROM else min(4, cpu.cores())
-            source = {"model_content": file} if content else {"model_path": str(file)}
             with quiet():
                 interpreter = Interpreter(**source, num_threads=num_threads)
-                interpreter.allocate_tensors()  # here the delegate introduces itself
+                interpreter.allocate_tensors()  # logs which delegate it uses
             self._signatures = {
                 name: interpreter.get_signature_runner(name)
                 for name in ("generate", "generate_batch", "step", "score", "vocab")
@@ -55,31 +72,31 @@ class Runner:
             self.state_size = int(inputs["generate"]["state"]["shape"][1])
             self.score_width = int(inputs["score"]["text"]["shape"][1])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            name = "The model's content" if content else str(file)
+            name = "The model's content" if isinstance(file, bytes) else str(file)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BundleError(
                 f"{name} is not a readable on-device model ({reason}); copy or export it again."
             ) from error
 
     def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Run a signature; inputs and outputs are described at `export.tflite.Network`."""
+        """Run a signature; `export.graph.OnDeviceGraph` describes its inputs and outputs."""
         return self._signatures[signature](**arrays)
 
 
 def score_text(
-    runner: Runner, vocabulary: Vocabulary, text: str | bytes | np.ndarray
+    runner: SignatureRunner, vocabulary: Vocabulary, text: str | bytes | np.ndarray
 ) -> tuple[int, float, int]:
     """Measure how well the model predicts a text, from a clean state.
 
     Args:
-        runner: An open file, or `Network.runner()`.
-        vocabulary: The model's symbols.
+        runner: Runs the model.
+        vocabulary: The model's characters.
         text: Normalized as the corpus was, or its codes (N,); characters outside the vocabulary
             count as unknown.
 
     Returns:
-        The number of predicted characters (all but the first), the sum of -log2 p over them, and
-        how many of them were the likeliest.
+        The number of predicted characters (all but the first), the sum of -log2 p over them in
+        bits, and how many of them were the likeliest.
     """
     codes = text if isinstance(text, np.ndarray) else vocabulary.to_codes(text)
     state = np.zeros((1, runner.state_size), np.float32)
@@ -88,19 +105,19 @@ def score_text(
         piece = np.zeros((1, runner.score_width), np.int32)
         part = codes[at : at + runner.score_width]
         piece[0, : len(part)] = part
-        out = runner("score", text=piece, text_length=np.int32([len(part)]), state=state)
+        out = runner("score", text=piece, text_length=np.array([len(part)], np.int32), state=state)
         bits, correct = bits + float(out["bits"][0]), correct + int(out["correct"][0])
         state = out["state"]
     return max(len(codes) - 1, 0), bits, correct
 
 
 def score_characters(
-    runner: Runner, codes: np.ndarray, ids: np.ndarray
+    runner: SignatureRunner, codes: np.ndarray, ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `score` sums up, character by character.
+    """Like `score_text`, but for each character.
 
     Args:
-        runner: An open file.
+        runner: Runs the model.
         codes: Codes of a text (N,).
         ids: Their ids in the model's vocabulary (N,).
 
@@ -109,11 +126,11 @@ def score_characters(
         likeliest, bool (N - 1,).
     """
     state = np.zeros((1, runner.state_size), np.float32)
-    bits, hits = np.zeros(len(codes) - 1, np.float32), np.zeros(len(codes) - 1, bool)
+    bits, likeliest = np.zeros(len(codes) - 1, np.float32), np.zeros(len(codes) - 1, bool)
     for at, target in enumerate(ids[1:].tolist()):
-        out = runner("step", text=np.int32(codes[at : at + 1]), state=state)
+        out = runner("step", text=codes[at : at + 1].astype(np.int32), state=state)
         logits, state = out["logits"][0], out["state"]
         top = logits.max()
         bits[at] = (np.log(np.exp(logits - top).sum()) + top - logits[target]) / np.log(2)
-        hits[at] = int(np.argmax(logits)) == target
-    return bits, hits
+        likeliest[at] = int(np.argmax(logits)) == target
+    return bits, likeliest

@@ -1,6 +1,6 @@
-"""Text from the on-device file: one sample as it is drawn, or many at once; and scores of a text.
+"""Text from the on-device file: one sample as it is drawn, or many at once.
 
-TensorFlow is not imported here: what is sampled is the file that is shipped.
+TensorFlow is not imported here: samples come from the file that is shipped.
 """
 
 from __future__ import annotations
@@ -9,25 +9,20 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from keras_charlm.config import SampleConfig
-from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.runner import SignatureRunner
 from keras_charlm.settings import expect
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
 LENGTH = 500  # characters of a sample when no length is given
-
-
-LINE_LENGTH = 1000  # the same for lines, which end by themselves
-
-
-LINE_CHUNK = 8  # characters drawn between refills of a batch of lines
-
-
-PATIENCE = 0.02  # seconds; chunks of a stream do not grow beyond what takes this long
+LINE_LENGTH = 1000  # the same for lines, most of which end before
+LINE_CHUNK = 8  # characters drawn between two looks for lines that have ended
+PATIENCE = 0.02  # seconds; pieces of a stream grow until drawing one takes this long
 
 
 @dataclass(frozen=True)
@@ -35,11 +30,11 @@ class Sample:
     """A drawn text.
 
     Attributes:
-        text: What was drawn, without the prompt and without what ended it.
-        prompt: What it goes on from, normalized.
+        text: What was drawn, without the prompt and without the stop text or newline at its end.
+        prompt: What it continues, normalized.
         seed: The seed that gives the same text again.
-        bits_per_character: Mean of -log2 p over the characters drawn, what ended it included, by
-            the plain probabilities of the model (temperature 1); None if nothing was drawn.
+        bits_per_character: Mean of -log2 p over the characters drawn, the stop text or newline
+            included, by the probabilities at temperature 1; None if nothing was drawn.
     """
 
     text: str | bytes
@@ -47,29 +42,44 @@ class Sample:
     seed: int
     bits_per_character: float | None
 
+    @property
+    def whole(self) -> str | bytes:
+        """The prompt and what was drawn after it."""
+        prompt: Any = self.prompt  # of the same type as the text
+        return prompt + self.text
+
 
 @dataclass
 class Counts:
-    """What `samples` went through, kept up to date while it runs."""
+    """What `draw_samples` has drawn, kept up to date while it runs."""
 
     drawn: int = 0  # samples that were not empty
-    novel: int = 0  # those that were not known
+    novel: int = 0  # those of them that are not in the training text
 
 
 @dataclass(frozen=True)
-class _Request:
+class _Task:
     """What stays the same over all calls for a prompt and a configuration."""
 
     prompt: str | bytes
     last: int  # the prompt's last code, still to be read
-    state: np.ndarray  # (1, S), has read the others
+    state: np.ndarray  # (1, S), after reading the others
     seed: int
     length: int
-    stop: str | bytes  # ends a sample; empty for none, or where the file itself sees to it
+    stop: str | bytes  # ends a sample; empty for none, or where the network itself stops
     settings: dict[str, np.ndarray]
 
 
-def _request(runner, vocabulary, config, prompt, lines, start, normalize) -> _Request:
+def _task(
+    runner: SignatureRunner,
+    vocabulary: Vocabulary,
+    config: SampleConfig,
+    prompt: str | bytes,
+    lines: bool,
+    start: int,
+    normalize: str,
+) -> _Task:
+    """Read the prompt; the arguments are those of `stream_text`."""
     expect("prompt", prompt, (str, bytes), "a text")
     if isinstance(prompt, str):
         prompt = unicode_normalize(prompt, normalize)
@@ -87,48 +97,60 @@ def _request(runner, vocabulary, config, prompt, lines, start, normalize) -> _Re
         stop = vocabulary.from_codes(stop_codes)
         if len(stop_codes) == 1 and not lines:
             stop, stop_code = stop[:0], int(stop_codes[0])
-    length = config.length
-    if length is None:
-        length = LINE_LENGTH if lines else LENGTH
-    return _Request(
+    default_length = LINE_LENGTH if lines else LENGTH
+    return _Task(
         prompt,
         last,
         state,
         secrets.randbelow(2**31) if config.seed is None else config.seed,
-        length,
+        default_length if config.length is None else config.length,
         stop,
         {
-            "stop": np.int32([stop_code]),
-            "temperature": np.float32([config.temp]),
-            "top_k": np.int32([min(config.top_k, vocabulary.size)]),  # any number must fit
-            "top_p": np.float32([config.top_p]),
+            "stop": np.array([stop_code], np.int32),
+            "temperature": np.array([config.temp], np.float32),
+            "top_k": np.array([min(config.top_k, vocabulary.size)], np.int32),  # it may be huge
+            "top_p": np.array([config.top_p], np.float32),
         },
     )
 
 
-def _read(runner, codes: np.ndarray) -> tuple[int, np.ndarray]:
-    """Read all codes (n,) but the last, and return that one and the state (1, S)."""
+def _read(runner: SignatureRunner, codes: np.ndarray) -> tuple[int, np.ndarray]:
+    """Read all codes (n,) but the last; returns the last and the state, float32 (1, S)."""
     state = np.zeros((1, runner.state_size), np.float32)
     zero, one = np.zeros(1, np.int32), np.ones(1, np.float32)
     settings = {"stop": zero, "temperature": one, "top_k": zero, "top_p": one}
-    # Each piece begins with the character that the piece before left unread.
+    # `generate` leaves the last character of each piece unread: the next piece begins with it.
     for at in range(0, len(codes) - 1, runner.read_width - 1):
         piece = codes[at : at + runner.read_width]
         state = _generate(runner, piece[None], zero, zero, 0, state, settings)["state"]
     return int(codes[-1]), state
 
 
-def _generate(runner, codes, seeds, positions, length, state, settings, idle=None):
+def _generate(
+    runner: SignatureRunner,
+    codes: np.ndarray,
+    seeds: np.ndarray,
+    positions: np.ndarray,
+    length: int,
+    state: np.ndarray,
+    settings: dict[str, np.ndarray],
+    idle: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
     """Call `generate`, or `generate_batch` for more than one row.
 
     Args:
+        runner: Runs the network.
         codes: int (B, n), to be read first.
         seeds: int32 (B,).
-        positions: int32 (B,).
+        positions: Characters drawn before in each row, int32 (B,).
         length: Characters to draw.
         state: float32 (B, S).
         settings: The inputs that do not change.
-        idle: bool (B,), rows that do nothing.
+        idle: Rows that draw nothing, bool (B,).
+
+    Returns:
+        `text` int32 (B, N), `lengths` int32 (B,), `bits` float32 (B,), `done` (B,) and `state`
+        float32 (B, S).
     """
     rows, n = codes.shape
     text = np.zeros((rows, runner.read_width), np.int32)
@@ -138,13 +160,18 @@ def _generate(runner, codes, seeds, positions, length, state, settings, idle=Non
         text_length[idle] = 0
     return runner(
         "generate" if rows == 1 else "generate_batch",
-        text=text, text_length=text_length, seed=seeds, position=positions,
-        length=np.int32([length]), state=state, **settings,
-    )  # fmt: skip
+        text=text,
+        text_length=text_length,
+        seed=seeds,
+        position=positions,
+        length=np.array([length], np.int32),
+        state=state,
+        **settings,
+    )
 
 
 def stream_text(
-    runner: Runner,
+    runner: SignatureRunner,
     vocabulary: Vocabulary,
     config: SampleConfig,
     prompt: str | bytes = "",
@@ -156,13 +183,13 @@ def stream_text(
     """Draw one sample and yield its pieces as they come.
 
     Args:
-        runner: An open file, or `Network.runner()`.
-        vocabulary: The model's symbols.
-        config: How to draw; `num` and `novel` do not matter here.
-        prompt: What to go on from; it is not part of what is yielded.
-        lines: The model's documents are lines: the start symbol is read before the prompt, and ends
-            the sample.
-        start: Code of the start symbol, read in place of an empty prompt.
+        runner: Runs the network.
+        vocabulary: The model's characters.
+        config: How to draw; `num` and `novel` have no effect here.
+        prompt: What to continue; it is not part of what is yielded.
+        lines: The model's documents are lines: the start character is read before the prompt, and
+            ends the sample.
+        start: Code of the start character, read instead of an empty prompt.
         normalize: Unicode normalization of prompt and stop text.
 
     Returns:
@@ -172,20 +199,21 @@ def stream_text(
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
     """
-    # Not a generator itself, so that a wrong prompt is told before anything is drawn.
-    plan = _request(runner, vocabulary, config, prompt, lines, start, normalize)
-    return _without_stop(_pieces(runner, vocabulary, plan), plan.stop)
+    # Not a generator itself, so that a wrong prompt is reported at once.
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
+    return _without_stop(_pieces(runner, vocabulary, task), task.stop)
 
 
-def _pieces(runner, vocabulary, plan: _Request) -> Iterator[str | bytes]:
-    last, state = plan.last, plan.state
-    seed = np.int32([plan.seed])
-    at, chunk = 0, 1
-    while at < plan.length:
-        length = min(chunk, plan.length - at)
+def _pieces(runner: SignatureRunner, vocabulary: Vocabulary, task: _Task) -> Iterator[str | bytes]:
+    """Draw one sample in pieces of 1, 2, 4, ... characters."""
+    last, state = task.last, task.state
+    seed = np.array([task.seed], np.int32)
+    drawn, chunk = 0, 1
+    while drawn < task.length:
+        length = min(chunk, task.length - drawn)
+        position = np.array([drawn], np.int32)
         began = time.perf_counter()
-        out = _generate(runner, np.array([[last]]), seed, np.int32([at]), length, state,
-                        plan.settings)  # fmt: skip
+        out = _generate(runner, np.array([[last]]), seed, position, length, state, task.settings)
         if time.perf_counter() - began < PATIENCE:
             chunk = min(2 * chunk, runner.draw_width)
         codes = out["text"][0, : out["lengths"][0]]
@@ -194,11 +222,16 @@ def _pieces(runner, vocabulary, plan: _Request) -> Iterator[str | bytes]:
             last = codes[-1]
         if out["done"][0]:
             return
-        state, at = out["state"], at + length
+        state, drawn = out["state"], drawn + length
 
 
-def _without_stop(pieces: Iterator, stop: str | bytes) -> Iterator:
-    """Pass pieces on up to the text `stop`, holding back whatever may be the beginning of it."""
+def _without_stop(pieces: Iterator[Any], stop: Any) -> Iterator[Any]:
+    """Pass pieces on up to the text `stop`, holding back whatever may be the beginning of it.
+
+    Args:
+        pieces: Of str or bytes.
+        stop: Of the same type; empty for none.
+    """
     held = stop[:0]
     for piece in pieces:
         held += piece
@@ -217,7 +250,7 @@ def _without_stop(pieces: Iterator, stop: str | bytes) -> Iterator:
 
 @dataclass
 class _Row:
-    """A sample in the making."""
+    """A sample that is being drawn, in one row of a batch."""
 
     index: int
     codes: list[int] = field(default_factory=list)
@@ -225,7 +258,7 @@ class _Row:
 
 
 def draw_samples(
-    runner: Runner,
+    runner: SignatureRunner,
     vocabulary: Vocabulary,
     config: SampleConfig,
     prompt: str | bytes = "",
@@ -243,12 +276,12 @@ def draw_samples(
     the batch whose sample has ended goes on with the next one at once.
 
     Args:
-        runner, vocabulary, config, prompt, lines, start, normalize: As in `stream`. Of lines, empty
-            ones are not yielded and others are drawn in their place.
+        runner, vocabulary, config, prompt, lines, start, normalize: As for `stream_text`. Empty
+            lines are not yielded; others are drawn instead.
         known: Whether a whole line, prompt and drawn text, is in the training text. With
-            `config.novel` those are not yielded either.
-        limit: Most samples to draw, wanted or not; by default 100 times `config.num`.
-        counts: Is filled with the numbers of samples drawn and novel.
+            `config.novel` such lines are not yielded either.
+        limit: Most samples to draw, yielded or not; by default 100 times `config.num`.
+        counts: Is updated with the numbers of samples drawn and novel.
 
     Returns:
         An iterator of at most `config.num` samples; fewer where `limit` was reached.
@@ -256,12 +289,12 @@ def draw_samples(
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
     """
-    plan = _request(runner, vocabulary, config, prompt, lines, start, normalize)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
     limit = 100 * config.num if limit is None else limit
     counts = Counts() if counts is None else counts
 
     def accept(sample: Sample) -> bool:
-        line = sample.prompt + sample.text
+        line = sample.whole
         if lines and not line:
             return False
         counts.drawn += 1
@@ -269,94 +302,139 @@ def draw_samples(
         counts.novel += novel
         return novel or not config.novel
 
-    return _in_order(_Batch(runner, vocabulary, plan, lines, config.num), accept, limit)
+    return _in_order(_Batch(runner, vocabulary, task, lines, config.num), accept, limit)
 
 
 def _in_order(batch: _Batch, accept: Callable[[Sample], bool], limit: int) -> Iterator[Sample]:
-    """Yield the accepted samples by rising index, with one more begun for each one refused."""
-    ended: dict[int, Sample | None] = {}
-    wanted, following = batch.num, 0
-    while batch.fill(min(wanted, limit)):
+    """Yield the accepted samples by rising index; for each one refused, one more is begun.
+
+    Args:
+        batch: Draws the samples.
+        accept: Whether to yield a sample.
+        limit: Most samples to draw.
+    """
+    ended: dict[int, Sample | None] = {}  # by index; None where it was refused
+    needed, following = batch.num, 0
+    while batch.fill(min(needed, limit)):
         for index, sample in batch.advance():
             accepted = accept(sample)
             ended[index] = sample if accepted else None
-            wanted += not accepted
+            needed += not accepted
         while following in ended:
-            sample = ended.pop(following)
+            next_sample = ended.pop(following)
             following += 1
-            if sample is not None:
-                yield sample
+            if next_sample is not None:
+                yield next_sample
 
 
 class _Batch:
-    """Rows that draw side by side, each a sample of its own.
+    """Draws samples side by side, each in a row of its own.
 
     Args:
-        num: Number of samples asked for; a single one has no use for the other rows of a batch.
+        runner: Runs the network.
+        vocabulary: The model's characters.
+        task: What to draw.
+        lines: Whether samples are lines.
+        num: Number of samples asked for; a single one is drawn without a batch.
     """
 
-    def __init__(self, runner, vocabulary, plan: _Request, lines: bool, num: int):
-        self.runner, self.vocabulary, self.plan, self.num = runner, vocabulary, plan, num
-        # Lines end at different times: short chunks leave fewer rows waiting for the others.
+    def __init__(
+        self, runner: SignatureRunner, vocabulary: Vocabulary, task: _Task, lines: bool, num: int
+    ):
+        self.runner, self.vocabulary, self.task, self.num = runner, vocabulary, task, num
+        # Lines end at different times: in short chunks, rows wait less for one another.
         self.chunk = LINE_CHUNK if lines and num > 1 else runner.draw_width
         self.started = 0
         rows = 1 if num == 1 else runner.rows
         self.rows: list[_Row | None] = [None] * rows
-        self.last = np.full(rows, plan.last, np.int32)
+        self.last = np.full(rows, task.last, np.int32)  # code to be read next (B,)
         self.seeds = np.zeros(rows, np.int32)
         self.positions = np.zeros(rows, np.int32)
-        self.state = np.repeat(plan.state, rows, axis=0)  # (B, S)
+        self.state = np.repeat(task.state, rows, axis=0)  # (B, S)
 
-    def fill(self, wanted: int) -> bool:
-        """Start samples in free rows until `wanted` were; tell whether any row is at work."""
+    def fill(self, total: int) -> bool:
+        """Start samples in free rows until there were `total`; returns if any is unfinished."""
         for r, row in enumerate(self.rows):
-            if row is None and self.started < wanted:
+            if row is None and self.started < total:
                 self.rows[r] = _Row(self.started)
-                self.last[r], self.positions[r] = self.plan.last, 0
+                self.last[r], self.positions[r] = self.task.last, 0
                 self.seeds[r] = self._seed(self.started)
-                self.state[r] = self.plan.state[0]
+                self.state[r] = self.task.state[0]
                 self.started += 1
         return any(self.rows)
 
     def advance(self) -> Iterator[tuple[int, Sample]]:
-        """Draw a chunk in every row, and yield index and sample of those that ended."""
-        plan = self.plan
-        left = [plan.length - len(row.codes) for row in self.rows if row]
+        """Draw a chunk in every row; yields index and sample of those that ended."""
+        left = [self.task.length - len(row.codes) for row in self.rows if row]
         length = min(self.chunk, *left)
         idle = np.array([row is None for row in self.rows])
-        out = _generate(self.runner, self.last[:, None], self.seeds, self.positions, length,
-                        self.state, plan.settings, idle)  # fmt: skip
+        out = _generate(
+            self.runner,
+            self.last[:, None],
+            self.seeds,
+            self.positions,
+            length,
+            self.state,
+            self.task.settings,
+            idle,
+        )
         for r, row in enumerate(self.rows):
             if row is None:
                 continue
-            before = len(row.codes)
-            row.codes += out["text"][r, : out["lengths"][r]].tolist()
-            bits, drawn = float(out["bits"][r]), len(row.codes) + int(out["done"][r])
-            cut = -1
-            if plan.stop:  # it may have begun in an earlier chunk
-                back = max(before - len(plan.stop), 0)
-                cut = self.vocabulary.from_codes(row.codes[back:]).find(plan.stop)
-            if cut >= 0:
-                drawn = back + cut + len(plan.stop)
-                bits = self._bits(r, drawn - before)
-                del row.codes[back + cut :]
-            row.bits += bits
-            if cut >= 0 or out["done"][r] or len(row.codes) == plan.length:
-                text = self.vocabulary.from_codes(row.codes)
-                mean = row.bits / drawn if drawn else None
-                yield row.index, Sample(text, plan.prompt, self._seed(row.index), mean)
+            codes = out["text"][r, : out["lengths"][r]].tolist()
+            sample = self._extend(r, row, codes, float(out["bits"][r]), bool(out["done"][r]))
+            if sample:
+                yield row.index, sample
                 self.rows[r] = None
             elif row.codes:
                 self.last[r] = row.codes[-1]
         self.positions += length
         self.state = out["state"]
 
+    def _extend(
+        self, r: int, row: _Row, codes: list[int], bits: float, done: bool
+    ) -> Sample | None:
+        """Append a chunk to a sample; returns the sample if it has ended.
+
+        Args:
+            r: Number of the row.
+            row: Its sample.
+            codes: What was drawn.
+            bits: -log2 p of all of it.
+            done: Whether the network stopped there.
+        """
+        task, before = self.task, len(row.codes)
+        row.codes += codes
+        drawn = len(row.codes) + done
+        cut = -1
+        if task.stop:  # it may have begun in an earlier chunk
+            back = max(before - len(task.stop), 0)
+            tail: Any = self.vocabulary.from_codes(row.codes[back:])
+            cut = tail.find(task.stop)
+        if cut >= 0:
+            drawn = back + cut + len(task.stop)
+            bits = self._bits(r, drawn - before)
+            del row.codes[back + cut :]
+        row.bits += bits
+        if cut < 0 and not done and len(row.codes) < task.length:
+            return None
+        mean = row.bits / drawn if drawn else None
+        text = self.vocabulary.from_codes(row.codes)
+        return Sample(text, task.prompt, self._seed(row.index), mean)
+
     def _seed(self, index: int) -> int:
-        return (self.plan.seed + index) % 2**31
+        return (self.task.seed + index) % 2**31
 
     def _bits(self, r: int, length: int) -> float:
-        """Bits of the first characters of a row's chunk: it is drawn again, up to there."""
+        """Bits of the first characters of a row's last chunk: they are drawn again."""
         one = slice(r, r + 1)
-        out = _generate(self.runner, self.last[one, None], self.seeds[one], self.positions[one],
-                        length, self.state[one], self.plan.settings)  # fmt: skip
+        out = _generate(
+            self.runner,
+            self.last[one, None],
+            self.seeds[one],
+            self.positions[one],
+            length,
+            self.state[one],
+            self.task.settings,
+        )
         return float(out["bits"][0])

@@ -1,1 +1,1 @@
-"""The Keras network: its cells, layers and loss, and how a character is drawn from its logits."""
+"""A configuration comes in; a Keras network from ids to logits goes out, and draws from logits."""

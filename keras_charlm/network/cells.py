@@ -1,14 +1,17 @@
-"""The equations of each recurrent cell at one time step, forward and backward."""
+"""The equations of each recurrent cell for training: one time step, with its derived gradient.
+
+This is a form of its own beside `equations`, because it also returns what the gradient needs, and
+takes the products as arguments, so that they can be computed apart from the element-wise part.
+
+Letters in shapes: B sequences, H units, G gate columns of the kernels.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
-
-# A cell is a dozen small operations, each a trip through memory; XLA fuses them into one.
-fused = tf.function(autograph=False, jit_compile=tf.test.is_built_with_xla() or None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,27 +20,30 @@ class Cell:
 
     All of it is in float32 or wider. The carry is whatever goes from step to step beside the
     output `h`: a tuple of (B, H), because sums over hundreds of steps must not round to eight bits.
+
+    Attributes:
+        forward: (x, u, bias, carry) -> (h, carry, saved), where x and u are the projections of the
+            input and of the last h, (B, G), and saved is what `backward` needs: the gates and the
+            carry before the step, a list of (B, H). With `axis=0` all of these are transposed.
+        backward: (dh, dcarry, saved) -> (dcarry, [dx, du]), or (dcarry, [dx]) where x and u are
+            only ever added, so that their gradients are equal.
+        saves: Number of tensors in saved.
+        gradients: Number of tensors in [dx, du].
     """
 
-    # (x, u, bias, carry) -> (h, carry, saved), where x and u are the projections of the input and
-    # of the last h, (B, G), and saved is what the backward pass cannot do without: the gates and
-    # the carry before the step, a list of (B, H); with axis=0 all of these are transposed
-    forward: Callable
-    # (dh, dcarry, saved) -> (dcarry, [dx, du]), or (dcarry, [dx]) where x and u are only ever added
-    backward: Callable
-    saves: int  # how many things there are in saved
-    gradients: int  # how many there are of dx and du
+    forward: Callable[..., tuple[tf.Tensor, tuple[tf.Tensor, ...], list[tf.Tensor]]]
+    backward: Callable[..., tuple[tuple[tf.Tensor, ...], list[tf.Tensor]]]
+    saves: int
+    gradients: int
 
 
-def wide(x):
-    """`x` in the dtype of element-wise arithmetic: float64 for float64, else float32."""
-    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+Carry = Sequence[tf.Tensor]  # (B, H) each
 
 
-def _lstm_forward(x, u, bias, carry, axis=1):
+def _lstm_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1):
     (c,) = carry
     z = x + u + bias
-    # All gates at once, as tanh(z) is 2 sigmoid(2z) - 1: XLA is slow at putting parts together.
+    # All gates at once, as tanh(z) is 2 sigmoid(2z) - 1: XLA is slow at concatenating.
     candidate = tf.repeat(tf.constant([0, 0, 1, 0], z.dtype), c.shape[axis])
     candidate = tf.expand_dims(candidate, 1 - axis)
     gates = tf.sigmoid(z * (1 + candidate)) * (1 + candidate) - candidate
@@ -46,7 +52,7 @@ def _lstm_forward(x, u, bias, carry, axis=1):
     return o * tf.tanh(c_next), (c_next,), [i, f, g, o, c]
 
 
-def _lstm_backward(dh, dcarry, saved):
+def _lstm_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]):
     (dc,), (i, f, g, o, c) = dcarry, saved
     t = tf.tanh(f * c + i * g)
     dc += dh * o * (1 - t * t)
@@ -54,7 +60,7 @@ def _lstm_backward(dh, dcarry, saved):
     return (dc * f,), [tf.concat(dz, 1)]
 
 
-def _gru_forward(x, u, bias, carry, axis=1):
+def _gru_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1):
     (h,) = carry
     xz, xr, xg = tf.split(x + bias[0], 3, axis)
     uz, ur, ug = tf.split(u + bias[1], 3, axis)
@@ -64,7 +70,7 @@ def _gru_forward(x, u, bias, carry, axis=1):
     return h_next, (h_next,), [z, r, g, ug, h]
 
 
-def _gru_backward(dh, dcarry, saved):
+def _gru_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]):
     (dh_carry,), (z, r, g, ug, h) = dcarry, saved
     dh += dh_carry
     dz = dh * (h - g) * z * (1 - z)
@@ -73,20 +79,16 @@ def _gru_backward(dh, dcarry, saved):
     return (dh * z,), [tf.concat([dz, dr, dg], 1), tf.concat([dz, dr, dg * r], 1)]
 
 
-def _simple_forward(x, u, bias, carry, axis=1):
+def _simple_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1):
     h = tf.tanh(x + u + bias)
     return h, carry, [h]
 
 
-def _simple_backward(dh, dcarry, saved):
+def _simple_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]):
     (h,) = saved
     return dcarry, [dh * (1 - h * h)]
 
 
 LSTM_CELL = Cell(_lstm_forward, _lstm_backward, saves=5, gradients=1)
-
-
 GRU_CELL = Cell(_gru_forward, _gru_backward, saves=5, gradients=2)
-
-
 SIMPLE_CELL = Cell(_simple_forward, _simple_backward, saves=1, gradients=1)

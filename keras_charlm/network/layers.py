@@ -1,13 +1,19 @@
-"""The layers beside the recurrent ones, and the loss, each with a fast path on the CPU."""
+"""The layers beside the recurrent ones, and the loss, each with a fast path on the CPU.
+
+Letters in shapes: B sequences, T time steps, D columns of the embedding, H inputs, V symbols.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_charlm.network import sampling
-from keras_charlm.network.cells import fused, wide
-from keras_charlm.network.cores import by_core, flat, leading_sizes, on_cpu_only, rounded
+from keras_charlm.network.cores import by_core
+from keras_charlm.network.dispatch import fused, on_cpu_only
+from keras_charlm.network.tensors import flat, leading_sizes, rounded, wide
 
 # Largest vocabulary for which an embedding's gradient is a product with one-hot vectors.
 _ONE_HOT = 256
@@ -23,7 +29,7 @@ class Embedding(keras.layers.Embedding):
     Arguments and results are those of `keras.layers.Embedding`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.input_dim > _ONE_HOT or not on_cpu_only():
             return super().call(inputs)
 
@@ -43,38 +49,41 @@ class Embedding(keras.layers.Embedding):
         (rows,) = by_core(share, inputs)
         return rows
 
-    def vectors(self):
-        """The table as the layers behind it see it, float32 (V, D)."""
+    def vectors(self) -> tf.Tensor:
+        """The vector of each id as the next layer reads it, float32 (V, D)."""
         return rounded(self, self.embeddings)
 
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Dense(keras.layers.Dense):
-    """A fully connected layer, as `keras.layers.Dense`, shared among the cores.
+    """A fully connected layer, as `keras.layers.Dense`, with the rows shared among the cores.
 
     Arguments and results are those of `keras.layers.Dense`.
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         (outputs,) = by_core(lambda rows: [super(Dense, self).call(rows)], inputs)
         return outputs
 
-    def affine(self):
+    def affine(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The kernel (H, V) and the bias (V,)."""
         return tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
 
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class TiedDense(keras.layers.Layer):
-    """Logits by the table of an embedding: how alike the input, projected to the embedding's width,
-    and each symbol's vector are, plus a bias.
+    """Logits by the table of an embedding.
+
+    The input is projected to the embedding's width; the logit of a symbol is the dot product with
+    the symbol's vector, plus a bias.
 
     Source: Press and Wolf, "Using the Output Embedding to Improve Language Models", EACL 2017.
 
     Args:
-        symbols: V, rows of the table.
-        width: its columns.
-        kernel_initializer: of the projection.
+        symbols: Rows of the table, V.
+        width: Columns of the table, D.
+        kernel_initializer: Initializer of the projection (H, D).
+        **kwargs: Those of `keras.layers.Layer`.
 
     Call arguments:
         inputs: (B, T, H).
@@ -83,23 +92,23 @@ class TiedDense(keras.layers.Layer):
         (B, T, V).
     """
 
-    def __init__(self, symbols, width, kernel_initializer, **kwargs):
+    def __init__(self, symbols: int, width: int, kernel_initializer: Any, **kwargs: Any):
         super().__init__(**kwargs)
         self.symbols, self.width = symbols, width
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def tie(self, embedding):
-        """Take the table of an `Embedding`, before the first call."""
-        # Kept within a function: it stays a weight of the embedding alone.
+    def tie(self, embedding: keras.layers.Embedding) -> None:
+        """Use the table of an embedding, before the first call."""
+        # Inside a function Keras does not see it: it stays a weight of the embedding alone.
         self.table = lambda: embedding.embeddings
 
-    def build(self, shape):
+    def build(self, shape: tuple[int | None, ...]) -> None:
         self.kernel = self.add_weight(
             (shape[-1], self.width), initializer=self.kernel_initializer, name="kernel"
         )
         self.bias = self.add_weight((self.symbols,), initializer="zeros", name="bias")
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         kernel, table, bias = (
             tf.convert_to_tensor(w) for w in (self.kernel, self.table(), self.bias)
         )
@@ -111,17 +120,17 @@ class TiedDense(keras.layers.Layer):
         (outputs,) = by_core(share, inputs)
         return outputs
 
-    def affine(self):
-        """The kernel (H, V) of both products as one, and the bias (V,)."""
+    def affine(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """One kernel (H, V) for both products, and the bias (V,)."""
         return (
             tf.matmul(self.kernel, self.table(), transpose_b=True),
             tf.convert_to_tensor(self.bias),
         )
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*shape[:-1], self.symbols)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "symbols": self.symbols,
@@ -132,27 +141,30 @@ class TiedDense(keras.layers.Layer):
 
 @fused
 def _masked(x, row, seed, rate):
-    """`x` (B, ...) where a random number for its place is not below `rate`, scaled to the same
-    mean; `row` (B,) says which rows of the whole batch these are."""
-    places = tf.reshape(tf.range(tf.size(x)), tf.shape(x)) + row[0] * tf.size(x[0])
-    kept = tf.cast(sampling.uniform(seed, places) >= rate, x.dtype)
+    """`x` (B, ...) with a random share `rate` of zeros, the others scaled to keep the mean.
+
+    `row` (B,) says which rows of the whole batch these are: a number of the mask depends on the
+    seed and its position in the whole batch alone.
+    """
+    positions = tf.reshape(tf.range(tf.size(x)), tf.shape(x)) + row[0] * tf.size(x[0])
+    kept = tf.cast(sampling.uniform(seed, positions) >= rate, x.dtype)
     return tf.cast(wide(x * kept) / (1 - rate), x.dtype)
 
 
-def _next_seed(layer):
-    """The seed of a random layer and a counter, int32 (2,)."""
+def _next_seed(layer: keras.layers.Dropout) -> tf.Tensor:
+    """The seed of a random layer and the count of its draws, int32 (2,)."""
     return tf.cast(layer.seed_generator.next(), tf.int32)
 
 
-def _replica():
-    """The number of the replica that runs this."""
+def _replica() -> tf.Tensor | int:
+    """The number of the replica that runs this, int32 ()."""
     replica = tf.distribute.get_replica_context()
     return replica.replica_id_in_sync_group if replica else 0
 
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Dropout(keras.layers.Dropout):
-    """Dropout, as `keras.layers.Dropout` with other masks, drawn faster on the CPU.
+    """Dropout, as `keras.layers.Dropout` with other masks, which are drawn faster on the CPU.
 
     Each replica of a distribution strategy draws its own mask, where Keras draws one for all.
 
@@ -162,14 +174,14 @@ class Dropout(keras.layers.Dropout):
     Arguments and results are those of `keras.layers.Dropout`.
     """
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.noise_shape is not None or not 0 < self.rate < 1:
             return super().call(inputs, training=training)
         seed, number = _next_seed(self), _replica()
         if not on_cpu_only():
             seed = tf.random.experimental.stateless_fold_in(seed, number)
             return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
-        # Odd factors, as every bit of the three then counts; the generator does the mixing.
+        # With odd factors no bit of the three is lost; the generator mixes them.
         seed = seed[0] * 0x01000193 + seed[1] * 0x0019660D + number * 0x3C6EF35F
 
         def share(x, row):
@@ -188,15 +200,16 @@ class Dropout(keras.layers.Dropout):
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Blanks(keras.layers.Dropout):
-    """In training, some ids read as 0: what a network knows by heart helps it less.
+    """Replaces a random share of the ids by 0 in training, against overfitting.
 
     Source: Xie et al., "Data Noising as Smoothing in Neural Network Language Models", ICLR 2017,
     section 3, blank noising.
 
-    Arguments are those of `keras.layers.Dropout`; ids of any integer type and shape go in and out.
+    Arguments are those of `keras.layers.Dropout`. Inputs and results are ids of any integer dtype
+    and shape; the shape stays.
     """
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or not self.rate:
             return inputs
         seed = tf.random.experimental.stateless_fold_in(_next_seed(self), _replica())
@@ -204,16 +217,17 @@ class Blanks(keras.layers.Dropout):
         return tf.where(kept, inputs, tf.zeros_like(inputs))
 
 
-def cross_entropy(ids, logits):
-    """The loss of each character in nats, as `keras.losses.SparseCategoricalCrossentropy` from
-    logits, shared among the cores.
+def cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """The loss of each character, with the rows shared among the cores.
+
+    It equals `keras.losses.sparse_categorical_crossentropy` from logits.
 
     Args:
         ids: (B, T), of any dtype: Keras makes them floats.
         logits: (B, T, V).
 
     Returns:
-        (B, T), of which Keras takes the mean.
+        Nats (B, T), of which Keras takes the mean.
     """
     (nats,) = by_core(
         lambda *rows: [tf.nn.sparse_softmax_cross_entropy_with_logits(*rows)],
@@ -223,8 +237,13 @@ def cross_entropy(ids, logits):
     return nats
 
 
-def likeliest(logits):
-    """The id with the largest logit, shared among the cores.
+def stock_cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """`cross_entropy`, with the same arguments, by Keras's code; see `dispatch.plain_layers`."""
+    return keras.losses.sparse_categorical_crossentropy(ids, logits, from_logits=True)
+
+
+def likeliest(logits: tf.Tensor) -> tf.Tensor:
+    """The id with the largest logit, with the rows shared among the cores.
 
     Args:
         logits: (..., V).
@@ -238,21 +257,32 @@ def likeliest(logits):
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class OneHot(keras.layers.Layer):
-    """Ids (B, T) to one-hot vectors (B, T, V), char-rnn's input."""
+    """One-hot vectors of ids, the input of char-rnn.
 
-    def __init__(self, size: int, **kwargs):
+    Args:
+        size: Number of symbols, V.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        ids: int (B, T).
+
+    Returns:
+        (B, T, V) in the compute dtype.
+    """
+
+    def __init__(self, size: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.size = size
 
-    def call(self, ids):
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
         return tf.one_hot(ids, self.size, dtype=self.compute_dtype)
 
-    def vectors(self):
-        """What each id becomes, float32 (V, V)."""
+    def vectors(self) -> tf.Tensor:
+        """The vector of each id, float32 (V, V)."""
         return tf.eye(self.size)
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*shape, self.size)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}

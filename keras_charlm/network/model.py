@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
 from keras_charlm.network import layers, recurrent
-from keras_charlm.network.layers import OneHot
+from keras_charlm.network.dispatch import plain_layers
+from keras_charlm.network.names import EMBEDDING, LOGITS, recurrent_name
 from keras_charlm.network.sequential import Sequential
 
-CELLS = {"lstm": recurrent.LSTM, "gru": recurrent.GRU, "rnn": recurrent.SimpleRNN}
-
-
-EMBEDDING, LOGITS = "embedding", "logits"
+# The class of each kind of cell, by its name in `recurrent` and in `keras.layers`.
+_CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}
 
 
 def build(
@@ -25,7 +27,7 @@ def build(
 ) -> Sequential:
     """Build the network with fresh weights and zero states.
 
-    Where they are tied, the embedding's table gives the logits as well: see `layers.TiedDense`.
+    Where `config.tied`, the embedding's table gives the logits as well: see `layers.TiedDense`.
 
     Args:
         config: Shape of the network, with nothing left open (see `config.resolve`).
@@ -38,52 +40,77 @@ def build(
         A Sequential from ids int32 (B, T) to logits float32 (B, T, V). LSTM forget biases start
         at 1 (Gers, Schmidhuber and Cummins, "Learning to Forget", 2000; Keras's default).
     """
-    seeds = iter(range(seed, seed + 10_000))  # one of its own for each random part
-    stack: list[keras.layers.Layer] = [keras.Input(batch_shape=(batch_size, None), dtype="int32")]
+    assert config.layers is not None, "the configuration has to be resolved first"
+    seeds = iter(range(seed, seed + 10_000))  # a different one for each random part
+    stack: list[Any] = [keras.Input(batch_shape=(batch_size, None), dtype="int32")]
     if config.noise:
         stack.append(layers.Blanks(config.noise, seed=next(seeds), name="noise"))
-    if config.embedding:
-        # Keras's default, a 35th of this, leaves the first layer to learn from next to nothing.
-        init = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
-        stack.append(
-            layers.Embedding(
-                vocabulary_size,
-                config.embedding,
-                name=EMBEDDING,
-                embeddings_initializer=init,
-                dtype=policy,
-            )
-        )
-    else:
-        stack.append(OneHot(vocabulary_size, name=EMBEDDING, dtype=policy))
+    stack.append(_embedding(config, vocabulary_size, seeds, policy))
     for i in range(config.layers):
-        stack.append(
-            CELLS[config.cell](
-                config.units,
-                return_sequences=True,
-                stateful=True,
-                name=f"{config.cell}_{i}",
-                kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
-                recurrent_initializer=keras.initializers.Orthogonal(seed=next(seeds)),
-                dtype=policy,
-            )
-        )
+        stack.append(_recurrent(config, i, seeds, policy))
         if config.dropout:
+            dropout = keras.layers.Dropout if plain_layers() else layers.Dropout
             stack.append(
-                layers.Dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}", dtype=policy)
+                dropout(config.dropout, seed=next(seeds), name=f"dropout_{i}", dtype=policy)
             )
-    if config.tied:
-        # Vectors of variance 1 and so many numbers: logits of the size of what is projected.
-        init = keras.initializers.VarianceScaling(1 / config.embedding, seed=next(seeds))
-        stack.append(
-            layers.TiedDense(vocabulary_size, config.embedding, init, name=LOGITS, dtype="float32")
-        )
-    else:
-        init = keras.initializers.GlorotUniform(seed=next(seeds))
-        stack.append(
-            layers.Dense(vocabulary_size, name=LOGITS, dtype="float32", kernel_initializer=init)
-        )
+    stack.append(_logits(config, vocabulary_size, seeds))
     return Sequential(stack, name="charlm")
+
+
+def _embedding(
+    config: ModelConfig, vocabulary_size: int, seeds: Iterator[int], policy: str
+) -> keras.layers.Layer:
+    """Ids (B, T) to vectors (B, T, D), or (B, T, V) without an embedding."""
+    if not config.embedding:
+        return layers.OneHot(vocabulary_size, name=EMBEDDING, dtype=policy)
+    kind = keras.layers.Embedding if plain_layers() else layers.Embedding
+    return kind(
+        vocabulary_size,
+        config.embedding,
+        # Keras's default is 35 times smaller; the first layer would learn from almost nothing.
+        embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds)),
+        name=EMBEDDING,
+        dtype=policy,
+    )
+
+
+def _recurrent(
+    config: ModelConfig, layer: int, seeds: Iterator[int], policy: str
+) -> keras.layers.RNN:
+    """Vectors (B, T, D) to (B, T, H), with a state for each row."""
+    kind = getattr(keras.layers if plain_layers() else recurrent, _CLASSES[config.cell])
+    return kind(
+        config.units,
+        return_sequences=True,
+        stateful=True,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
+        recurrent_initializer=keras.initializers.Orthogonal(seed=next(seeds)),
+        name=recurrent_name(config.cell, layer),
+        dtype=policy,
+    )
+
+
+def _logits(config: ModelConfig, vocabulary_size: int, seeds: Iterator[int]) -> keras.layers.Layer:
+    """Vectors (B, T, H) to logits (B, T, V)."""
+    if config.tied and config.embedding:
+        # The embedding's numbers have variance 1: with this scale the logits have the mean square
+        # of the layer's input.
+        scaled = keras.initializers.VarianceScaling(1 / config.embedding, seed=next(seeds))
+        return layers.TiedDense(
+            vocabulary_size, config.embedding, scaled, name=LOGITS, dtype="float32"
+        )
+    kind = keras.layers.Dense if plain_layers() else layers.Dense
+    return kind(
+        vocabulary_size,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
+        name=LOGITS,
+        dtype="float32",
+    )
+
+
+def loss() -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The loss to compile with: from ids (B, T) and logits (B, T, V) to nats (B, T)."""
+    return layers.stock_cross_entropy if plain_layers() else layers.cross_entropy
 
 
 def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
@@ -92,8 +119,11 @@ def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
 
 
 def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
-    """What was trained, by layer and name (`lstm_0/kernel`), first layer to last: embedding;
-    kernel, recurrent kernel and bias of each recurrent layer; kernel and bias of the logits."""
+    """The trainable weights by layer and name (`lstm_0/kernel`), first layer to last.
+
+    They are the embedding; kernel, recurrent kernel and bias of each recurrent layer; kernel and
+    bias of the logits.
+    """
     return {
         f"{layer.name}/{weight.name}": weight
         for layer in model.layers
@@ -102,7 +132,7 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def zero_states(model: keras.Model, batch_size: int) -> list[list[tf.Tensor]]:
-    """A clean state for `run`: per recurrent layer its list of float32 (B, units)."""
+    """A clean state for `run`: per recurrent layer its states, float32 (B, H) each."""
     return [
         [tf.zeros((batch_size, layer.units)) for _ in tf.nest.flatten(layer.cell.state_size)]
         for layer in recurrent_layers(model)
@@ -112,17 +142,18 @@ def zero_states(model: keras.Model, batch_size: int) -> list[list[tf.Tensor]]:
 def run(
     model: keras.Model, ids: tf.Tensor, states: list[list[tf.Tensor]]
 ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
-    """Read ids from given states, without dropout or noise and beside the model's own states.
+    """Read ids from given states, without dropout or noise; the model's own states stay.
 
     Args:
         model: A network of `build`; its batch size does not matter here.
         ids: int32 (B, T).
-        states: Per recurrent layer its states (B, units), as `zero_states` or `run` gives them.
+        states: Per recurrent layer its states (B, H), as `zero_states` or `run` returns them.
 
     Returns:
         Logits float32 (B, T, V) and the states after the last character.
     """
-    x, after, states = ids, [], list(states)
+    x, states = ids, list(states)
+    after: list[list[tf.Tensor]] = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.RNN):
             x, state = recurrent.run(layer, x, states[len(after)])

@@ -1,7 +1,7 @@
 """Logits to the next character: temperature, top-k, top-p, and random numbers with a seed.
 
-Written with operators that TensorFlow Lite has built in, so that the same few lines draw in
-training, in the on-device file and in a browser.
+It is written with operators that TensorFlow Lite has built in, so that the same code draws during
+training, in the on-device file and in a browser. Letters in shapes: B rows, V symbols.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import tensorflow as tf
 
 
 def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Random numbers that depend on a seed and a position alone.
+    """Random numbers that depend on nothing but a seed and a position.
 
     A counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)
     with the finalizer of MurmurHash3 (Appleby, 2011) as its mixing function. It keeps no state, so
-    a text can be drawn in pieces, and a row does not depend on its neighbours.
+    a text can be drawn in pieces, and a row does not depend on the other rows.
 
     Args:
         seed: int32 (B,), or any shape.
-        position: int32, a shape that broadcasts with the seed's.
+        position: int32, of a shape that broadcasts with the seed's.
 
     Returns:
-        float32 in [0, 1), multiples of 2**-24.
+        float32 in [0, 1), multiples of 2**-24, of the broadcast shape.
     """
     key = _mix(tf.cast(seed, tf.uint32) * _u32(0x9E3779B1) ^ _u32(0x7F4A7C15))
     bits = _mix(_mix(key ^ tf.cast(position, tf.uint32) * _u32(0xC2B2AE3D)) + key)
@@ -39,10 +39,10 @@ def draw(
     """Draw one id for each row, never the unknown symbol (id 0).
 
     The logits are divided by the temperature, then cut to the `top_k` likeliest, then to the
-    nucleus: the smallest set of likeliest characters that holds `top_p` of the probability that is
-    left, at least one (Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020). This
-    is the order of Hugging Face's `generate` and of most other samplers. Both cuts keep a
-    beginning of the sorted characters, so one sort and one cumulative sum serve for both, and for
+    nucleus: the smallest set of likeliest characters that holds `top_p` of the remaining
+    probability, at least one (Holtzman et al., "The Curious Case of Neural Text Degeneration",
+    2020). This is the order of Hugging Face's `generate` and of most other samplers. Both cuts keep
+    the first of the sorted characters, so one sort and one cumulative sum serve for both, and for
     the draw itself by inversion of the distribution.
 
     Args:
@@ -61,22 +61,23 @@ def draw(
     greedy = tf.equal(temperature, 0.0)
     divisor = tf.where(greedy, 1.0, temperature)
     kept = tf.where(greedy, 1, tf.where(tf.equal(top_k, 0), size, top_k))
-    # Without a cut any order will do, and of thousands of characters the sort is what takes time.
+    # Without a cut the order does not matter, and sorting thousands of characters is slow.
     cut = (kept < size) | tf.less(top_p, 1.0)
     unsorted = known, tf.zeros_like(known, tf.int32) + tf.range(size)  # (B, V - 1) each
 
-    def falling():
-        # A row without a cut is drawn from as if it were alone, whatever its neighbours ask for.
-        return tuple(tf.where(cut, a, b) for a, b in zip(tf.math.top_k(known, size), unsorted,
-                                                         strict=True))  # fmt: skip
+    def sorted_where_cut():
+        # A row without a cut stays unsorted, whatever the settings of the other rows are, so that
+        # it draws what it draws alone.
+        values, order = tf.math.top_k(known, size)
+        return tf.where(cut, values, unsorted[0]), tf.where(cut, order, unsorted[1])
 
-    values, order = tf.cond(tf.reduce_any(cut), falling, lambda: unsorted)
+    values, order = tf.cond(tf.reduce_any(cut), sorted_where_cut, lambda: unsorted)
     # Subtracting the largest before dividing: no temperature, however low, can overflow.
     largest = tf.reduce_max(known, axis=1, keepdims=True)
     weights = tf.exp((values - largest) / divisor)
     weights = tf.where(tf.range(size) < kept, weights, 0.0)
     below = tf.cumsum(weights, axis=1)
-    # Index of the nucleus's last character: all before it do not hold top_p yet.
+    # Index of the nucleus's last character: those before it hold less than top_p.
     last = _count(below < top_p * below[:, -1:])  # (B,)
     mass = tf.gather(below, last, batch_dims=1)
     # u * mass can round up to mass itself, hence the minimum.
@@ -85,6 +86,7 @@ def draw(
 
 
 def _count(mask: tf.Tensor) -> tf.Tensor:
+    """How many are true in each row of bool (B, V - 1), int32 (B,)."""
     return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
 
 
@@ -97,6 +99,7 @@ def _shift(x: tf.Tensor, bits: int) -> tf.Tensor:
 
 
 def _mix(x: tf.Tensor) -> tf.Tensor:
+    """The finalizer of MurmurHash3 on uint32 of any shape."""
     x = (x ^ _shift(x, 16)) * _u32(0x85EBCA6B)
     x = (x ^ _shift(x, 13)) * _u32(0xC2B2AE35)
     return x ^ _shift(x, 16)

@@ -1,45 +1,52 @@
-"""Keras's fit, made right for several devices and machines.
+"""Keras's fit, corrected for several devices and machines.
 
 What is replaced here, and why (Keras 3.15, TensorFlow 2.21):
 
 - Keras clips the gradient of each replica before it sums them, so that the clipped gradient of two
-  devices is not that of one. The optimizers here sum first.
+  devices is not that of one. The optimizers of this package sum first.
 - With `steps_per_execution` its train function decides within the loop whether there is a next
-  batch, which a strategy cannot run. Here every batch is there: fit is told the number.
-- It builds a model once more under a strategy by reducing the first batch to its mean, which fails
-  among several machines. A model of ours is built whole, optimizer included, before fit.
+  batch, which does not run under a strategy. Here every batch exists: `fit` is given their number.
+- It builds a model again under a strategy by reducing the first batch to its mean, which fails
+  among several machines. Here a model is built completely, optimizer included, before `fit`.
 - It averages the logs over the machines within each step. Here they are averaged over the devices
-  of the machine; what the machines have to agree on goes in one piece (`workers.Workers.mean`).
+  of the machine; the averages over the machines are sent together (`workers.Workers.mean`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from keras_charlm.network import layers
+from keras_charlm.network.layers import TiedDense
 
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Sequential(keras.Sequential):
-    """A Sequential that fits any number of replicas alike.
+    """A Sequential whose training gives the same on any number of replicas.
 
-    A `TiedDense` is tied to the embedding.
+    A `TiedDense` is tied to the embedding when it is added.
 
-    It has to be built and compiled, and its optimizer built, within the strategy's scope. The data
-    have one element (B / replicas, T) for each replica and batch; `steps_per_epoch` has to be
-    given, as a multiple of `steps_per_execution`.
+    The model has to be built and compiled, and its optimizer built, within the strategy's scope.
+    The data have one element (B / replicas, T) for each replica and batch; `steps_per_epoch` has to
+    be given, as a multiple of `steps_per_execution`.
     """
 
-    def add(self, layer, rebuild=True):
-        if isinstance(layer, layers.TiedDense):
-            layer.tie(next(x for x in self.layers if isinstance(x, layers.Embedding)))
+    train_function: Callable | None
+
+    def add(self, layer: keras.layers.Layer, rebuild: bool = True) -> None:
+        """Add a layer on top; see `keras.Sequential.add`."""
+        if isinstance(layer, TiedDense):
+            layer.tie(next(x for x in self.layers if isinstance(x, keras.layers.Embedding)))
         super().add(layer, rebuild)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        pass
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        pass  # it is built before `fit`
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
+        """Make the function that `fit` calls for each execution; see `keras.Model`."""
         if self.train_function is not None and not force:
             return
         strategy = self.distribute_strategy
@@ -63,12 +70,12 @@ class Sequential(keras.Sequential):
             return logs
 
         alone = tf.function(step, autograph=False, reduce_retracing=True)
-        traced = {}
+        traced: dict[Any, Callable] = {}
 
         def train(iterator):
             if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
                 return alone(next(iterator))  # train_on_batch has a generator of one batch
-            # To find this by the iterator's type takes as long as twenty products of a step.
+            # TensorFlow's own look-up by the iterator's type costs as much as twenty products.
             if (kind := iterator.element_spec) not in traced:
                 traced[kind] = steps.get_concrete_function(iterator)
             return traced[kind](iterator)

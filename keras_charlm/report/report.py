@@ -33,7 +33,7 @@ _ROWS = 60  # most rows of the history's table
 def write(
     model: TrainedModel | str | Path,
     output: str | Path | None = None,
-    place: str | Path | None = None,
+    folder: str | Path | None = None,
     *,
     corpus: Sequence[str | Path] = (),
     count: bool = True,
@@ -44,7 +44,7 @@ def write(
     Args:
         model: The model, its folder, or its name under saved_models/.
         output: The page; by default report.html in the folder.
-        place: The folder that the commands on the page name; by default the model's own.
+        folder: The folder that the commands on the page name; by default the model's own.
         corpus: The files that the model was trained on, if they are no longer at their paths.
         count: Count n-grams for the baseline if the model's scores hold none.
         verbose: 1 notes long work on stderr.
@@ -65,7 +65,7 @@ def write(
         )
     page = Path(output) if output else opened.path / bundle.REPORT
     check_output(page, overwrite=True)
-    folder = shlex.quote(str(place or opened.path))
+    folder = shlex.quote(str(folder or opened.path))
     if "baseline" in opened.card.scores:
         baseline, reason = opened.card.scores["baseline"], ""
     elif count:

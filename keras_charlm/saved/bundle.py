@@ -1,12 +1,13 @@
-"""The folder of one trained model: found, read, checked and published as a whole.
+"""The folder of one trained model: looked up, read, checked and written as a whole.
 
     config.json         what the model is, where it comes from, its scores, a hash of each file
     vocabulary.json     characters and ids
-    model.tflite        the on-device file that `generate` runs; Keras reads its weights from there,
-                        and it holds the card as well
+    model.weights.h5    the weights, saved by Keras
+    model.tflite        the on-device file that `generate` runs; it holds the card as well
     training_lines.u64  fingerprints of the training lines (lists only), for novelty
-    history.csv, curve.csv, samples.txt
-    report.html         what all of it comes to, for the browser
+    history.csv         figures of each epoch; curve.csv has them within the epochs too
+    samples.jsonl       texts drawn during the training; samples.txt shows them to people
+    report.html         how good the model is and how it was trained, for the browser
     checkpoint/         only while a training can be resumed
 
 A .tflite file of ours opens like such a folder, with less in it. Reading needs no TensorFlow and
@@ -26,6 +27,7 @@ import numpy as np
 
 from keras_charlm.errors import BundleError, TrainingError
 from keras_charlm.files import (
+    LARGEST,
     LARGEST_JSON,
     leftovers,
     locked,
@@ -35,7 +37,8 @@ from keras_charlm.files import (
     write_json,
 )
 from keras_charlm.saved import tflite_card
-from keras_charlm.saved.card import Card, count_parameters
+from keras_charlm.saved.card import Card
+from keras_charlm.saved.weights import count_parameters, read_weights
 from keras_charlm.settings import expect
 from keras_charlm.text.vocabulary import Vocabulary
 
@@ -45,27 +48,22 @@ MODELS = Path("saved_models")
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 
 
-DEVICE, LINES, HISTORY, SAMPLES = "model.tflite", "training_lines.u64", "history.csv", "samples.txt"
+WEIGHTS, DEVICE, LINES = "model.weights.h5", "model.tflite", "training_lines.u64"
 
 
-CHECKPOINT, LOCK, CURVE, REPORT = "checkpoint", "lock", "curve.csv", "report.html"
+HISTORY, CURVE, REPORT = "history.csv", "curve.csv", "report.html"
 
 
-COLUMNS = {
-    HISTORY: (
-        "epoch",
-        "step",
-        "seconds",
-        "train_bits_per_character",
-        "val_bits_per_character",
-        "learning_rate",
-        "characters_per_second",
-    ),  # a row an epoch
-    CURVE: ("step", "seconds", "train_bits_per_character", "learning_rate"),  # within epochs too
-}
+SAMPLES, SAMPLES_TEXT = "samples.jsonl", "samples.txt"
 
 
-_CHECKED = (VOCABULARY, DEVICE, LINES)  # files whose hashes stand in config.json
+CHECKPOINT, LOCK = "checkpoint", "lock"
+
+
+_CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes are in config.json
+
+# Bytes of a file; weights take twice those of an on-device file in float16.
+_LARGEST = {WEIGHTS: 2 * LARGEST + (1 << 20)}
 
 
 @dataclass(frozen=True)
@@ -77,27 +75,39 @@ class Bundle:
     vocabulary: Vocabulary
 
     def file(self, name: str) -> Path:
-        """The path of one of the model's files, its content checked against its hash."""
-        path = regular(self.path / name)
+        """The path of one of the model's files, its content checked against its hash.
+
+        Raises:
+            BundleError: The file is missing, no regular file, or not the one that training wrote.
+        """
+        path = regular(self.path / name, _LARGEST.get(name, LARGEST))
         try:
             if _sha256(path) == self.card.files.get(name):
                 return path
         except OSError as error:
             raise BundleError(
                 f"{path} cannot be read ({error.strerror or error}); the folder is half-written: "
-                "copy the model again, or train it anew."
+                "copy the model again, or train it again."
             ) from error
         raise BundleError(
             f"{path} is not the file that training wrote (its hash differs); copy the model again, "
-            "or train it anew."
+            "or train it again."
         )
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The network's weights by name; see `device.weights`."""
-        return tflite_card.weights(self.file(DEVICE))
+        """The network's weights by name, float32; see `weights.weight_shapes`.
+
+        Raises:
+            BundleError: This is an on-device file alone, or the weights are damaged.
+        """
+        return read_weights(self.file(WEIGHTS), self.card.model, self.vocabulary.size)
 
     def training_lines(self) -> np.ndarray:
-        """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`."""
+        """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`.
+
+        Raises:
+            BundleError: The model was not trained on lines, or the file is damaged.
+        """
         if not self.card.lines:
             raise BundleError(
                 f"{self.path} was not trained on lines, so no line is novel or known; "
@@ -164,7 +174,7 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
 
 
 def _open_file(path: Path) -> DeviceFile:
-    values = tflite_card.read(path)
+    values: Any = tflite_card.read(path)
     card = Card.from_dict(values.get("card"), path)
     vocabulary = Vocabulary.from_dict(values.get("vocabulary"))
     license = values.get("license")
@@ -186,12 +196,12 @@ def _check_sizes(bundle: Bundle, file: Path) -> None:
     if weights > size:
         raise BundleError(
             f"{bundle.path} is damaged: its network would have {weights:,} weights, and its file "
-            f"has {size:,} bytes; copy the model again, or train it anew."
+            f"has {size:,} bytes; copy the model again, or train it again."
         )
     if card.start not in vocabulary.codes:
         raise BundleError(
             f"{bundle.path} is damaged: its start symbol {card.start} is not in its "
-            "vocabulary; copy the model again, or train it anew."
+            "vocabulary; copy the model again, or train it again."
         )
 
 
@@ -226,9 +236,10 @@ def find(path: str | Path) -> Path:
 
 def newest() -> Path:
     """The newest model under saved_models/, or the shipped name generator."""
-    found = list(MODELS.glob(f"*/{CONFIG}"))
-    if found:
-        return max(found, key=lambda p: (p.stat().st_mtime, p)).parent
+    # A hidden folder is one that is half-written, or about to be replaced.
+    configs = [path for path in MODELS.glob(f"*/{CONFIG}") if path.parent.name[0] != "."]
+    if configs:
+        return max(configs, key=lambda path: (path.stat().st_mtime, path)).parent
     if home := shipped():
         return home
     raise BundleError("There is no model yet; train one with: kcharlm fit CORPUS")
@@ -247,13 +258,13 @@ def publish(
     write: Callable[[Path], None],
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> Card:
-    """Write a model folder under another name and put it in place as a whole.
+    """Write a model folder under another name and rename it as a whole.
 
     Args:
         folder: Where the model goes; what is there is replaced at the very end.
         card: What config.json says; the files' hashes are filled in.
         write: Fills an empty folder with the model's other files.
-        finish: Adds what is made from the whole model, once it can be opened there.
+        finish: Adds what is made from the model, once the folder can be opened.
 
     Returns:
         The card with the hashes.
@@ -287,7 +298,7 @@ def _json(path: Path) -> Any:
         return json.loads(regular(path, LARGEST_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
-            f"{path} cannot be read ({error}); copy the model again, or train it anew."
+            f"{path} cannot be read ({error}); copy the model again, or train it again."
         ) from error
 
 

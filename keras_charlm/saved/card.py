@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, CharLMError
 from keras_charlm.text.vocabulary import Vocabulary
 
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Card:
         start: Code of the character that is read first where there is no prompt.
         finished: False where the training was stopped and can go on.
         scores: `epoch`, the Scores of `validation` and `test` where there are such parts, and
-            `baseline`, what counting comes to on them (see `ngram.scores`).
+            `baseline`, the scores of n-grams on them (see `ngram.scores`).
         files: SHA-256 of the model's files.
     """
 
@@ -51,26 +52,46 @@ class Card:
 
     @property
     def corpus_config(self) -> CorpusConfig:
+        """How the text was read."""
         return CorpusConfig.from_dict(self.corpus["config"])
 
     @property
     def lines(self) -> bool:
+        """Whether the text is a list, one document a line."""
         return self.corpus_config.lines
 
     @property
     def normalize(self) -> str:
+        """Unicode normalization of every text that the model reads; 'none' for bytes."""
         config = self.corpus_config
         return "none" if config.unit == "byte" else config.normalize
 
     def to_dict(self) -> dict[str, Any]:
+        """The card as JSON values."""
         return {"format": FORMAT, **asdict(self)}
 
     def on_device(
         self, vocabulary: Vocabulary, quantize: str = "none", license: str | None = None
     ) -> dict[str, Any]:
-        """What an on-device file says about itself; see `device`."""
+        """What an on-device file says about itself; see `tflite_card`.
+
+        The file may be passed on, so of paths it has the file names only, and no hashes of
+        other files.
+
+        Args:
+            vocabulary: The model's vocabulary.
+            quantize: How its weights are stored.
+            license: Licence of the text.
+        """
+        names = [Path(name).name for name in self.corpus["files"]]
+        card = replace(
+            self,
+            corpus={**self.corpus, "files": names},
+            fit=replace(self.fit, tensorboard=None),
+            files={},
+        )
         return {
-            "card": self.to_dict(),
+            "card": card.to_dict(),
             "vocabulary": vocabulary.to_dict(),
             "quantize": quantize,
             "license": license,
@@ -94,7 +115,7 @@ class Card:
         if version < FORMAT:
             raise BundleError(
                 f"{where} has format {version}, of a keras_charlm before 0.1.0; this program reads "
-                f"format {FORMAT}, so train the model anew."
+                f"format {FORMAT}, so train the model again."
             )
         try:
             values = {k: v for k, v in values.items() if k != "format"}
@@ -106,103 +127,107 @@ class Card:
             return card
         except (CharLMError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(
-                f"{where} is damaged ({error}); copy the model again, or train it anew."
+                f"{where} is damaged ({error}); copy the model again, or train it again."
             ) from error
 
 
 def _wrong(card: Card) -> str | None:
-    """The first value of a card that is not of its kind; a file can say anything."""
-
-    def text(value):
-        return isinstance(value, str)
-
-    def count(value):
-        return type(value) is int and 0 <= value < 1 << 63
-
-    def number(value):
-        return isinstance(value, float) or count(value)
-
-    def digest(value):
-        return text(value) and len(value) == 64 and set(value) <= set("0123456789abcdef")
-
-    def all_of(kind, value, needed=()):
-        return (
-            isinstance(value, dict)
-            and set(needed) <= set(value)
-            and all(text(key) and kind(v) for key, v in value.items())
-        )
-
-    corpus, scores = card.corpus, card.scores
+    """The first field of a card whose value is not of its kind; a file can say anything."""
+    model, fit = card.model, card.fit
+    chosen = (model.layers, model.units, model.embedding, model.tied, model.dropout)
     right = {
-        "name": text(card.name),
-        "run": text(card.run),
-        "created": text(card.created),
-        "versions": all_of(text, card.versions),
-        "model": None
-        not in (
-            card.model.layers,
-            card.model.units,
-            card.model.embedding,
-            card.model.tied,
-            card.model.dropout,
-        ),
-        "fit": None not in (card.fit.epochs, card.fit.learning_rate),
-        "corpus": isinstance(corpus, dict)
-        and text(corpus["name"])
-        and digest(corpus["sha256"])
-        and isinstance(corpus["files"], list)
-        and all(map(text, corpus["files"]))
-        and count(corpus["bytes"])
-        and count(corpus["characters"])
-        and bool(card.corpus_config),
-        "split": all_of(
-            lambda part: all_of(count, part, ["characters"]),
-            card.split,
-            ["train", "validation", "test"],
-        ),
-        "start": count(card.start),
+        "name": _is_text(card.name),
+        "run": _is_text(card.run),
+        "created": _is_text(card.created),
+        "versions": _is_table(card.versions, _is_text),
+        "model": None not in chosen,
+        "fit": None not in (fit.epochs, fit.learning_rate),
+        "corpus": _is_corpus(card.corpus) and bool(card.corpus_config),
+        "split": _is_table(card.split, _is_part, "train", "validation", "test"),
+        "start": _is_count(card.start),
         "finished": type(card.finished) is bool,
-        "parameters": count(card.parameters),
-        "scores": isinstance(scores, dict)
-        and set(scores) <= {"epoch", "validation", "test", "baseline"}
-        and count(scores.get("epoch", 0))
-        and all(
-            all_of(number, scores[part], ["bits_per_character", "nats_per_character"])
-            for part in ("validation", "test")
-            if part in scores
-        )
-        and (
-            not scores.get("baseline")
-            or (
-                isinstance(scores["baseline"], list)
-                and all(
-                    all_of(lambda v: v is None or number(v), row, ["order", "validation", "test"])
-                    and count(row["order"])
-                    for row in scores["baseline"]
-                )
-            )
-        ),
-        "files": all_of(digest, card.files),
+        "parameters": _is_count(card.parameters),
+        "scores": _are_scores(card.scores),
+        "files": _is_table(card.files, _is_digest),
     }
     return next((name for name, fine in right.items() if not fine), None)
 
 
-def count_parameters(model: ModelConfig, symbols: int) -> int:
-    """Weights of a network with nothing left open and so many symbols."""
-    gates, biases = {"lstm": (4, 1), "gru": (3, 2), "rnn": (1, 1)}[model.cell]
-    below = model.embedding or symbols
-    total = symbols * model.embedding
-    for _ in range(model.layers):
-        total += gates * model.units * (below + model.units + biases)
-        below = model.units
-    return total + below * (model.embedding if model.tied else symbols) + symbols
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or _is_count(value)
+
+
+def _is_digest(value: Any) -> bool:
+    """Whether a value is a SHA-256 in hexadecimal."""
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _is_table(value: Any, kind: Callable[[Any], bool], *needed: str) -> bool:
+    """Whether a value is an object with these names at least, all of whose values are of a kind."""
+    return (
+        isinstance(value, dict)
+        and set(needed) <= set(value)
+        and all(_is_text(key) and kind(v) for key, v in value.items())
+    )
+
+
+def _is_part(value: Any) -> bool:
+    """Whether a value is the size of a part of the text."""
+    return _is_table(value, _is_count, "characters")
+
+
+def _is_corpus(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_text(value["name"])
+        and _is_digest(value["sha256"])
+        and isinstance(value["files"], list)
+        and all(map(_is_text, value["files"]))
+        and _is_count(value["bytes"])
+        and _is_count(value["characters"])
+    )
+
+
+def _are_scores(value: Any) -> bool:
+    if not isinstance(value, dict) or not set(value) <= {
+        "epoch",
+        "validation",
+        "test",
+        "baseline",
+    }:
+        return False
+    baseline = value.get("baseline")
+    return (
+        _is_count(value.get("epoch", 0))
+        and all(
+            _is_table(value[part], _is_number, "bits_per_character", "nats_per_character")
+            for part in ("validation", "test")
+            if part in value
+        )
+        and (not baseline or (isinstance(baseline, list) and all(map(_is_counted, baseline))))
+    )
+
+
+def _is_counted(value: Any) -> bool:
+    """Whether a value is a row of the baseline."""
+    return _is_table(
+        value, lambda v: v is None or _is_number(v), "order", "validation", "test"
+    ) and _is_count(value["order"])
 
 
 def versions() -> dict[str, str]:
     """Versions of what a model depends on."""
     names = ("keras_charlm", "keras", "tensorflow", "tensorflow-text", "ai-edge-litert", "numpy")
-    found = {}
+    installed = {}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            installed[name] = metadata.version(name)
+    return installed

@@ -1,46 +1,54 @@
-"""The record of a training: history.csv, curve.csv and samples.txt, read."""
+"""The record of a training: history.csv, curve.csv and samples.jsonl, written and read."""
 
 from __future__ import annotations
 
 import csv
+import io
+import json
 import math
 import os
-import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_charlm.errors import BundleError
-from keras_charlm.files import regular
-from keras_charlm.saved import bundle
+from keras_charlm.files import regular, write_file
+from keras_charlm.saved.bundle import CURVE, HISTORY, SAMPLES, SAMPLES_TEXT
 
-_MOST = 1e15  # above any step, time, speed or loss that a training can come to
+COLUMNS = {
+    HISTORY: (
+        "epoch",
+        "step",
+        "seconds",
+        "train_bits_per_character",
+        "val_bits_per_character",
+        "learning_rate",
+        "characters_per_second",
+    ),  # a row an epoch
+    CURVE: ("step", "seconds", "train_bits_per_character", "learning_rate"),  # within epochs too
+}
 
-
-# The titles that training writes into samples.txt.
-_TITLE = re.compile(
-    r"^==== (?:epoch (?P<epoch>\d{1,15}), )?step (?P<step>\d{1,15}), "
-    r"(?:training loss|train) (?P<train>\d{1,9}\.\d+)(?:  val (?P<validation>\d{1,9}\.\d+))? "
-    r"bits per character ====\n",
-    re.M,
-)
+_MOST = 1e15  # above any step, time, speed or loss of a training
 
 
 @dataclass(frozen=True)
 class History:
-    """The rows of history.csv or curve.csv."""
+    """The rows of history.csv or curve.csv: values by column, None where there is none."""
 
     rows: list[dict[str, float | None]]
 
     def column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values of the rows that have one."""
+        """Steps and values, float64 (N,) each, of the rows that have one."""
         pairs = [(row["step"], row[name]) for row in self.rows if row[name] is not None]
         steps, values = np.array(pairs, float).reshape(-1, 2).T
         return steps, values
 
     @property
     def seconds(self) -> float:
+        """Seconds that the training took."""
         return self.rows[-1]["seconds"] or 0.0
 
     @property
@@ -49,26 +57,40 @@ class History:
         return float(np.median(self.column("characters_per_second")[1]))
 
 
-def read_history(folder: Path, name: str = bundle.HISTORY) -> History | None:
-    """The history of a training, or None where the folder has none."""
+def write_history(folder: Path, name: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Write history.csv or curve.csv.
+
+    Args:
+        folder: Where to.
+        name: One of the keys of `COLUMNS`.
+        rows: Values in the order of its columns.
+    """
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows([COLUMNS[name], *rows])
+    write_file(folder / name, table.getvalue())
+
+
+def read_history(folder: Path, name: str = HISTORY) -> History | None:
+    """Read history.csv or curve.csv; None where the folder has none.
+
+    Raises:
+        BundleError: The file cannot be read, or holds what no training writes.
+    """
     path = folder / name
     if not os.path.lexists(path):
         return None
     try:
         with regular(path).open(encoding="utf-8", newline="") as file:
             rows = [
-                {column: _value(column, row.get(column)) for column in bundle.COLUMNS[name]}
+                {column: _number(column, row.get(column)) for column in COLUMNS[name]}
                 for row in csv.DictReader(file)
             ]
         return History(rows) if rows else None
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise BundleError(
-            f"{path} cannot be read ({error}); copy the model again, or remove this "
-            "file for a report without it."
-        ) from error
+        raise _damaged(path, error) from error
 
 
-def _value(column: str, text: str | None) -> float | None:
+def _number(column: str, text: str | None) -> float | None:
     value = int(text or "") if column in ("epoch", "step") else float(text or "nan")
     if 0 <= value < _MOST:
         return value
@@ -80,7 +102,15 @@ def _value(column: str, text: str | None) -> float | None:
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """A sample from the training, and how good the model was."""
+    """A text drawn during the training, and how good the model was then.
+
+    Args:
+        step: Batches done.
+        epoch: The epoch that had just ended; None within an epoch.
+        train: Mean training loss of the epoch so far, bits per character.
+        validation: Validation loss, bits per character; None where there is none.
+        text: The text; a byte model's is decoded as UTF-8.
+    """
 
     step: int
     epoch: int | None
@@ -88,27 +118,75 @@ class TrainingSample:
     validation: float | None
     text: str
 
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold."""
+        counts = [self.step, *([] if self.epoch is None else [self.epoch])]
+        losses = [self.train, *([] if self.validation is None else [self.validation])]
+        if not (
+            all(type(n) is int and 0 <= n < _MOST for n in counts)
+            and all(type(n) is float and 0 <= n < _MOST for n in losses)
+            and isinstance(self.text, str)
+        ):
+            raise ValueError("a sample has values of the wrong kind")
+
+    def to_line(self) -> bytes:
+        """The sample as a line of samples.jsonl."""
+        text = json.dumps(asdict(self), ensure_ascii=False) + "\n"
+        return text.encode("utf-8", "surrogatepass")
+
+    def render(self, unit: str) -> str:
+        """The sample as samples.txt shows it.
+
+        Args:
+            unit: What the losses are counted by, 'character' or 'byte'.
+        """
+        if self.epoch is None:
+            title = f"step {self.step}, training loss {self.train:.4f}"
+        else:
+            title = f"epoch {self.epoch}, step {self.step}, train {self.train:.4f}"
+        if self.validation is not None:
+            title += f"  val {self.validation:.4f}"
+        return f"==== {title} bits per {unit} ====\n{self.text}\n\n"
+
+
+def write_samples(folder: Path, content: bytes, unit: str) -> None:
+    """Write samples.jsonl, and samples.txt for people.
+
+    Args:
+        folder: Where to.
+        content: Lines of `TrainingSample.to_line`.
+        unit: As for `TrainingSample.render`.
+    """
+    write_file(folder / SAMPLES, content)
+    samples = _parse(content)
+    write_file(folder / SAMPLES_TEXT, "".join(sample.render(unit) for sample in samples))
+
 
 def read_samples(folder: Path) -> list[TrainingSample]:
-    """What samples.txt holds. A sample may look like a title itself: steps rise, or it is none."""
+    """Read samples.jsonl; nothing where the folder has no such file.
+
+    Raises:
+        BundleError: The file holds what no training writes.
+    """
+    path = folder / SAMPLES
     try:
-        path = regular(folder / bundle.SAMPLES)
-        text = path.read_text(encoding="utf-8", errors="replace")
+        content = regular(path).read_bytes()
     except (OSError, BundleError):
         return []
-    titles: list[re.Match] = []
-    for match in _TITLE.finditer(text):
-        before = titles[-1]["step"] if titles else 0
-        if int(match["step"]) >= int(before):
-            titles.append(match)
-    ends = [*(match.start() for match in titles), len(text)][1:]
-    return [
-        TrainingSample(
-            int(m["step"]),
-            int(m["epoch"]) if m["epoch"] else None,
-            float(m["train"]),
-            float(m["validation"]) if m["validation"] else None,
-            text[m.end() : end].removesuffix("\n\n"),
-        )
-        for m, end in zip(titles, ends, strict=True)
-    ]
+    try:
+        return list(_parse(content))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _damaged(path, error) from error
+
+
+def _parse(content: bytes) -> Iterable[TrainingSample]:
+    for line in content.split(b"\n"):
+        if line:
+            yield TrainingSample(**json.loads(line.decode("utf-8", "surrogatepass")))
+
+
+def _damaged(path: Path, error: Exception) -> BundleError:
+    return BundleError(
+        f"{path} cannot be read ({error}); copy the model again, or remove this "
+        "file for a report without it."
+    )

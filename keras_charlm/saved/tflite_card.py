@@ -1,15 +1,13 @@
-"""What an on-device file says about itself, and its weights, read without TensorFlow.
+"""What an on-device file says about itself, read without TensorFlow.
 
-A .tflite file is a FlatBuffer with room for named metadata. Under the name `keras_charlm` stands a
-JSON object in UTF-8, its card, which `export.packing` writes:
+A .tflite file is a FlatBuffer that can hold named metadata. Its entry `keras_charlm` is a JSON
+object in UTF-8, the file's card, which `export.packing` writes:
 
-    card         what config.json of the model's folder says (see `bundle.Card`)
+    card         what config.json of the model's folder says (see `card.Card`)
     vocabulary   {"unit", "codes"}
     quantize     none, float16 or int8
     license      the licence of the text, or null
-    weights      where the network's weights stand: of each its name (`lstm_0/kernel`), its shape,
-                 the numbers of the buffers that hold it, and whether they hold its transpose
-    file_sha256  SHA-256 of this very file, taken with 64 zeros in the place of the digest
+    file_sha256  SHA-256 of this very file, computed with 64 zeros instead of the digest
 """
 
 from __future__ import annotations
@@ -17,9 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from keras_charlm.errors import BundleError
 from keras_charlm.files import LARGEST
@@ -42,11 +38,6 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         BundleError: The file cannot be read, is damaged, or was not written by this program.
     """
-    return _read(path)[1]
-
-
-def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """The content of a file, and its card."""
     try:
         content = path.read_bytes() if path.stat().st_size <= LARGEST else b""
     except OSError as error:
@@ -70,7 +61,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     digest = values.get("file_sha256") if isinstance(values, dict) else None
     if not isinstance(digest, str) or _digest(_with_digest(content, digest, NO_DIGEST)) != digest:
         raise _damaged(path)
-    return content, values
+    return values
 
 
 def _damaged(path: Path) -> BundleError:
@@ -91,7 +82,7 @@ def _values(content: bytes) -> Any:
 
 
 def sign(content: bytes) -> bytes:
-    """Put the digest into a file whose card has `NO_DIGEST` in its place."""
+    """Put the digest into a file whose card has `NO_DIGEST` instead."""
     return _with_digest(content, NO_DIGEST, _digest(content))
 
 
@@ -104,88 +95,27 @@ def _with_digest(content: bytes, old: str, new: str) -> bytes:
     return content.replace(name + old.encode(), name + new.encode(), 1)
 
 
-class Constant(NamedTuple):
-    """A constant of an on-device file.
-
-    Attributes:
-        value: float32, in the tensor's shape; of int8 the numbers times their scales.
-        error: float32, broadcasts with `value`: how far rounding may have moved it.
-    """
-
-    value: np.ndarray
-    error: np.ndarray
-
-
-def constants(model: Any) -> dict[int, Constant]:
-    """The constants of a file that stand for real numbers, by the number of their buffer.
-
-    Args:
-        model: A `ModelT` of TensorFlow Lite's schema.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    kinds = {
-        schema.TensorType.FLOAT32: "<f4",
-        schema.TensorType.FLOAT16: "<f2",
-        schema.TensorType.INT8: "i1",
-    }
-    found: dict[int, Constant] = {}
-    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
-        data, kind = model.buffers[tensor.buffer].data, kinds.get(tensor.type)
-        if data is None or kind is None or tensor.buffer in found:
-            continue
-        shape = () if tensor.shape is None else tuple(tensor.shape)
-        value = np.frombuffer(data, kind).reshape(shape).astype(np.float32)
-        error = np.zeros_like(value)
-        if kind == "<f2":
-            error = np.abs(value) * 2.0**-11 + 2.0**-25  # half of the last bit
-        elif kind == "i1":
-            axes = np.ones(len(shape), int)  # a scale for all, or for each index of one axis
-            axes[tensor.quantization.quantizedDimension] = -1
-            scale = tensor.quantization.scale.reshape(axes)
-            value, error = value * scale, np.broadcast_to(scale * 0.501, shape)
-        found[tensor.buffer] = Constant(value, error)
-    return found
-
-
-def weights(path: Path) -> dict[str, np.ndarray]:
-    """The network's weights by name, float32: as they were trained, or rounded as they are stored.
-
-    Args:
-        path: A .tflite file of ours.
-
-    Raises:
-        BundleError: As for `read`.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    content, values = _read(path)
-    try:
-        found, weights = constants(schema.ModelT.InitFromPackedBuf(content, 0)), {}
-        for place in values["weights"]:
-            parts = [found[buffer].value.ravel() for buffer in place["buffers"]]
-            value, shape = np.concatenate(parts), place["shape"]
-            weights[place["name"]] = (
-                value.reshape(shape[::-1]).T if place["transposed"] else value.reshape(shape)
-            )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise _damaged(path) from error
-    return weights
-
-
 def sizes(content: bytes) -> dict[str, int]:
-    """Where the bytes of a file go: the weights of each layer, tables, the card, and the graph."""
+    """Where the bytes of a file go: weights, tables of integers, the card, and the graph.
+
+    Args:
+        content: A .tflite file.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content)
     lengths = {i: model.Buffers(i).DataLength() for i in range(model.BuffersLength())}
-    found = {"graph": len(content) - sum(lengths.values())}
+    graph = len(content) - sum(lengths.values())
+    parts = {"weights": 0, "tables": 0, "card": 0, "graph": graph}
     for i in range(model.MetadataLength()):
         if model.Metadata(i).Name() == METADATA.encode():
-            found["card"] = lengths.pop(model.Metadata(i).Buffer())
-    for place in _values(content)["weights"]:
-        layer = place["name"].partition("/")[0]
-        # Equal weights are stored once.
-        size = sum(lengths.pop(buffer, 0) for buffer in place["buffers"])
-        found[layer] = found.get(layer, 0) + size
-    return found | {"tables": sum(lengths.values())}
+            parts["card"] += lengths.pop(model.Metadata(i).Buffer())
+    real = {schema.TensorType.FLOAT32, schema.TensorType.FLOAT16, schema.TensorType.INT8}
+    for i in range(model.SubgraphsLength()):
+        subgraph = model.Subgraphs(i)
+        for j in range(subgraph.TensorsLength()):
+            tensor = subgraph.Tensors(j)
+            size = lengths.pop(tensor.Buffer(), 0)  # several tensors may share a buffer
+            parts["weights" if tensor.Type() in real else "tables"] += size
+    parts["graph"] += sum(lengths.values())
+    return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,7 @@ from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream
 from keras_charlm.saved import bundle
 from keras_charlm.settings import expect
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
+from keras_charlm.text.decoding import read_text
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.text.vocabulary import normalize
 
@@ -48,7 +50,7 @@ class TrainedModel:
 
     @classmethod
     def of(cls: type[Model], model: TrainedModel | str | Path) -> TrainedModel:
-        """The model itself, or the one that a path or a name stands for."""
+        """The model itself, or the one at a path or of a name."""
         return model if isinstance(model, TrainedModel) else cls(model)
 
     def __repr__(self) -> str:
@@ -135,7 +137,7 @@ class TrainedModel:
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
-        """Tells whether a line stands in the training text (models of lines only)."""
+        """A function that says whether a line is in the training text (models of lines only)."""
         lines = self.bundle.training_lines()
 
         def known(line: str | bytes) -> bool:
@@ -169,6 +171,17 @@ class TrainedModel:
         alphabet, symbols = np.unique(self.vocabulary.to_codes(text), return_inverse=True)
         return symbols, alphabet
 
+    def read_prompt(self, path: str | Path) -> str | bytes:
+        """A file as a prompt, read as the corpus was; bytes for a byte model. It may be empty.
+
+        Args:
+            path: The file; '-' is stdin.
+
+        Raises:
+            CorpusError: It cannot be read, or is no text in the corpus's encoding.
+        """
+        return read_text(str(path), self.card.corpus_config, remedy="convert it")
+
     def corpus(self, files: Sequence[str | Path] = ()) -> tuple[Corpus, Split]:
         """The text that the model was trained on, and its parts as they were cut then.
 
@@ -179,10 +192,10 @@ class TrainedModel:
             CorpusError: It is not there, or it is another text.
         """
         card = self.card
-        wanted, config = card.corpus["sha256"], card.corpus_config
+        sha256, config = card.corpus["sha256"], card.corpus_config
         if files:
             text = prepare(files, config)
-            if text.sha256 != wanted:
+            if text.sha256 != sha256:
                 raise CorpusError(
                     f"{', '.join(map(str, files))} is not the text that {self.path} was trained on "
                     "(its hash differs); name with --corpus the files that fit read, in their "
@@ -190,7 +203,8 @@ class TrainedModel:
                 )
         else:
             try:
-                text = reopen(tuple(card.corpus["files"]), config, wanted, _NoMore())
+                # A text that was piped in is in the cache or gone: stdin is empty here.
+                text = reopen(tuple(card.corpus["files"]), config, sha256, io.BytesIO())
             except CorpusError:
                 raise CorpusError(
                     f"The text that {self.path} was trained on ({card.corpus['name']}) is no "
@@ -210,10 +224,3 @@ class TrainedModel:
             "start": self.card.start,
             "normalize": self.card.normalize,
         }
-
-
-class _NoMore:
-    """A standard input that has nothing: a text that was piped in is in the cache or gone."""
-
-    def read(self, _: int) -> bytes:
-        return b""

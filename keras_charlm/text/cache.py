@@ -1,4 +1,8 @@
-"""Prepared texts on the disk, kept under the hash of their content."""
+"""Prepared texts on the disk, each under the hash of what was read and how.
+
+An entry is two files: the text's symbols, memory-mapped by those who use them, and a JSON header
+that is written last and makes them count.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,21 @@ import os
 import re
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import platformdirs
 
 from keras_charlm.errors import CorpusError
 from keras_charlm.files import lock
 from keras_charlm.text import decoding
-from keras_charlm.text.decoding import NEWLINE
+from keras_charlm.text.vocabulary import NEWLINE
 
-_CACHE_DAYS = 30
-
-
+_UNUSED_DAYS = 30  # after which an entry is removed
 _TYPES = ("uint8", "uint16", "uint32")  # of symbols, and the suffixes of their files
-
-
-_KEY = re.compile("[0-9a-f]{64}")  # of a text in the cache
-
-
+_KEY = re.compile("[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"\d+-\d+\.tmp")
 
 
@@ -34,31 +34,68 @@ def cache_folder() -> Path:
     """Where prepared texts are kept: $KERAS_CHARLM_CACHE, or the user's cache folder."""
     if named := os.environ.get("KERAS_CHARLM_CACHE"):
         return Path(named)
-    base = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else None
-    return Path(base or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_charlm"
+    return platformdirs.user_cache_path("keras_charlm", appauthor=False)
 
 
-class Writer:
-    """Symbols on their way to the cache: assigns them, and widens their type when it must."""
+@dataclass(frozen=True)
+class Entry:
+    """A text in the cache.
+
+    Attributes:
+        key: Hash of what was read and how, in hexadecimal.
+        symbols: Memory-mapped unsigned integers (N,).
+        alphabet: Code point (or byte value) of each symbol, int64 (A,).
+        size: Bytes read.
+        notices: What a reader of the text has to know, such as files that were skipped.
+    """
+
+    key: str
+    symbols: np.memmap
+    alphabet: np.ndarray
+    size: int
+    notices: tuple[str, ...]
+
+
+class SymbolWriter:
+    """Writes a text to a temporary file of the cache as symbols; a context manager.
+
+    Each distinct character gets a symbol in order of first appearance (ASCII keeps its codes). The
+    file's integer type is widened when there are more symbols than it holds.
+
+    Args:
+        folder: The cache.
+
+    Attributes:
+        path: The temporary file.
+        alphabet: Code of each symbol so far.
+        dtype: The symbols' type so far.
+        length: Symbols written.
+        ends_line: Whether the last of them is a newline.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.alphabet = list(range(128))
-        self.dtype = np.dtype(np.uint8)
+        self.dtype: np.dtype = np.dtype(np.uint8)
         self.length = 0
         self.ends_line = False
         # Symbol of each code, -1 for none yet; made when the first code above ASCII comes.
-        self._symbol: np.ndarray | None = None
+        self._symbol_of: np.ndarray | None = None
 
-    def __enter__(self) -> Writer:
-        self.path, self._file = _temporary(self.folder)
+    def __enter__(self) -> SymbolWriter:
+        self.path, self._file = _open_temporary(self.folder)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         self.path.unlink(missing_ok=True)
 
     def write(self, text: str | bytes) -> None:
+        """Append a piece of the text.
+
+        Raises:
+            CorpusError: It holds a surrogate.
+        """
         if isinstance(text, bytes):
             self.alphabet = list(range(256))
             symbols = np.frombuffer(text, np.uint8)
@@ -72,21 +109,24 @@ class Writer:
         self.ends_line = bool(len(symbols)) and int(symbols[-1]) == NEWLINE
 
     def truncate(self, length: int) -> None:
+        """Drop all symbols but the first `length`."""
         self.length = length
         self._file.seek(length * self.dtype.itemsize)
         self._file.truncate()
 
     def finish(self) -> None:
+        """Flush the file to the disk; it can be renamed then."""
         self._file.flush()
         os.fsync(self._file.fileno())
         if sys.platform == "win32":  # which renames no open file, and removes none either
             self._file.close()
 
     def _assign(self, codes: np.ndarray) -> np.ndarray:
-        if self._symbol is None:
-            self._symbol = np.full(0x110000, -1, np.int32)
-            self._symbol[:128] = np.arange(128)
-        symbols = self._symbol[codes]
+        """Symbols, int32 (n,), of code points (n,)."""
+        if self._symbol_of is None:
+            self._symbol_of = np.full(0x110000, -1, np.int32)
+            self._symbol_of[:128] = np.arange(128)
+        symbols = self._symbol_of[codes]
         if symbols.min() < 0:
             fresh = codes[symbols < 0]
             if ((fresh >= 0xD800) & (fresh < 0xE000)).any():
@@ -94,19 +134,20 @@ class Writer:
                     "The text has lone surrogates, halves of characters that no file may hold "
                     "alone; mend it, name its right --encoding, or train with --unit byte."
                 )
-            _, at = np.unique(fresh, return_index=True)
-            fresh = fresh[np.sort(at)]
-            self._symbol[fresh] = np.arange(len(self.alphabet), len(self.alphabet) + len(fresh))
+            _, first = np.unique(fresh, return_index=True)
+            fresh = fresh[np.sort(first)]
+            self._symbol_of[fresh] = np.arange(len(self.alphabet), len(self.alphabet) + len(fresh))
             self.alphabet += fresh.tolist()
-            symbols = self._symbol[codes]
+            symbols = self._symbol_of[codes]
         return symbols
 
     def _widen(self) -> None:
+        """Copy the file to one of a wider type, if the alphabet has outgrown it."""
         wide = np.min_scalar_type(len(self.alphabet) - 1)
         if wide == self.dtype:
             return
         narrow_path, narrow = self.path, self._file
-        self.path, self._file = _temporary(self.folder)
+        self.path, self._file = _open_temporary(self.folder)
         try:
             narrow.seek(0)
             while block := narrow.read(decoding.BLOCK):
@@ -117,19 +158,29 @@ class Writer:
         self.dtype = wide
 
 
-def _temporary(folder: Path) -> tuple[Path, BinaryIO]:
+def _open_temporary(folder: Path) -> tuple[Path, BinaryIO]:
     """A new file that `tidy` leaves alone while it is open."""
     while True:
         path = folder / f"{os.getpid()}-{time.monotonic_ns()}.tmp"
         file = path.open("w+b")
-        # Another process may have taken it for a dead one's before it was locked.
+        # Before it was locked, another process may have removed it as a dead process's.
         if lock(file) and path.exists():
             return path, file
         file.close()
 
 
-def save(folder: Path, key: str, writer: Writer, size: int, notices: list[str]) -> None:
-    """Put the written symbols into the cache; the JSON comes last and makes them count."""
+def store(folder: Path, key: str, writer: SymbolWriter, size: int, notices: list[str]) -> None:
+    """Make what was written an entry of the cache.
+
+    Args:
+        folder: The cache.
+        key: Hash of what was read and how.
+        writer: Has written the whole text.
+        size, notices: As in `Entry`.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     writer.finish()
     writer.path.replace(folder / f"{key}.{writer.dtype.name}")
     header = {
@@ -140,7 +191,7 @@ def save(folder: Path, key: str, writer: Writer, size: int, notices: list[str]) 
         "alphabet": writer.alphabet,
         "notices": notices,
     }
-    path, file = _temporary(folder)
+    path, file = _open_temporary(folder)
     try:
         with file:
             file.write(json.dumps(header).encode())
@@ -149,8 +200,8 @@ def save(folder: Path, key: str, writer: Writer, size: int, notices: list[str]) 
         path.unlink(missing_ok=True)
 
 
-def cached(folder: Path, key: str) -> dict | None:
-    """The header of a cached text with its symbols mapped, or None."""
+def find(folder: Path, key: str) -> Entry | None:
+    """The entry of a key; None where there is none or it is damaged."""
     if not _KEY.fullmatch(key):  # a model's folder can say anything
         return None
     try:
@@ -160,31 +211,40 @@ def cached(folder: Path, key: str) -> dict | None:
         path, dtype = folder / f"{key}.{header['dtype']}", np.dtype(header["dtype"])
         if path.stat().st_size != header["length"] * dtype.itemsize:
             return None
-        header["symbols"] = np.memmap(path, dtype, "r")
-        header["alphabet"] = np.array(header["alphabet"], np.int64)
-        header["notices"] = tuple(map(str, header["notices"]))
-        os.utime(folder / f"{key}.json")  # used today: `tidy` spares it
-        return header
+        entry = Entry(
+            key,
+            np.memmap(path, dtype, "r"),
+            np.array(header["alphabet"], np.int64),
+            header["size"],
+            tuple(map(str, header["notices"])),
+        )
+        os.utime(folder / f"{key}.json")  # `tidy` goes by the last use
+        return entry
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
 def tidy(folder: Path) -> None:
-    """Drop texts unused for a month, and what a killed process left behind."""
+    """Remove entries unused for a month, and the temporary files of killed processes."""
     now = time.time()
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
             if _TEMPORARY.fullmatch(path.name):
-                with path.open("r+b") as file:
-                    if not lock(file):
-                        continue
-                    if sys.platform == "win32":
-                        file.close()
-                    path.unlink()
+                _remove_abandoned(path)
             elif _KEY.fullmatch(path.stem):  # the folder may hold other people's files
                 header = path.with_suffix(".json")
-                # Symbols without their header are a moment old, or a killed process's.
-                days = _CACHE_DAYS if header.exists() else 1
+                # Symbols without a header: it is being written, or the writer was killed.
+                days = _UNUSED_DAYS if header.exists() else 1
                 if (header if header.exists() else path).stat().st_mtime < now - days * 86_400:
                     for part in folder.glob(f"{path.stem}.*"):
                         part.unlink()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove a temporary file, unless a living process is writing it."""
+    with path.open("r+b") as file:
+        if not lock(file):
+            return
+        if sys.platform == "win32":
+            file.close()
+        path.unlink()

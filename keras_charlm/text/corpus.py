@@ -1,26 +1,27 @@
 """Files, folders, stdin and .gz to one memory-mapped array of symbols, cached by content.
 
-A text is read in blocks and never held whole. Each distinct character gets a symbol in order of
-first appearance (ASCII keeps its codes), written in the smallest integer type that holds them all;
-the vocabulary, which depends on the training part alone, is applied when windows are cut.
+A text is read in blocks and never held whole. Its distinct characters are numbered, and these
+symbols are kept in the smallest integer type that holds them all. The vocabulary depends on the
+training part alone; it is applied when windows are cut.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
-from keras_charlm.text import decoding
-from keras_charlm.text.cache import Writer, cache_folder, cached, save, tidy
-from keras_charlm.text.decoding import NEWLINE, check_encoding, decoded, open_blocks
-from keras_charlm.text.vocabulary import Vocabulary
+from keras_charlm.text import cache, decoding
+from keras_charlm.text.cache import Entry, SymbolWriter
+from keras_charlm.text.decoding import check_encoding, decoded, open_blocks
+from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
 
 NAMES = Path(__file__).parent / "data" / "names.txt"
 
@@ -36,13 +37,13 @@ class Corpus:
         alphabet: Code point (or byte value) of each symbol, int64 (A,).
         size: Bytes read.
         sha256: Hash of the content and of how it was read.
-        notices: What the reader should be told: files skipped, for example.
+        notices: What a reader of the text has to know, such as files that were skipped.
         config: How it was read.
     """
 
     name: str
     files: tuple[str, ...]
-    symbols: np.ndarray
+    symbols: np.memmap
     alphabet: np.ndarray
     size: int
     sha256: str
@@ -50,14 +51,14 @@ class Corpus:
     config: CorpusConfig
 
     def counts(self, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
-        """How often each symbol stands in the ranges [start, stop), int64 (A,)."""
+        """How often each symbol occurs in the ranges [start, stop), int64 (A,)."""
         total = np.zeros(len(self.alphabet), np.int64)
-        dtype = self.symbols.dtype
+        path, dtype = str(self.symbols.filename), self.symbols.dtype
         for start, stop in ranges:
             for at in range(start, stop, decoding.BLOCK):
                 # Read, not mapped: mapped pages would count as this process's memory.
                 block = np.fromfile(
-                    self.symbols.filename,
+                    path,
                     dtype,
                     min(decoding.BLOCK, stop - at),
                     offset=at * dtype.itemsize,
@@ -67,6 +68,9 @@ class Corpus:
 
     def vocabulary(self, counts: np.ndarray) -> Vocabulary:
         """The characters counted at least `min_count` times.
+
+        Args:
+            counts: Occurrences of each symbol in the training part (A,).
 
         Raises:
             CorpusError: Fewer than two are left.
@@ -81,11 +85,15 @@ class Corpus:
         return Vocabulary(self.config.unit, tuple(int(c) for c in kept))
 
     def text(self, start: int, stop: int) -> bytes:
-        """A piece as UTF-8, or as it is for bytes."""
+        """The symbols [start, stop) as UTF-8; of a text of bytes, the bytes themselves."""
         return _to_bytes(self.alphabet[self.symbols[start:stop]], self.config.unit)
 
     def lines(self) -> Lines:
-        """The lines, empty ones left out."""
+        """The lines, empty ones left out.
+
+        Raises:
+            CorpusError: There are none.
+        """
         starts, lengths, prints = [], [], []
         at = 0
         while at < len(self.symbols):
@@ -124,7 +132,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Lines:
-    """Where lines stand in a corpus: starts and lengths int64 (L,), fingerprints uint64 (L,)."""
+    """Lines of a corpus: starts and lengths in symbols, int64 (L,); fingerprints uint64 (L,)."""
 
     starts: np.ndarray
     lengths: np.ndarray
@@ -133,7 +141,8 @@ class Lines:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def take(self, index: np.ndarray) -> Lines:
+    def take(self, index: np.ndarray | slice) -> Lines:
+        """The lines of these numbers, in this order."""
         return Lines(self.starts[index], self.lengths[index], self.fingerprints[index])
 
     def distinct(self) -> Lines:
@@ -142,8 +151,11 @@ class Lines:
 
 
 def fingerprints(lines: Iterable[bytes]) -> np.ndarray:
-    """64-bit BLAKE2b of each line, uint64 (L,): equal for equal lines, and for no others in
-    practice (ten million lines collide with a probability of 3 in a million)."""
+    """64-bit BLAKE2b of each line, uint64 (L,).
+
+    Different lines have different ones in practice: among ten million lines two agree with a
+    probability of 3 in a million.
+    """
     digests = b"".join(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
     return np.frombuffer(digests, "<u8")
 
@@ -163,14 +175,14 @@ def prepare(
         CorpusError: Something cannot be read, is no text, or there is nothing in it.
     """
     config = config or CorpusConfig()
-    paths = [str(path) for path in paths] or [str(NAMES)]
+    names = [str(path) for path in paths] or [str(NAMES)]
     check_encoding(config.encoding)
-    files = sources(paths, config)
-    folder = cache_folder()
+    files = sources(names, config)
+    folder = cache.cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tidy(folder)
-        return _prepare(paths, files, config, folder, stdin)
+        cache.tidy(folder)
+        return _prepare(names, files, config, folder, stdin)
     except OSError as error:
         raise CorpusError(
             f"The prepared text cannot be kept in {folder} ({error.strerror or error}); make room "
@@ -183,11 +195,17 @@ def reopen(
 ) -> Corpus:
     """The text that a training began with: from the cache, or read again.
 
+    Args:
+        files: `Corpus.files` of the text.
+        config: How it was read.
+        sha256: `Corpus.sha256` of the text.
+        stdin: What '-' reads.
+
     Raises:
         CorpusError: It is not in the cache, and the files are gone or have changed since.
     """
-    if header := cached(cache_folder(), sha256):
-        return _corpus(list(files) or [str(NAMES)], header, config)
+    if entry := cache.find(cache.cache_folder(), sha256):
+        return _corpus(list(files) or [str(NAMES)], entry, config)
     if "-" in files and stdin is None:
         raise CorpusError(
             "The text came from stdin and is no longer in the cache; pipe it in again: "
@@ -196,82 +214,168 @@ def reopen(
     text = prepare(files, config, stdin)
     if text.sha256 != sha256:
         raise CorpusError(
-            f"{_names(list(files))} changed since the training began; bring the old text back, or "
-            "start anew from the model with --init-from."
+            f"{_names(list(files))} changed since the training began; restore the old text, or "
+            "train a new model from this one with --init-from."
         )
     return text
 
 
 def sources(paths: Iterable[str], config: CorpusConfig) -> list[str]:
-    """The files behind the paths, folders opened in sorted order.
+    """The files behind the paths: those of folders in sorted order.
 
     Raises:
         CorpusError: A path leads nowhere, or to a folder in which there is nothing to read.
     """
-    found = []
+    files = []
     for path in paths:
         if path != "-" and _is(path, Path.is_dir):
-            if config.glob is None:
-                raise CorpusError(
-                    f"{path} is a folder; say which of its files to read, e.g. --glob '*.txt'."
-                )
-            files = sorted(str(p) for p in Path(path).rglob(config.glob) if p.is_file())
-            if not files:
-                raise CorpusError(
-                    f"The folder {path} has no file named like {config.glob!r}; "
-                    "change --glob or the folder."
-                )
-            found += files
-        else:
-            if not (path == "-" or config.skip_unreadable or _is(path, Path.exists)):
-                next(open_blocks(path, None), None)  # tells why not
-            found.append(path)
-    return found
+            files += _files_of(path, config.glob)
+            continue
+        if not (path == "-" or config.skip_unreadable or _is(path, Path.exists)):
+            next(open_blocks(path, None), None)  # raises the error that says why not
+        files.append(path)
+    return files
+
+
+def _files_of(folder: str, glob: str | None) -> list[str]:
+    """The files in a folder and the folders in it whose names match `glob`, sorted."""
+    if glob is None:
+        raise CorpusError(
+            f"{folder} is a folder; say which of its files to read, e.g. --glob '*.txt'."
+        )
+    try:
+        files = sorted(str(p) for p in Path(folder).rglob(glob) if p.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise CorpusError(
+            f"--glob {glob!r} cannot match a file inside a folder ({error}); write e.g. '*.c'."
+        ) from error
+    if not files:
+        raise CorpusError(
+            f"The folder {folder} has no file named like {glob!r}; change --glob or the folder."
+        )
+    return files
 
 
 def _is(path: str, kind: Callable[[Path], bool]) -> bool:
-    """What a path is; a path that no file can have is nothing."""
+    """Whether a path is of this kind; one that no file can have is of none."""
     try:
         return kind(Path(path))
     except (OSError, ValueError):
         return False
 
 
-def _prepare(paths, files, config, folder, stdin) -> Corpus:
-    notices: list[str] = []
-    # Files can be read twice, so their content may be known already; stdin and pipes cannot.
-    if not any(s == "-" or (_is(s, Path.exists) and not _is(s, Path.is_file)) for s in files):
-        digest = hashlib.sha256(_recipe(config))
-        readable = []
-        for source in files:
-            try:
-                for block in open_blocks(source, None):
-                    digest.update(block)
-                digest.update(b"\0end\0")
-                readable.append(source)
-            except CorpusError as error:
-                _skip(error, config, notices)
-        files = readable
-        if header := cached(folder, digest.hexdigest()):
-            return _corpus(paths, header, config)
-    digest, size = hashlib.sha256(_recipe(config)), 0
-    with Writer(folder) as writer:
-        if config.lines:
-            writer.write("\n")  # the newline starts a sample as well
-        for source in files:
-            begun = writer.length
-            try:
-                size += _read(source, stdin, config, writer, digest)
-            except CorpusError as error:
-                writer.truncate(begun)
-                _skip(error, config, notices)
-        if writer.length == int(config.lines):
-            raise CorpusError(
-                f"{_names(paths)} {'is' if len(paths) == 1 else 'are'} empty; give some text."
-            )
-        save(folder, digest.hexdigest(), writer, size, notices)
+class _Content:
+    """The content of one file, hashed and counted as it is read.
+
+    Args:
+        source: A path, or '-' for stdin.
+        stdin: What '-' reads.
+        digest: A hashlib object that has read the files before this one; it is not changed.
+
+    Attributes:
+        blocks: Generator of the file's blocks.
+        digest: A hashlib object that has also read what was read of this file.
+        size: Bytes read of it.
+        whole: Whether it was read to its end.
+    """
+
+    def __init__(self, source: str, stdin: BinaryIO | None, digest: Any):
+        self.digest, self.size, self.whole = digest.copy(), 0, False
+        self.blocks = self._read(source, stdin)
+
+    def _read(self, source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
+        for block in open_blocks(source, stdin):
+            self.digest.update(block)
+            self.size += len(block)
+            yield block
+        self.digest.update(b"\0end\0")
+        self.whole = True
+
+
+def _prepare(
+    paths: list[str],
+    files: list[str],
+    config: CorpusConfig,
+    folder: Path,
+    stdin: BinaryIO | None,
+) -> Corpus:
+    """Find the text of the files in the cache, or put it there.
+
+    Args:
+        paths: As the user gave them.
+        files: The files behind them.
+        config: How to read them.
+        folder: The cache.
+        stdin: What '-' reads.
+    """
+    unreadable: list[str] = []
+    if all(map(_can_be_read_again, files)):
+        digest, files = _hash_files(files, config, unreadable)
+        for incomplete in (False, True) if config.skip_unreadable else (False,):
+            if entry := cache.find(folder, _key(digest, incomplete)):
+                return _corpus(paths, entry, config, unreadable)
     # A file that changes between the two readings is kept under the hash of what was read.
-    return _corpus(paths, cached(folder, digest.hexdigest()), config)
+    digest, size = hashlib.sha256(_recipe(config)), 0
+    undecodable: list[str] = []
+    with SymbolWriter(folder) as writer:
+        if config.lines:
+            writer.write("\n")  # as before every later line: it starts a sample
+        for source in files:
+            content, begun = _Content(source, stdin, digest), writer.length
+            try:
+                size += _append(content, source, config, writer)
+            except CorpusError as error:
+                reason = _skip(error, config)
+                writer.truncate(begun)
+                with contextlib.suppress(CorpusError):  # the hash is of all that can be read
+                    for _ in content.blocks:
+                        pass
+                (undecodable if content.whole else unreadable).append(reason)
+            if content.whole:
+                digest = content.digest
+        if writer.length == int(config.lines):
+            raise _nothing_to_read(paths, [*unreadable, *undecodable])
+        key = _key(digest, bool(undecodable))
+        cache.store(folder, key, writer, size, undecodable)
+    entry = cache.find(folder, key)
+    if entry is None:
+        raise OSError(f"{key} is gone")
+    return _corpus(paths, entry, config, unreadable)
+
+
+def _can_be_read_again(source: str) -> bool:
+    """Whether a second reading finds the same content; stdin and pipes have none left."""
+    return source != "-" and (_is(source, Path.is_file) or not _is(source, Path.exists))
+
+
+def _hash_files(
+    files: list[str], config: CorpusConfig, unreadable: list[str]
+) -> tuple[Any, list[str]]:
+    """Hash the content of all files that can be read; why others cannot goes to `unreadable`.
+
+    Returns:
+        A hashlib object, and the files that it has read.
+    """
+    digest, readable = hashlib.sha256(_recipe(config)), []
+    for source in files:
+        content = _Content(source, None, digest)
+        try:
+            for _ in content.blocks:
+                pass
+        except CorpusError as error:
+            unreadable.append(_skip(error, config))
+        else:
+            digest = content.digest
+            readable.append(source)
+    return digest, readable
+
+
+def _key(digest: Any, incomplete: bool) -> str:
+    """The hash of a text; where files that do not decode were left out, it is another one."""
+    if incomplete:
+        digest = digest.copy()
+        digest.update(b"\0incomplete\0")
+    return digest.hexdigest()
 
 
 def _recipe(config: CorpusConfig) -> bytes:
@@ -289,53 +393,65 @@ def _names(paths: list[str]) -> str:
     return ", ".join(shown) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
-def _skip(error: CorpusError, config: CorpusConfig, notices: list[str]) -> None:
+def _skip(error: CorpusError, config: CorpusConfig) -> str:
+    """The notice about a file that is left out; raises the error where none may be."""
     if not config.skip_unreadable:
         raise error
-    notices.append(f"Skipped: {error}")
+    return f"Skipped: {error}"
 
 
-def _read(source, stdin, config, writer, digest) -> int:
-    """Append one file to the writer; returns its bytes."""
-    size = 0
+def _nothing_to_read(paths: list[str], skipped: list[str]) -> CorpusError:
+    """The error for a text without any character."""
+    if skipped:
+        files = f"{len(skipped)} skipped files, the first" if skipped[1:] else "the skipped file"
+        reason = skipped[0].removeprefix("Skipped: ")
+        return CorpusError(f"Nothing is left to read without {files}: {reason}")
+    verb = "is" if len(paths) == 1 else "are"
+    return CorpusError(f"{_names(paths)} {verb} empty; give some text.")
 
-    def blocks():
-        nonlocal size
-        for block in open_blocks(source, stdin):
-            digest.update(block)
-            size += len(block)
-            yield block
-        digest.update(b"\0end\0")
 
+def _append(content: _Content, source: str, config: CorpusConfig, writer: SymbolWriter) -> int:
+    """Append one file to the writer; returns its size in bytes."""
     begun = writer.length
     if config.unit == "byte":
-        for block in blocks():
+        for block in content.blocks:
             writer.write(block)
     else:
-        for text in decoded(blocks(), "stdin" if source == "-" else source, config):
+        for text in decoded(content.blocks, "stdin" if source == "-" else source, config):
             writer.write(text)
     if config.lines and writer.length > begun and not writer.ends_line:
         writer.write(b"\n" if config.unit == "byte" else "\n")
-    return size
+    return content.size
 
 
-def _corpus(paths: list[str], header: dict, config: CorpusConfig) -> Corpus:
+def _corpus(
+    paths: list[str], entry: Entry, config: CorpusConfig, notices: Sequence[str] = ()
+) -> Corpus:
+    """A text in the cache as a corpus.
+
+    Args:
+        paths: As the user gave them.
+        entry: The text.
+        config: How it was read.
+        notices: Those that are not the entry's.
+    """
     first = "pipe" if _is(paths[0], Path.is_fifo) else paths[0]
     path = Path("stdin" if first == "-" else first).resolve()
     stem = path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
     return Corpus(
         name=stem or "corpus",
         files=() if paths == [str(NAMES)] else tuple(paths),
-        symbols=header["symbols"],
-        alphabet=header["alphabet"],
-        size=header["size"],
-        sha256=header["sha256"],
-        notices=header["notices"],
+        symbols=entry.symbols,
+        alphabet=entry.alphabet,
+        size=entry.size,
+        sha256=entry.key,
+        notices=(*notices, *entry.notices),
         config=config,
     )
 
 
 def _to_bytes(codes: np.ndarray, unit: str) -> bytes:
+    """The text of codes (n,) as UTF-8, or the bytes themselves."""
     if unit == "byte":
         return codes.astype(np.uint8).tobytes()
     text = codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

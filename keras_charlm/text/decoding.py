@@ -1,40 +1,56 @@
-"""Files, stdin and .gz to blocks of bytes, and those to normalized text."""
+"""Files, stdin and .gz to blocks of bytes, and blocks to normalized text."""
 
 from __future__ import annotations
 
 import codecs
-import contextlib
 import gzip
+import io
 import sys
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
 from keras_charlm.settings import expect
-from keras_charlm.text.vocabulary import normalize
+from keras_charlm.text.vocabulary import is_normalized, normalize
 
 BLOCK = 1 << 22  # bytes read at a time
-
-
-NEWLINE = 10  # symbol of "\n": ASCII symbols are their own codes
-
-
 _JAMO = (("\u1100", "\u11ff"), ("\ua960", "\ua97f"), ("\ud7b0", "\ud7ff"))  # compose to Hangul
+_REMEDY = (
+    "convert it, leave it out (--skip-unreadable), or train with its --encoding or with --unit byte"
+)
 
 
 def check_encoding(name: str) -> None:
-    """Refuse what is no encoding of text: Python's list has hex and zip too."""
-    with contextlib.suppress(LookupError, ValueError):
-        if codecs.lookup(name)._is_text_encoding and codecs.getincrementaldecoder(name):
-            return
-    raise CorpusError(f"There is no encoding {name!r}; name one that Python knows, e.g. latin-1.")
+    """Raise CorpusError unless Python knows an encoding of text by this name."""
+    try:
+        # Both refuse codecs that are not for text, such as hex and zip.
+        "".encode(name)
+        b"".decode(name)
+        codecs.getincrementaldecoder(name)
+    except (LookupError, ValueError):
+        raise CorpusError(
+            f"There is no encoding {name!r}; name one that Python knows, e.g. latin-1."
+        ) from None
 
 
 def open_blocks(source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
-    """The blocks of a file, unpacked."""
+    """Read a file in blocks; '.gz' is unpacked.
+
+    Args:
+        source: A path, or '-' for stdin.
+        stdin: What '-' reads; by default the process's standard input.
+
+    Yields:
+        At most BLOCK bytes each.
+
+    Raises:
+        CorpusError: It cannot be read, or is no whole gzip file.
+        OptionError: `stdin` is not opened for bytes.
+    """
     if source == "-" and stdin is not None:
         expect(
             "stdin",
@@ -49,11 +65,10 @@ def open_blocks(source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
                 raise CorpusError(
                     "There is no standard input to read; pipe a text in, or name a file."
                 )
-            yield from iter(lambda: stdin.read(BLOCK), b"")
+            yield from _blocks(stdin)
             return
-        opener = gzip.open if source.endswith(".gz") else open
-        with opener(source, "rb") as stream:
-            yield from iter(lambda: stream.read(BLOCK), b"")
+        with gzip.open(source) if source.endswith(".gz") else Path(source).open("rb") as file:
+            yield from _blocks(file)
     except FileNotFoundError:
         raise CorpusError(f"There is no file {source}; check the path.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -67,8 +82,48 @@ def open_blocks(source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
         ) from error
 
 
-def decoded(blocks: Iterable[bytes], name: str, config: CorpusConfig) -> Iterator[str]:
-    """Decode, check and normalize; pieces end where nothing after them can change them."""
+def _blocks(file: BinaryIO | io.BufferedIOBase) -> Iterator[bytes]:
+    while block := file.read(BLOCK):
+        yield block
+
+
+def read_text(source: str, config: CorpusConfig, remedy: str = _REMEDY) -> str | bytes:
+    """Read a short file as a corpus is read, without the cache.
+
+    Args:
+        source: A path, or '-' for stdin.
+        config: How to read it.
+        remedy: What an error about its content advises.
+
+    Returns:
+        The text, or the bytes where the unit is a byte; either may be empty.
+
+    Raises:
+        CorpusError: It cannot be read, or is no text.
+    """
+    blocks = open_blocks(source, None)
+    if config.unit == "byte":
+        return b"".join(blocks)
+    return "".join(decoded(blocks, "stdin" if source == "-" else source, config, remedy))
+
+
+def decoded(
+    blocks: Iterable[bytes], name: str, config: CorpusConfig, remedy: str = _REMEDY
+) -> Iterator[str]:
+    """Decode, check and normalize a file.
+
+    Args:
+        blocks: Its content.
+        name: What errors call it.
+        config: Encoding, normalization and line ends.
+        remedy: What an error about its content advises.
+
+    Yields:
+        Pieces of the text. Each ends where normalization cannot combine it with the next.
+
+    Raises:
+        CorpusError: It does not decode, or looks binary.
+    """
     decoder = codecs.getincrementaldecoder(config.encoding)("strict")
     form = _normalizer(config.normalize)
     carry, read, first = "", 0, True
@@ -86,20 +141,15 @@ def decoded(blocks: Iterable[bytes], name: str, config: CorpusConfig) -> Iterato
             offset = read + len(block) - len(error.object) + error.start
             raise CorpusError(
                 f"{name} is not {config.encoding}: byte 0x{error.object[error.start]:02X} at "
-                f"offset {offset:,} does not decode; convert it, leave it out "
-                "(--skip-unreadable), or train with its --encoding or with --unit byte."
+                f"offset {offset:,} does not decode; {remedy}."
             ) from None
         except UnicodeError as error:
-            raise CorpusError(
-                f"{name} is not {config.encoding} ({error}); convert it, leave it out "
-                "(--skip-unreadable), or train with its --encoding or with --unit byte."
-            ) from None
+            raise CorpusError(f"{name} is not {config.encoding} ({error}); {remedy}.") from None
         if first and text:
             text, first = text.removeprefix("\N{BYTE ORDER MARK}"), False
         if (at := text.find("\0")) >= 0:
             raise CorpusError(
-                f"{name} looks binary: a NUL stands at about offset {read + at:,}; leave it out "
-                "(--skip-unreadable), or train with --unit byte."
+                f"{name} looks binary: there is a NUL at about offset {read + at:,}; {remedy}."
             )
         read += len(block)
         text = carry + text
@@ -117,8 +167,8 @@ def _with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 def _safe_cut(text: str) -> int:
-    """The last place before which no later character can change the text: normalization composes
-    nothing across it, and it does not part \\r from \\n."""
+    """The last index at which the text can be cut: normalization composes nothing across it, and
+    it is not between \\r and \\n. 0 where there is none."""
     if text.endswith("\n"):
         return len(text)
     for at in range(len(text) - 1, -1, -1):
@@ -128,7 +178,7 @@ def _safe_cut(text: str) -> int:
 
 
 def _starts_segment(char: str) -> bool:
-    """Whether a character never composes with the one before it (the safe side of it)."""
+    """Whether a character surely never composes with the one before it."""
     if char.isascii():
         return char != "\n"
     jamo = any(a <= char <= b for a, b in _JAMO)
@@ -140,13 +190,13 @@ def _starts_segment(char: str) -> bool:
 def _normalizer(form: str) -> Callable[[str], str]:
     """Unicode normalization by tensorflow-text, or by the standard library where it has no wheels.
 
-    Text that is normalized already, nearly all text, is recognised without loading TensorFlow.
+    Nearly all text is normalized already, and this is found without loading TensorFlow.
     """
     if form == "none":
         return lambda text: text
 
     def apply(text: str) -> str:
-        if text.isascii() or unicodedata.is_normalized(form.upper(), text):
+        if is_normalized(text, form):
             return text
         try:
             import tensorflow_text

@@ -1,8 +1,8 @@
 """Ids to stateful windows to tf.data.
 
 A stream is a text to be read from left to right. It is cut into as many rows of equal length as
-the batch has, and each row into windows of `seq_length` characters: row r of batch k+1 goes on
-where row r of batch k ended, so that the recurrent state of a row fits the row's next window.
+the batch has, and each row into windows of `seq_length` characters: row r of batch k+1 continues
+row r of batch k, so that the recurrent state of a row fits the row's next window.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ class TextStream:
         symbols: Integers (N,), memory-mapped or not.
         ids: Id of each symbol, int32 (A,).
         start, stop: The part, in characters.
+
+    Attributes:
+        length: Characters.
     """
 
     lead = 0  # characters at the beginning that are given, not predicted
@@ -34,19 +37,25 @@ class TextStream:
         self.symbols, self.ids, self.start, self.length = symbols, ids, start, stop - start
 
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
-        """Ids from several places, int32 (len(starts), width). Every epoch reads the same text."""
+        """Ids of the `width` characters from each of `starts` (R,), int32 (R, width).
+
+        The text is the same in every epoch.
+        """
         rows = [self.symbols[self.start + at : self.start + at + width] for at in starts.tolist()]
         return self.ids[np.stack(rows)]
 
 
 class LineStream:
-    """Lines as documents: a newline, then each line with its newline, in an order of the epoch's.
+    """Lines as documents: a newline, then each line with its newline, every epoch in a new order.
 
     Args:
         symbols: Integers (N,), with a newline before each line.
         ids: Id of each symbol, int32 (A,).
-        lines: Where the lines stand.
+        lines: The lines to read.
         seed: Seed of the order; None keeps the order of `lines` in every epoch.
+
+    Attributes:
+        length: Characters of an epoch's text, all newlines included.
     """
 
     lead = 1  # the first newline starts a sample and is not predicted
@@ -54,30 +63,28 @@ class LineStream:
     def __init__(self, symbols: np.ndarray, ids: np.ndarray, lines: Lines, seed: int | None):
         self.symbols, self.ids, self.lines, self.seed = symbols, ids, lines, seed
         self.length = int(lines.lengths.sum()) + len(lines) + (1 if len(lines) else 0)
-        self._epoch, self._starts, self._ends = None, None, None
+        # The epoch last read, where each of its blocks stops in the corpus (L,) and in the epoch's
+        # text (L,). A block is a line with the newline before it.
+        self._order: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
-        """Ids from several places of the epoch's text, int32 (len(starts), width)."""
-        self._order(epoch)
-        # A block is a line with the newline before it; after the last block comes the first again,
-        # whose newline closes the text.
-        at = (starts[:, None] + np.arange(width)) % (self.length - 1)
-        block = np.searchsorted(self._ends, at, side="right")
-        back = self._ends[block] - at  # characters from here to the block's end
-        stop = self._starts[block]
-        return self.ids[self.symbols[stop - back]]
+        """Ids of the `width` characters from each of `starts` (R,), int32 (R, width)."""
+        stops, ends = self._blocks(epoch)
+        # After the last block comes the first again, whose newline closes the text.
+        at = (starts[:, None] + np.arange(width)) % (self.length - 1)  # (R, width)
+        block = np.searchsorted(ends, at, side="right")
+        return self.ids[self.symbols[stops[block] - (ends[block] - at)]]
 
-    def _order(self, epoch: int) -> None:
+    def _blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the epoch's blocks stop in the corpus and in the epoch's text, int64 (L,) each."""
         epoch = 0 if self.seed is None else epoch
-        if epoch == self._epoch:
-            return
-        lines = self.lines
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(lines))
-            lines = lines.take(order)
-        self._starts = lines.starts + lines.lengths  # where each block stops in the corpus
-        self._ends = np.cumsum(lines.lengths + 1)  # where it stops in the epoch's text
-        self._epoch = epoch
+        if self._order is None or self._order[0] != epoch:
+            lines = self.lines
+            if self.seed is not None:
+                random = np.random.default_rng([self.seed, epoch])
+                lines = lines.take(random.permutation(len(lines)))
+            self._order = epoch, lines.starts + lines.lengths, np.cumsum(lines.lengths + 1)
+        return self._order[1:]
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class Windows:
         stream: What is read.
         batch_size: Rows (B).
         seq_length: Characters of a window (T).
-        seed: Seed of each epoch's offset: windows do not fall on the same places twice.
+        seed: Seed of each epoch's offset, by which windows begin elsewhere in every epoch.
     """
 
     stream: TextStream | LineStream
@@ -103,16 +110,23 @@ class Windows:
         return max(1, room // (self.batch_size * self.seq_length))
 
     def offset(self, epoch: int) -> int:
-        """Where the epoch's first row begins: anywhere that leaves all its windows inside."""
+        """Where the epoch's first row begins: the whole epoch fits behind it."""
         slack = self.stream.length - 1 - self.batch_size * self.seq_length * self.steps
         if epoch == 0 or slack <= 0:  # the first epoch begins at the beginning
             return 0
         return int(np.random.default_rng([self.seed, epoch, 1]).integers(slack + 1))
 
     def batch(self, index: int, part: int = 0, parts: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Batch `index` of the whole training, or one of the equal parts of its rows: inputs and
-        targets, int32 (B / parts, T) each. The targets are the inputs one character later, across
-        the edges of windows too."""
+        """A batch, or one of the equal parts of its rows.
+
+        Args:
+            index: Number of the batch in the whole training.
+            part, parts: Which part of how many.
+
+        Returns:
+            Inputs and targets, int32 (B / parts, T) each. The targets are the inputs one character
+            later, across the edges of windows too.
+        """
         epoch, step = divmod(index, self.steps)
         size = self.batch_size // parts
         rows = np.arange(part * size, (part + 1) * size) * (self.steps * self.seq_length)
@@ -127,8 +141,8 @@ class Windows:
 
         Args:
             start, stop: Which batches.
-            mine: Which parts of each batch's rows to read: a row has its state on one device, so
-                it goes there in every batch.
+            mine: Which parts of each batch's rows to read. A row's state is on one device, so the
+                row goes there in every batch.
             parts: Equal parts of a batch, one for each device.
 
         Returns:
@@ -137,17 +151,17 @@ class Windows:
         """
         import tensorflow as tf
 
-        def read(element):
-            index, place = divmod(int(element), len(mine))
-            return self.batch(index, mine[place], parts)
+        def read(element: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            index, own = divmod(int(element), len(mine))
+            return self.batch(index, mine[own], parts)
 
-        def load(element):
+        def load(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             x, y = tf.numpy_function(read, [element], [tf.int32, tf.int32])
             shape = (self.batch_size // parts, self.seq_length)
             return tf.ensure_shape(x, shape), tf.ensure_shape(y, shape)
 
-        # There is nothing to tune here, and letting go of an iterator half way waits for the thread
-        # that would, up to a minute.
+        # There is nothing to tune here, and an iterator that is dropped half way waits up to a
+        # minute for the tuning thread.
         options = tf.data.Options()
         options.autotune.enabled = False
         elements = tf.data.Dataset.range(start * len(mine), stop * len(mine))
@@ -157,12 +171,12 @@ class Windows:
 def fit_windows(
     stream: TextStream | LineStream, batch_size: int, seq_length: int, replicas: int = 1
 ) -> tuple[int, int]:
-    """Batch and window that a text has room for.
+    """The batch size and window that fit a text.
 
     Args:
         stream: The training part.
-        batch_size, seq_length: What was asked for.
-        replicas: Devices that share a batch; the batch stays a multiple of it.
+        batch_size, seq_length: Rows and characters asked for.
+        replicas: Devices that share a batch; the batch stays a multiple of them.
 
     Returns:
         (batch_size, seq_length), shrunk where the text is shorter than one batch of windows:

@@ -1,28 +1,35 @@
 """Characters to ids and back.
 
-Id 0 is the unknown symbol: a character never seen in training reads as it, and sampling never
-emits it. The other ids follow the characters' code points (or byte values) in rising order.
+Id 0 is the unknown symbol: every character that training never had is read as it, and sampling
+never emits it. The other ids follow the characters' code points (or byte values) in rising order.
 """
 
 from __future__ import annotations
 
 import functools
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from keras_charlm.errors import BundleError, PromptError
 
-UNKNOWN = 0
-
-
+UNKNOWN = 0  # id
+NEWLINE = 10  # code of "\n", and its symbol in a corpus, where ASCII keeps its codes
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
 
 
 def normalize(text: str, form: str) -> str:
     """Unicode-normalize a text by the standard library ('nfc', 'nfkc' or 'none')."""
-    return text if form == "none" or text.isascii() else unicodedata.normalize(form.upper(), text)
+    return text if is_normalized(text, form) else unicodedata.normalize(_FORMS[form], text)
+
+
+def is_normalized(text: str, form: str) -> bool:
+    """Whether a text is in this form ('nfc', 'nfkc' or 'none': every text is)."""
+    return form == "none" or text.isascii() or unicodedata.is_normalized(_FORMS[form], text)
 
 
 @dataclass(frozen=True)
@@ -41,9 +48,9 @@ class Vocabulary:
         top = 0x10FFFF if self.unit == "char" else 0xFF
         if self.unit not in ("char", "byte"):
             raise BundleError(f"The vocabulary's unit is {self.unit!r}; it must be char or byte.")
-        numbers = all(type(c) is int for c in self.codes)
+        whole_numbers = all(type(c) is int for c in self.codes)
         if not (
-            numbers
+            whole_numbers
             and self.codes
             and self.codes[0] >= 0
             and self.codes[-1] <= top
@@ -62,19 +69,19 @@ class Vocabulary:
 
     @property
     def unit_name(self) -> str:
-        """A symbol as people call it: character or byte."""
+        """The unit in words: character or byte."""
         return "character" if self.unit == "char" else "byte"
 
     @functools.cached_property
     def table(self) -> np.ndarray:
-        """int32 (codes + 1,): id of every code up to the highest known; UNKNOWN elsewhere."""
+        """Id of every code up to one beyond the highest known, int32 (highest + 2,)."""
         table = np.zeros(self.codes[-1] + 2, np.int32)
         table[np.array(self.codes)] = np.arange(1, self.size)
         return table
 
     def lookup(self, codes: np.ndarray) -> np.ndarray:
         """Ids of an array of codes, of the same shape, int32."""
-        # The table's last entry is never a known code: everything above the range maps to it.
+        # The table's last entry is UNKNOWN, and serves for all codes beyond the table.
         return self.table[np.minimum(codes, len(self.table) - 1)]
 
     def id_of(self, code: int) -> int:
@@ -82,7 +89,15 @@ class Vocabulary:
         return int(self.lookup(np.array([code]))[0])
 
     def to_codes(self, text: str | bytes) -> np.ndarray:
-        """The code points (or bytes) of a text, int64 (N,). A str read as bytes is UTF-8."""
+        """The code points (or byte values) of a text, int64 (N,).
+
+        Args:
+            text: A str, which a byte model reads as UTF-8; or bytes, which are UTF-8 for a model
+                of characters.
+
+        Raises:
+            PromptError: It is bytes that are not UTF-8, and the model reads characters.
+        """
         if self.unit == "byte":
             data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
             return np.frombuffer(data, np.uint8).astype(np.int64)
@@ -96,7 +111,7 @@ class Vocabulary:
                 ) from error
         return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
 
-    def from_codes(self, codes: np.ndarray) -> str | bytes:
+    def from_codes(self, codes: np.ndarray | Sequence[int]) -> str | bytes:
         """The text of an array of code points (N,), or the bytes of a byte model."""
         if self.unit == "byte":
             return np.asarray(codes, np.uint8).tobytes()
@@ -131,19 +146,19 @@ class Vocabulary:
         unknown = ord("?") if self.unit == "byte" else ord(_REPLACEMENT)
         return self.from_codes(np.array((unknown, *self.codes))[np.asarray(ids, np.int64)])
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return {"unit": self.unit, "codes": list(self.codes)}
 
     @classmethod
-    def from_dict(cls, values: dict) -> Vocabulary:
+    def from_dict(cls, values: Any) -> Vocabulary:
         """Rebuild from `to_dict`'s value; raises BundleError where it is not one."""
         if not isinstance(values, dict) or not isinstance(values.get("codes"), list):
             raise BundleError("The vocabulary has no list of codes; copy or train the model again.")
-        return cls(values.get("unit"), tuple(values["codes"]))
+        return cls(values.get("unit", ""), tuple(values["codes"]))
 
 
 def describe(code: int, unit: str) -> str:
-    """A character's shape, number and name, as an error message shows it."""
+    """A character with its code point and name, as error messages show it."""
     if unit == "byte":
         return f"byte 0x{code:02X}"
     char = chr(code)

@@ -1,1 +1,1 @@
-"""A text and the configurations come in; a trained model's folder goes out."""
+"""A text and its settings come in; a trained model's folder goes out."""

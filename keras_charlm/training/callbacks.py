@@ -1,117 +1,130 @@
-"""What happens around the batches of a training, as Keras callbacks in the order of `for_run`."""
+"""What happens around the batches of a training, as Keras callbacks.
+
+Their order matters: pace, validation, report, the user's own, saving.
+"""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_charlm.config import FitConfig
-from keras_charlm.display import duration
+from keras_charlm.display import Display, duration
 from keras_charlm.errors import Interrupted, TrainingError
 from keras_charlm.evaluation.evaluator import Evaluator
 from keras_charlm.evaluation.scores import Scores
-from keras_charlm.export import graph
-from keras_charlm.saved import bundle
-from keras_charlm.training import checkpoint
-
-if TYPE_CHECKING:
-    from keras_charlm.training.run import Run
+from keras_charlm.text.split import Split
+from keras_charlm.text.vocabulary import Vocabulary
+from keras_charlm.training.checkpoint import Checkpoints, restore, set_states
+from keras_charlm.training.samples import SampleWriter
+from keras_charlm.training.schedule import Schedule
+from keras_charlm.training.workers import Workers
 
 _BITS = 1 / math.log(2)  # bits in a nat
 
-
-# Most is learnt early: samples at these batches show it, unless told when to draw them.
+# Batches after which a sample is drawn by default: most is learned early.
 _EARLY = frozenset(100 * 2**i for i in range(20))
 
-
-_SHORT = 1.0  # seconds: epochs shorter than this are not all shown and saved
-
-
-def training_callbacks(
-    run: Run, users: list[keras.callbacks.Callback], stop: dict[str, int]
-) -> list:
-    """The callbacks of a training; the user's come after the validation and before the saving."""
-    saving = Saving(run, stop)
-    pace = Pace(run, saving)
-    reports = [EpochReport(run, pace)] if run.workers.chief else []
-    return [pace, Validation(run), *reports, *users, saving]
+_SHORT = 1.0  # seconds: not every epoch shorter than this is shown and saved
 
 
 class Pace(keras.callbacks.Callback):
     """Zeroes the states at an epoch's start, sets the learning rate, counts steps and time, and
-    lets the workers agree after each batch."""
+    lets the workers agree after each batch.
 
-    def __init__(self, run: Run, saving: Saving):
+    Args:
+        schedule: The training's schedule and progress.
+        workers: The workers that train together.
+        saving: Gets what the workers agreed on.
+        display: Shows the progress.
+        vocabulary: Names the unit of the speed.
+        resumed: The state of a training that goes on; emptied once it has gone on.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        workers: Workers,
+        saving: Saving,
+        display: Display,
+        vocabulary: Vocabulary,
+        resumed: dict[str, np.ndarray] | None = None,
+    ):
         super().__init__()
-        self.run, self.saving = run, saving
-        self.resumed_at = run.progress.step if run.resumes else None
+        self.schedule, self.workers, self.saving = schedule, workers, saving
+        self.display, self.vocabulary = display, vocabulary
+        self.resumed = resumed  # until the training goes on
         self.compiled = self.estimated = False
         self.characters, self.busy = 0, 0.0  # trained on, and seconds, since the process began
         self.before = 0, 0.0  # the same at the epoch's start
 
-    def on_epoch_begin(self, epoch, logs=None):
-        progress, run = self.run.progress, self.run
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.before = self.characters, self.busy
-        if progress.step == self.resumed_at and progress.step % run.windows.steps:
+        if self.resumed is not None and self.schedule.progress.step % self.schedule.steps:
             # Keras has just reset the metrics of the epoch's first part: bring them back.
-            checkpoint.restore(run.saved, self.model, run.workers)
+            restore(self.resumed, self.model, self.workers)
         else:
-            checkpoint.set_states(self.model)
-        run.saved = None
+            set_states(self.model)
+        if self.resumed is not None:
+            self.resumed.clear()  # frees the memory of what is as large as the training itself
+            self.resumed = None
 
-    def on_train_batch_begin(self, batch, logs=None):
-        run = self.run
-        self.rate = learning_rate(
-            run.plan.fit, run.progress.step, run.windows.steps, run.fraction(1)
-        )
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.rate = self.schedule.learning_rate()
         # TensorFlow keeps every Python number that it made a tensor of: half a kilobyte each.
         self.model.optimizer.learning_rate = np.float32(self.rate)
         self.began = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
-        run, progress, fit = self.run, self.run.progress, self.run.plan.fit
-        saving = self.saving
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        schedule, saving = self.schedule, self.saving
+        config, progress = schedule.config, schedule.progress
         # The loss is in nats, the mean of the epoch so far.
-        loss, took, told, due = run.workers.mean(
+        loss, took, stop, due = self.workers.mean(
             float(logs["loss"]),
             time.perf_counter() - self.began,
-            "signal" in saving.stop,
-            saving.due(fit.checkpoint_every),
+            saving.stopped,
+            saving.due(config.checkpoint_every),
         )
-        logs["loss"], saving.told, saving.wanted = loss, told > 0, due > 0
+        logs["loss"] = loss
+        saving.agree(stop > 0, due > 0)
         progress.step += 1
         progress.seconds += took
         if not math.isfinite(loss):
             raise TrainingError(
                 f"The loss became {loss} at batch {progress.step:,}; the best model so far is kept "
-                f"where there is one: try a lower --learning-rate than {fit.learning_rate:g}, a "
+                f"where there is one: try a lower --learning-rate than {config.learning_rate:g}, a "
                 "lower --clip-norm or --precision float32."
             )
         progress.note(loss * _BITS, self.rate)
         if self.compiled:  # by the first batch, which would spoil the speed
             self.busy += took
-            self.characters += fit.batch_size * fit.seq_length
+            self.characters += config.batch_size * config.seq_length
         self.compiled = True
-        if run.out_of_time():
+        if schedule.out_of_time:
             self.model.stop_training = True
-        left = self.left()
+        self._show(loss * _BITS)
+
+    def _show(self, bits: float) -> None:
+        schedule, unit = self.schedule, self.vocabulary.unit
+        speed = self.speed()
+        left = schedule.seconds_left(speed)
         if not self.estimated and self.busy > 1.0:
             self.estimated = True
-            run.display.note(
-                f"estimate    {duration(left)} at {self.speed():,.0f} "
-                f"{run.split.vocabulary.unit_name}s a second"
+            self.display.note(
+                f"estimate    {duration(left)} at {speed:,.0f} "
+                f"{self.vocabulary.unit_name}s a second"
             )
-        epoch, step = divmod(progress.step - 1, run.windows.steps)
-        run.display.update(
-            f"epoch {epoch + 1}" + ("" if fit.max_time else f"/{fit.epochs}"),
-            run.fraction(),
-            f"batch {step + 1:,}/{run.windows.steps:,}  {loss * _BITS:.3f} bits/{run.unit}  "
-            f"{self.speed():,.0f} {run.unit}/s  {duration(left)} left",
+        epoch, step = divmod(schedule.progress.step - 1, schedule.steps)
+        self.display.update(
+            f"epoch {epoch + 1}" + ("" if schedule.config.max_time else f"/{schedule.epochs}"),
+            schedule.fraction(),
+            f"batch {step + 1:,}/{schedule.steps:,}  {bits:.3f} bits/{unit}  "
+            f"{speed:,.0f} {unit}/s  {duration(left)} left",
         )
 
     def speed(self) -> float:
@@ -123,187 +136,197 @@ class Pace(keras.callbacks.Callback):
         busy = self.busy - self.before[1]
         return (self.characters - self.before[0]) / busy if busy else 0.0
 
-    def left(self) -> float:
-        """Seconds to go."""
-        run, fit = self.run, self.run.plan.fit
-        batches = run.windows.steps * fit.epochs - run.progress.step
-        speed = self.speed()
-        seconds = batches * fit.batch_size * fit.seq_length / speed if speed else math.inf
-        if fit.max_time:
-            seconds = min(seconds, max(0.0, fit.max_time - run.progress.seconds))
-        return seconds
-
 
 class Validation(keras.callbacks.Callback):
-    """After an epoch: the validation figure, the best weights, early stopping."""
+    """After an epoch: the validation figure, the best weights, early stopping.
 
-    def __init__(self, run: Run):
+    Args:
+        schedule: The training's schedule and progress.
+        workers: The workers, each of which reads its share of the rows.
+        split: Its validation part is scored.
+        checkpoints: Keeps the best weights.
+        display: Shows why the training stops.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        workers: Workers,
+        split: Split,
+        checkpoints: Checkpoints,
+        display: Display,
+    ):
         super().__init__()
-        self.run, self.evaluator = run, None
+        self.schedule, self.workers, self.checkpoints = schedule, workers, checkpoints
+        self.stream, self.display = split.validation, display
+        self.start = split.vocabulary.id_of(split.start)
+        self.evaluator: Evaluator | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
-        run, progress = self.run, self.run.progress
-        stream, began = run.split.validation, time.perf_counter()
-        if stream.length > stream.lead:
-            self.evaluator = self.evaluator or Evaluator(self.model, run.start)
-            workers = run.workers  # each reads its share of the rows
-            scores = Scores.of(
-                *workers.sum(*self.evaluator.total(stream, part=workers.index, parts=workers.count))
-            )
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        began, workers = time.perf_counter(), self.workers
+        if self.stream.length > self.stream.lead:
+            self.evaluator = self.evaluator or Evaluator(self.model, self.start)
+            sums = self.evaluator.total(self.stream, part=workers.index, parts=workers.count)
+            characters, bits, correct, unknown = workers.sum(*sums)
+            scores = Scores.of(int(characters), bits, int(correct), int(unknown))
             logs["val_loss"] = scores.nats_per_character
-            # A figure that is not a number is below no other.
-            best = math.inf if progress.best is None else progress.best
-            if scores.bits_per_character < best:
-                progress.best, progress.stale = scores.bits_per_character, 0
-                self.keep(epoch)
-            else:
-                progress.stale += 1
-                if run.out_of_patience():
-                    self.model.stop_training = True
-                    run.display.note(
-                        f"Stopping: no better validation figure for {progress.stale} epochs."
-                    )
+            self.compare(epoch, scores.bits_per_character)
         else:
             self.keep(epoch)
-        (took,) = run.workers.mean(time.perf_counter() - began)
-        progress.seconds += took
+        (took,) = workers.mean(time.perf_counter() - began)
+        self.schedule.progress.seconds += took
+
+    def compare(self, epoch: int, bits: float) -> None:
+        """Keep the weights if the validation figure is the best so far, or stop."""
+        progress = self.schedule.progress
+        # A figure that is not a number is below no other.
+        if bits < (math.inf if progress.best is None else progress.best):
+            progress.best, progress.stale = bits, 0
+            self.keep(epoch)
+            return
+        progress.stale += 1
+        if self.schedule.out_of_patience:
+            self.model.stop_training = True
+            self.display.note(f"Stopping: no better validation figure for {progress.stale} epochs.")
 
     def keep(self, epoch: int) -> None:
+        """Keep the weights of this epoch (from 0) as the best, if all are finite."""
         weights = [np.asarray(w) for w in self.model.weights]
         if all(np.isfinite(w).all() for w in weights):
-            self.run.progress.best_epoch = epoch + 1
-            self.run.best = weights if self.run.workers.chief else None
+            self.schedule.progress.best_epoch = epoch + 1
+            self.checkpoints.keep_best(weights)
 
 
 class EpochReport(keras.callbacks.Callback):
-    """Notes an epoch's figures and shows them with a sample; writes samples.txt."""
+    """Notes an epoch's figures and shows them with a sample.
 
-    def __init__(self, run: Run, pace: Pace):
+    Args:
+        schedule: The training's schedule and progress.
+        pace: Knows the speed and the learning rate.
+        samples: Draws and writes the samples.
+        display: Shows the epochs.
+        vocabulary: Names the unit.
+        lines: Whether the text is a list.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        pace: Pace,
+        samples: SampleWriter,
+        display: Display,
+        vocabulary: Vocabulary,
+        lines: bool,
+    ):
         super().__init__()
-        self.run, self.pace, self.shown, self.device = run, pace, -math.inf, None
+        self.schedule, self.pace, self.samples = schedule, pace, samples
+        self.display, self.unit, self.lines = display, vocabulary.unit, lines
+        self.shown = -math.inf
 
-    def on_train_batch_end(self, batch, logs=None):
-        every, progress = self.run.plan.fit.sample_every, self.run.progress
-        if progress.step % every == 0 if every else progress.step in _EARLY:
-            self.write_sample(
-                f"step {progress.step}, training loss "
-                f"{float(logs['loss']) * _BITS:.4f} bits per "
-                f"{self.run.split.vocabulary.unit_name}"
-            )
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        every, step = self.schedule.config.sample_every, self.schedule.progress.step
+        if step % every == 0 if every else step in _EARLY:
+            self.samples.write(self.model, None, float(logs["loss"]) * _BITS)
 
-    def on_epoch_end(self, epoch, logs=None):
-        run, progress = self.run, self.run.progress
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        progress = self.schedule.progress
         train = float(logs["loss"]) * _BITS
-        val = float(logs["val_loss"]) * _BITS if "val_loss" in logs else None
+        validation = float(logs["val_loss"]) * _BITS if "val_loss" in logs else None
         progress.history.append(
             [
                 epoch + 1,
                 progress.step,
                 round(progress.seconds, 2),
                 round(train, 5),
-                None if val is None else round(val, 5),
+                None if validation is None else round(validation, 5),
                 float(f"{self.pace.rate:.4g}"),
                 round(self.pace.epoch_speed()),
             ]
         )
-        last = epoch + 1 == run.plan.fit.epochs or self.model.stop_training
+        last = epoch + 1 == self.schedule.epochs or self.model.stop_training
         if time.monotonic() - self.shown < _SHORT and not last:
             return
-        figures = f"train {train:.4f}" + ("" if val is None else f"  val {val:.4f}")
-        sample = self.write_sample(
-            f"epoch {epoch + 1}, step {progress.step}, {figures} bits per "
-            f"{run.split.vocabulary.unit_name}"
-        )
-        best = " *" if val is not None and progress.best_epoch == epoch + 1 else "  "
-        lines = run.text.config.lines
-        run.display.note(
-            f"epoch {epoch + 1:>3}   {figures} bits/{run.unit}{best}"
-            + (f"  {sample}" if lines else f"\n{sample}\n")
+        sample = self.samples.write(self.model, epoch + 1, train, validation)
+        figures = f"train {train:.4f}"
+        if validation is not None:
+            figures += f"  val {validation:.4f}"
+        best = " *" if validation is not None and progress.best_epoch == epoch + 1 else "  "
+        self.display.note(
+            f"epoch {epoch + 1:>3}   {figures} bits/{self.unit}{best}"
+            + (f"  {sample}" if self.lines else f"\n{sample}\n")
         )
         self.shown = time.monotonic()
 
-    def write_sample(self, title: str) -> str:
-        """Draw a sample and append it to samples.txt."""
-        run, progress = self.run, self.run.progress
-        if self.device is None:
-            self.device = graph.OnDeviceGraph(self.model, run.plan.model, run.split.vocabulary)
-        else:
-            self.device.assign(self.model)
-        text = run.sample(self.device.runner(), seed=progress.step % 2**31)
-        with (run.work / bundle.SAMPLES).open("r+b") as file:
-            file.truncate(progress.samples_size)  # what a killed run wrote after its checkpoint
-            file.seek(progress.samples_size)
-            file.write(f"==== {title} ====\n{text}\n\n".encode("utf-8", "surrogatepass"))
-            progress.samples_size = file.tell()
-        return text
-
 
 class Saving(keras.callbacks.Callback):
-    """Writes checkpoints, and stops after the batch in which a signal came; all workers at once."""
-
-    def __init__(self, run: Run, stop: dict[str, int]):
-        super().__init__()
-        self.run, self.stop, self.saved = run, stop, time.monotonic()
-        self.told = self.wanted = False  # what the workers agreed on after the batch
-
-    def on_train_batch_end(self, batch, logs=None):
-        run = self.run
-        if run.progress.step % run.windows.steps == 0:
-            return  # the epoch's end, with its validation, belongs to this state
-        self.stop_if_told()
-        if self.wanted:
-            self.save()
-
-    def on_epoch_end(self, epoch, logs=None):
-        # A training of very short epochs would otherwise do little but save.
-        self.told, self.wanted, self.model.stop_training = self.run.workers.any(
-            "signal" in self.stop, self.due(_SHORT), self.model.stop_training
-        )
-        self.stop_if_told()
-        if self.wanted:
-            self.save()
-
-    def due(self, seconds: float) -> bool:
-        return time.monotonic() - self.saved > seconds
-
-    def stop_if_told(self) -> None:
-        if self.told:
-            self.run.display.note("Stopping: saving what was learnt so far.")
-            self.save()
-            raise Interrupted(
-                f"Stopped after batch {self.run.progress.step:,}, and nothing is lost; go on with: "
-                f"kcharlm fit --resume {self.run.folder}",
-                self.stop.get("signal", signal.SIGTERM),
-            )
-
-    def on_train_end(self, logs=None):
-        self.save()
-
-    def save(self) -> None:
-        self.run.save(self.model)
-        self.saved = time.monotonic()
-
-
-def learning_rate(config: FitConfig, step: int, steps: int, fraction: float) -> float:
-    """The learning rate of a batch.
+    """Writes checkpoints, and stops after the batch in which a signal came; all workers at once.
 
     Args:
-        config: `learning_rate` is the highest; `schedule` and `warmup` shape it.
-        step: Batches done before this one.
-        steps: Batches of an epoch.
-        fraction: Share of the training that is done with this batch, above 0 to 1.
-
-    Returns:
-        For 'cosine' a linear warm-up, then a half cosine to zero (Loshchilov and Hutter, "SGDR",
-        2017, section 3, without restarts); for 'char-rnn' the highest rate for ten epochs, then in
-        each epoch 0.97 times that of the one before.
+        schedule: The training's schedule and progress.
+        checkpoints: Writes them.
+        workers: The workers that train together.
+        signals: Holds `signal` once one came; see `loop.noted_signals`.
+        display: Shows that the training stops.
+        folder: The model's folder, for the advice to resume.
     """
-    highest = config.learning_rate
-    if config.schedule == "char-rnn":
-        return highest * 0.97 ** max(0, step // steps - 9)
-    if fraction < config.warmup:
-        return highest * fraction / config.warmup
-    if config.schedule == "constant":
-        return highest
-    rest = (fraction - config.warmup) / max(1 - config.warmup, 1e-9)
-    return highest * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        checkpoints: Checkpoints,
+        workers: Workers,
+        signals: dict[str, int],
+        display: Display,
+        folder: Path,
+    ):
+        super().__init__()
+        self.schedule, self.checkpoints, self.workers = schedule, checkpoints, workers
+        self.signals, self.display, self.folder = signals, display, folder
+        self.saved = time.monotonic()
+        self.stop = self.save_now = False  # what the workers agreed on after the batch
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal came to this worker."""
+        return "signal" in self.signals
+
+    def agree(self, stop: bool, due: bool) -> None:
+        """Note what the workers agreed on: to stop, or to save."""
+        self.stop, self.save_now = stop, due
+
+    def due(self, seconds: float) -> bool:
+        """Whether the last checkpoint is older than this."""
+        return time.monotonic() - self.saved > seconds
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.schedule.progress.step % self.schedule.steps == 0:
+            return  # the epoch's end, with its validation, belongs to this state
+        self._act()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # A training of very short epochs would otherwise do little but save.
+        stop, due, self.model.stop_training = self.workers.any(
+            self.stopped, self.due(_SHORT), self.model.stop_training
+        )
+        self.agree(stop, due)
+        self._act()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.save()
+
+    def _act(self) -> None:
+        if self.stop:
+            self.display.note("Stopping: saving the training so far.")
+            self.save()
+            raise Interrupted(
+                f"Stopped after batch {self.schedule.progress.step:,}, and nothing is lost; "
+                f"go on with: kcharlm fit --resume {self.folder}",
+                self.signals.get("signal", signal.SIGTERM),
+            )
+        if self.save_now:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.checkpoints.save(self.model)
+        self.saved = time.monotonic()

@@ -1,9 +1,9 @@
 """A training's whole state in one file, so that resumed equals uninterrupted to the last bit.
 
 The file holds weights, optimizer, metrics, dropout's generators, the recurrent states of all rows,
-and the progress. It is replaced atomically: a crash leaves the one before. Rows stand in it in the
-order of the batch, whatever devices they were on, so that any number of devices and workers can go
-on from it; several workers write one file.
+and the progress. It is replaced by an atomic rename: a crash leaves the one before. Its rows are in
+the order of the batch, whatever devices they were on, so that any number of devices and workers can
+go on from it; several workers write one file.
 """
 
 from __future__ import annotations
@@ -11,83 +11,92 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_charlm.errors import BundleError, TrainingError
-from keras_charlm.files import lock, regular, replace_file
+from keras_charlm.errors import BundleError
+from keras_charlm.files import regular, replace_file
 from keras_charlm.network.model import recurrent_layers
-from keras_charlm.saved.bundle import LOCK
+from keras_charlm.saved.bundle import CURVE, HISTORY
+from keras_charlm.saved.history import write_history
+from keras_charlm.training.progress import Progress
 from keras_charlm.training.workers import Workers
 
 STATE, BEST = "state.npz", "best.npz"
 
 
-MOST_TRACED = 400  # points of a training's curve; half of them at least
+class Checkpoints:
+    """Writes the checkpoints of a training; of several workers the chief does.
 
+    Args:
+        folder: Where the checkpoint is.
+        settings: What the training is; see `Plan.to_dict`.
+        progress: How far it is.
+        steps: Batches of an epoch.
+        workers: The workers that share it.
+    """
 
-@dataclass
-class Progress:
-    """Where a training stands."""
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        progress: Progress,
+        steps: int,
+        workers: Workers,
+    ):
+        self.folder, self.settings, self.progress = folder, settings, progress
+        self.steps, self.workers = steps, workers
+        self._best: list[np.ndarray] | None = None  # until the next checkpoint has them
 
-    step: int = 0  # batches done, over all epochs
-    seconds: float = 0.0  # spent on batches and validation
-    best: float | None = None  # lowest validation figure, bits per character
-    best_epoch: int = 0  # 1 for the first
-    stale: int = 0  # epochs since the best
-    samples_size: int = 0  # bytes of samples.txt that belong to this state
-    history: list[list] = field(default_factory=list)  # rows of history.csv
-    # Every so many batches: step, seconds, the epoch's mean loss so far in bits, learning rate.
-    trace: list[list] = field(default_factory=list)
-    trace_every: int = 1
+    def keep_best(self, weights: list[np.ndarray]) -> None:
+        """Keep the weights of the best epoch so far; the next checkpoint writes them."""
+        if self.workers.chief:
+            self._best = weights
 
-    def __post_init__(self) -> None:
-        """Refuse what a damaged file may hold."""
-        counts = (self.step, self.best_epoch, self.stale, self.samples_size, self.trace_every)
-        figures = (self.seconds, 0.0 if self.best is None else self.best)
-        if not (
-            all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
-            and all(isinstance(n, (int, float)) for n in figures)
-            and isinstance(self.history, list)
-            and all(isinstance(row, list) for row in self.history)
-            and isinstance(self.trace, list)
-            and self.trace_every > 0
-            and all(isinstance(row, list) and len(row) == 4 for row in self.trace)
-            and all(isinstance(n, (int, float)) for row in self.trace for n in row)
-        ):
-            raise ValueError("its progress has values of the wrong kind")
+    def best_weights(self) -> list[np.ndarray] | None:
+        """The weights of the best epoch so far, where there is one."""
+        if self._best is not None:
+            return self._best
+        path = self.folder / BEST
+        return read_best(path) if path.exists() else None
 
-    def note(self, bits: float, rate: float) -> None:
-        """Trace the epoch's mean loss after this batch; a long trace loses every second point."""
-        if self.step % self.trace_every:
-            return
-        self.trace.append([self.step, round(self.seconds, 2), bits, float(f"{rate:.4g}")])
-        if len(self.trace) > MOST_TRACED:
-            self.trace = self.trace[1::2]
-            self.trace_every *= 2
+    def save(self, model: keras.Model) -> None:
+        """Collect the state on all workers and write it.
 
-    def curve(self, steps: int) -> list[list]:
-        """Rows of curve.csv: step, seconds, mean loss since the row before in bits, learning rate.
+        The best weights are written first: if a crash comes between the two, resuming from the
+        older state makes the same ones again.
 
-        Args:
-            steps: Batches of an epoch; the first row of one is the mean since its beginning.
+        Raises:
+            OSError: They cannot be written; the checkpoint before is untouched.
         """
-        rows, before = [], (-1, 0, 0.0)
-        for step, seconds, mean, rate in self.trace:
-            epoch, last = divmod(step - 1, steps)
-            done, total = (before[1], before[2]) if before[0] == epoch else (0, 0.0)
-            before = epoch, last + 1, mean * (last + 1)
-            rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5), rate])
-        return rows
+        state = collect(model, self.workers)
+        if not self.workers.chief:
+            return
+        if self._best is not None:
+            write_best(self.folder / BEST, self._best)
+            self._best = None
+        save(self.folder / STATE, state, self.progress, self.settings)
+        self.write_history(self.folder)
+
+    def write_history(self, folder: Path) -> None:
+        """Write history.csv and curve.csv into a folder."""
+        write_history(folder, HISTORY, self.progress.history)
+        write_history(folder, CURVE, self.progress.curve(self.steps))
 
 
 def collect(model: keras.Model, workers: Workers) -> dict[str, np.ndarray]:
-    """The model's whole state, on every worker: weights and optimizer, which are the same
-    everywhere, the recurrent states of all rows, and the metrics of all devices."""
+    """The model's whole state, the same on every worker.
+
+    Returns:
+        Arrays by name: 'v0', ... the weights and the optimizer, which are equal on all devices;
+        'm0', ... the metrics, (devices, ...); 'g0', ... the seeds of the generators; 's0', ... the
+        recurrent states, (B, units).
+    """
     arrays = {f"v{i}": value for i, value in enumerate(_shared(model))}
     arrays |= {f"m{i}": workers.rows(_copies(v)) for i, v in enumerate(_metrics(model))}
     arrays |= {f"g{i}": _copies(v)[0] for i, v in enumerate(_generators(model))}
@@ -98,7 +107,17 @@ def collect(model: keras.Model, workers: Workers) -> dict[str, np.ndarray]:
 def save(
     path: Path, arrays: dict[str, np.ndarray], progress: Progress, settings: dict[str, Any]
 ) -> None:
-    """Write what `collect` gave. Where that fails (OSError), the state before it is untouched."""
+    """Write a checkpoint.
+
+    Args:
+        path: The file.
+        arrays: The state, as `collect` returns it.
+        progress: How far the training is.
+        settings: What it is; see `Plan.to_dict`.
+
+    Raises:
+        OSError: It cannot be written; the checkpoint before is untouched.
+    """
     text = json.dumps({"progress": asdict(progress), "settings": settings})
     write_arrays(path, {**arrays, "json": np.frombuffer(text.encode(), np.uint8)})
 
@@ -106,8 +125,18 @@ def save(
 def restore(
     arrays: dict[str, np.ndarray], model: keras.Model, workers: Workers, metrics: bool = True
 ) -> None:
-    """Put a saved state into a model built and compiled in the same way, on any number of devices
-    that divides the batch."""
+    """Load a saved state into a model.
+
+    Args:
+        arrays: The state, as `collect` returned it.
+        model: A model built and compiled in the same way, on any number of devices that divides
+            the batch.
+        workers: The workers that share it.
+        metrics: Whether to load the metrics too.
+
+    Raises:
+        BundleError: The state is of another model.
+    """
     try:
         variables = [*model.weights, *model.optimizer.variables]
         for i, variable in enumerate(variables):
@@ -128,13 +157,21 @@ def restore(
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BundleError(
-            f"The checkpoint does not fit its own settings ({error}); train the model anew."
+            f"The checkpoint does not fit its own settings ({error}); train the model again."
         ) from error
 
 
 def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
-    """Each of this worker's devices' part of a metric's sum: the one that it had, or where the
-    number of devices changed the whole for the first."""
+    """Divide a metric's sums among this worker's devices.
+
+    Args:
+        saved: (devices, ...), the sum of each device when the state was saved.
+        workers: The workers now.
+
+    Returns:
+        (devices of this worker, ...): the sum that each had; where the number of devices has
+        changed, the first of all gets the whole.
+    """
     if len(saved) != workers.replicas:
         whole = saved.sum(axis=0)
         saved = np.zeros((workers.replicas, *whole.shape), whole.dtype)
@@ -143,30 +180,37 @@ def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
 
 
 def read_json(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The progress and the settings of a saved state."""
+    """The `progress` (a Progress) and the `settings` of a saved state.
+
+    Raises:
+        BundleError: They are damaged.
+    """
     try:
         values = json.loads(arrays["json"].tobytes())
-        values["progress"] = Progress(**values["progress"])
-        return values
+        return {"progress": Progress(**values["progress"]), "settings": values["settings"]}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise BundleError(f"The checkpoint is damaged ({error}); train the model anew.") from error
+        raise BundleError(f"The checkpoint is damaged ({error}); train the model again.") from error
 
 
-def write_weights(path: Path, weights: list[np.ndarray]) -> None:
-    """Write a model's weights in their order."""
+def write_best(path: Path, weights: list[np.ndarray]) -> None:
+    """Write the weights of the best epoch so far, in the order of `Model.weights`."""
     write_arrays(path, {f"v{i}": value for i, value in enumerate(weights)})
 
 
-def read_weights(path: Path) -> list[np.ndarray]:
-    """Read what `write_weights` wrote."""
+def read_best(path: Path) -> list[np.ndarray]:
+    """Read what `write_best` wrote.
+
+    Raises:
+        BundleError: The file is damaged.
+    """
     arrays = read_arrays(path)
     try:
         return [arrays[f"v{i}"] for i in range(len(arrays))]
     except KeyError as error:
-        raise BundleError(f"{path} is damaged (no {error}); train the model anew.") from error
+        raise BundleError(f"{path} is damaged (no {error}); train the model again.") from error
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as one file that is there whole or not at all."""
 
     def write(temporary: Path) -> None:
@@ -186,21 +230,21 @@ def read(path: Path) -> bytes:
     try:
         return regular(path, largest=1 << 62).read_bytes()
     except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error}); train the model anew.") from error
+        raise BundleError(f"{path} cannot be read ({error}); train the model again.") from error
 
 
 def parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
     """The arrays in what `read` gave; raises BundleError where it is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
-            # `write_arrays` packs nothing, so no member is larger than the file.
+            # `write_arrays` compresses nothing, so no member is larger than the file.
             if any(m.compress_type != zipfile.ZIP_STORED for m in file.infolist()):
                 raise ValueError("it is compressed")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return dict(file)
     except Exception as error:  # whatever a damaged file makes its readers do
         raise BundleError(
-            f"{path} cannot be read ({error or type(error).__name__}); train the model anew."
+            f"{path} cannot be read ({error or type(error).__name__}); train the model again."
         ) from error
 
 
@@ -228,42 +272,25 @@ def _shared(model: keras.Model) -> list[np.ndarray]:
     return [np.asarray(_locals(v)[0]) for v in [*model.weights, *model.optimizer.variables]]
 
 
-def _metrics(model: keras.Model) -> list:
+def _metrics(model: keras.Model) -> list[keras.Variable]:
     return [v for metric in model.metrics for v in metric.variables]
 
 
-def _generators(model: keras.Model) -> list:
+def _generators(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.variables if "seed_generator" in v.path]
 
 
-def _state_variables(model: keras.Model) -> list:
+def _state_variables(model: keras.Model) -> list[keras.Variable]:
     return keras.tree.flatten([layer.states for layer in recurrent_layers(model)])
 
 
-def _locals(variable) -> list:
+def _locals(variable: keras.Variable) -> list[Any]:
     """The copies of a Keras variable, one for each replica."""
     value = variable.value
     values = getattr(value, "values", None)
     return list(values) if isinstance(values, tuple) else [value]
 
 
-def _copies(variable) -> np.ndarray:
+def _copies(variable: keras.Variable) -> np.ndarray:
+    """The values of all replicas, (replicas, ...)."""
     return np.stack([np.asarray(copy) for copy in _locals(variable)])
-
-
-def claim(folder: Path):
-    """Take a training folder for this process until the returned file is closed, and remove what
-    a dead one left half-written there.
-
-    Raises:
-        TrainingError: Another process trains there.
-    """
-    file = (folder / LOCK).open("wb")
-    if not lock(file):
-        file.close()
-        raise TrainingError(
-            f"Another training runs in {folder.parent}; wait for it, or name another --output."
-        )
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink()
-    return file

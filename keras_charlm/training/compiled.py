@@ -1,22 +1,97 @@
-"""Optimizers that clip the gradient of the whole batch, on any number of devices."""
+"""The network of a training: built and compiled on all devices, with its optimizer and its first
+weights."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
+
+from keras_charlm.config import FitConfig, ModelConfig
+from keras_charlm.network import model
+from keras_charlm.saved.bundle import Bundle
+from keras_charlm.text.vocabulary import Vocabulary
+from keras_charlm.training.devices import prefer_bfloat16
+from keras_charlm.training.workers import Workers
+
+
+def build(
+    config: ModelConfig, fit: FitConfig, policy: str, symbols: int, workers: Workers
+) -> keras.Model:
+    """Build and compile the network on the devices of this worker.
+
+    Args:
+        config: The network's shape.
+        fit: Batch size over all devices, seed and optimizer.
+        policy: Keras dtype policy.
+        symbols: Size of the vocabulary, the unknown symbol included.
+        workers: The workers that train together.
+    """
+    with workers.strategy.scope():
+        network = model.build(config, symbols, fit.batch_size // workers.replicas, fit.seed, policy)
+        # Keras's automatic XLA would compile the time loop too, which is slower than without.
+        network.compile(_optimizer(fit), model.loss(), jit_compile=False)
+        network.optimizer.build(network.trainable_variables)
+    return network
+
+
+def dtype_policy(precision: str) -> str:
+    """The Keras dtype policy of a precision; 'auto' asks the hardware."""
+    if precision == "auto":
+        precision = "bfloat16" if prefer_bfloat16() else "float32"
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
+def start_from(network: keras.Model, base: Bundle, vocabulary: Vocabulary) -> int:
+    """Copy another model's weights.
+
+    Characters that both know keep their rows of the embedding (with one-hot input, of the first
+    kernel), their columns of the logits' kernel and their biases.
+
+    Args:
+        network: The network, of the same shape.
+        base: The other model.
+        vocabulary: The network's own.
+
+    Returns:
+        How many characters of the vocabulary the other model knows.
+    """
+    theirs = base.vocabulary.lookup(np.array(vocabulary.codes))  # their id of each of our codes
+    known = np.concatenate([[True], theirs > 0])  # the unknown symbol is always id 0
+    theirs = np.concatenate([[0], theirs])
+    mine, values = model.named_weights(network), base.weights()
+    # Name: axis of the characters. The logits' kernel has one unless the embedding gives them.
+    by_character = {next(iter(mine)): 0, f"{model.LOGITS}/bias": 0}
+    if not base.card.model.tied:
+        by_character[f"{model.LOGITS}/kernel"] = 1
+    for name, variable in mine.items():
+        value, axis = values[name], by_character.get(name)
+        if axis is not None:
+            rows = np.moveaxis(np.asarray(variable), axis, 0).copy()
+            rows[known] = np.moveaxis(value, axis, 0)[theirs[known]]
+            value = np.moveaxis(rows, 0, axis)
+        variable.assign(value)
+    return int(known[1:].sum())
+
+
+def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:
+    kinds = {"adam": Adam, "rmsprop": RMSprop}
+    return kinds[config.optimizer](config.learning_rate, global_clipnorm=config.clip_norm)
 
 
 class _SumsBeforeClipping:
     """Mixin before a Keras optimizer: the norm that is clipped is that of the global batch."""
 
-    def _clip_gradients(self, gradients):
-        # That of the embedding is a list of rows, one for each character read: longer than the
-        # whole, with another norm, and on several devices the lists of all would go to each.
+    def _clip_gradients(self, gradients):  # a list of tensors of the weights' shapes
+        # The embedding's gradient is a list of rows, one for each character read: larger than the
+        # table, with another norm, and on several devices the lists of all would be sent to each.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         replica = tf.distribute.get_replica_context()
         return super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
 
-    def _all_reduce_sum_gradients(self, gradients_and_variables):
+    def _all_reduce_sum_gradients(self, gradients_and_variables: list[Any]) -> list[Any]:
         return gradients_and_variables  # the sum already
 
 
@@ -29,13 +104,16 @@ class Adam(_SumsBeforeClipping, keras.optimizers.Adam):
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
-        place = self._get_variable_index(variable)
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Update a weight; see `keras.optimizers.Optimizer.update_step`."""
+        index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[place].value.handle,
-            v=self._velocities[place].value.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
             beta1_power=self.beta_1**step,
             beta2_power=self.beta_2**step,
             lr=tf.cast(learning_rate, variable.dtype),

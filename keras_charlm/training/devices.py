@@ -15,21 +15,21 @@ from keras_charlm.errors import OptionError
 def strategy(spec: str = "auto") -> tf.distribute.Strategy:
     """The strategy for the devices that were asked for.
 
-    TensorFlow divides a machine when it starts. Where it has started in this process already, what
-    it has must do.
+    TensorFlow divides a machine into devices when it starts, once in a process: where it has
+    started already, only the devices that it has then are possible.
 
     Args:
         spec: `FitConfig.devices`.
 
     Returns:
-        MirroredStrategy over several devices; for one TensorFlow's default, which places
+        MirroredStrategy over several devices; for one TensorFlow's default, which puts
         everything there.
 
     Raises:
         OptionError: The machine, or TensorFlow as it has started, has no such devices.
     """
     with quiet():
-        gpus, cpus = _wanted(spec)
+        gpus, cpus = _chosen(spec)
         _show(gpus, cpus)
         names = _names(gpus, cpus)
     if len(names) > 1:
@@ -49,7 +49,7 @@ def join(spec: str = "auto") -> tf.distribute.Strategy:
     Raises:
         OptionError: As `strategy`, or several devices were asked of a CPU.
     """
-    gpus, cpus = _wanted(spec)
+    gpus, cpus = _chosen(spec)
     if cpus > 1:
         raise OptionError(
             f"devices is {spec}, but a worker without GPUs trains on one device; "
@@ -59,7 +59,7 @@ def join(spec: str = "auto") -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _wanted(spec: str) -> tuple[list, int]:
+def _chosen(spec: str) -> tuple[list, int]:
     """The GPUs that were asked for, or none and how many devices of the CPU."""
     gpus = tf.config.list_physical_devices("GPU")
     count = int(spec) if spec.isdigit() else 1
@@ -67,13 +67,13 @@ def _wanted(spec: str) -> tuple[list, int]:
         return [], count
     if spec == "auto":
         return tf.config.get_visible_devices("GPU"), 1
-    wanted = range(count) if spec.isdigit() else sorted({int(s[4:]) for s in spec.split(",")})
-    if wanted[-1] >= len(gpus):
+    numbers = range(count) if spec.isdigit() else sorted({int(s[4:]) for s in spec.split(",")})
+    if numbers[-1] >= len(gpus):
         raise OptionError(
             f"devices is {spec}, and TensorFlow finds {len(gpus)} GPU{'s' * (len(gpus) != 1)} on "
             "this machine; name those it has, or auto."
         )
-    return [gpus[i] for i in wanted], 1
+    return [gpus[i] for i in numbers], 1
 
 
 def _show(gpus: list, cpus: int) -> None:
@@ -88,7 +88,7 @@ def _show(gpus: list, cpus: int) -> None:
 
 
 def _names(gpus: list, cpus: int) -> list[str]:
-    """The names, such as GPU:0, that TensorFlow has given to the wanted devices; starts it."""
+    """The names, such as GPU:0, that TensorFlow has given to these devices; starts it."""
     has_cpus, has_gpus = (
         [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices(kind)]
         for kind in ("CPU", "GPU")
@@ -98,7 +98,7 @@ def _names(gpus: list, cpus: int) -> list[str]:
         return [has_gpus[visible.index(gpu)] for gpu in gpus] or has_cpus[:cpus]
     raise OptionError(
         f"TensorFlow has already started in this process with {', '.join(has_cpus + has_gpus)}, "
-        "and cannot divide the machine anew; ask for other devices in a new process."
+        "and cannot divide the machine again; ask for other devices in a new process."
     )
 
 

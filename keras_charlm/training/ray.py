@@ -10,16 +10,16 @@ from typing import Any
 from keras_charlm.errors import OptionError, TrainingError
 
 
-def on_ray(count: int, function: str, arguments: dict[str, Any]) -> None:
-    """Run a function of `training` on the workers of a Ray cluster, or on this machine.
+def on_ray(count: int, arguments: dict[str, Any], *, resume: bool = False) -> None:
+    """Run `fit` or `resume` on the workers of a Ray cluster, or on this machine.
 
     Ray Train tells each worker through TF_CONFIG who the others are. The workers need the folder
     that this was started in, for paths that are not absolute.
 
     Args:
         count: Workers; each takes a GPU where the cluster has them.
-        function: 'fit' or 'resume'.
-        arguments: Its arguments.
+        arguments: The function's arguments.
+        resume: Whether it is `resume`.
 
     Raises:
         OptionError: Ray is not installed, or text was to come from stdin.
@@ -47,7 +47,7 @@ def on_ray(count: int, function: str, arguments: dict[str, Any]) -> None:
         _work,
         train_loop_config={
             "folder": str(Path.cwd()),
-            "function": function,
+            "resume": resume,
             "arguments": arguments,
             "errors": errors,
         },
@@ -56,10 +56,10 @@ def on_ray(count: int, function: str, arguments: dict[str, Any]) -> None:
     try:
         try:
             trainer.fit()
-        finally:  # where a worker died, the others have said so
-            said = sorted(errors.get_nowait_batch(errors.qsize()))
-            if said:
-                raise TrainingError(said[0][1])
+        finally:  # where a worker died, the others have put an error
+            raised = sorted(errors.get_nowait_batch(errors.qsize()))
+            if raised:
+                raise TrainingError(raised[0][1])
     finally:
         ray.shutdown()
 
@@ -70,9 +70,12 @@ def _work(config: dict[str, Any]) -> None:
     from keras_charlm.training.workers import worker_index
 
     os.chdir(config["folder"])
-    from keras_charlm.training import run
+    from keras_charlm.training import run  # loads TensorFlow
 
     try:
-        getattr(run, config["function"])(**config["arguments"])
+        if config["resume"]:
+            run.resume(**config["arguments"])
+        else:
+            run.fit(**config["arguments"])
     except CharLMError as error:
         config["errors"].put((worker_index(), str(error)))

@@ -1,9 +1,9 @@
 """The processes that train one model together, and what they have to agree on.
 
 Each process, a worker, runs the same program on its own rows of every batch; TensorFlow sums the
-gradients. Whatever else decides about the training (time, signals, errors, what is trained) is made
-common here, because workers that part ways wait for each other for ever, or train apart silently.
-Worker 0 is the chief: it writes the model, and what it shows is what is seen.
+gradients. Whatever else decides about the training (time, signals, errors, what is trained) is
+agreed on here: workers that decide differently would wait for each other for ever, or train
+different models unnoticed. Worker 0 is the chief: it alone writes the model and shows the training.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _GONE = (
 
 
 def addresses(value: str | None = None) -> list[str]:
-    """The workers that TF_CONFIG names, the chief first; none where it is not set.
+    """The addresses that TF_CONFIG has, the chief's first; none where it is not set.
 
     Raises:
         OptionError: It cannot be read, or has tasks other than a chief and workers.
@@ -55,8 +55,8 @@ def addresses(value: str | None = None) -> list[str]:
     try:
         config = json.loads(value)
         cluster, task = config["cluster"], config["task"]
-        found = [str(a) for job in ("chief", "worker") for a in cluster.get(job, [])]
-        if set(cluster) - {"chief", "worker"} or not found:
+        names = [str(a) for job in ("chief", "worker") for a in cluster.get(job, [])]
+        if set(cluster) - {"chief", "worker"} or not names:
             raise ValueError(f"the cluster's jobs are {sorted(cluster)}")
         cluster[task["type"]][int(task["index"])]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -64,7 +64,7 @@ def addresses(value: str | None = None) -> list[str]:
             f"TF_CONFIG cannot be used ({type(error).__name__}: {error}); it takes "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
         ) from None
-    return found if len(found) > 1 else []
+    return names if len(names) > 1 else []
 
 
 class Workers:
@@ -93,10 +93,11 @@ class Workers:
 
     @property
     def chief(self) -> bool:
+        """Whether this worker writes the model."""
         return self.index == 0
 
-    # Numbers and bytes between the workers. Everything goes by sums, to which most workers add
-    # zero; floating-point numbers go as their bits, so that they arrive as they were.
+    # Numbers and bytes between the workers. Everything is sent as a sum to which most workers add
+    # zero; floating-point numbers are sent as integers of the same bits, so that they stay exact.
 
     def sum(self, *values: float) -> list[float]:
         """The sum over the workers of each value."""
@@ -140,10 +141,10 @@ class Workers:
         return [bytes(row[:n]) for row, n in zip(whole, lengths, strict=True)]
 
     def from_chief(self, act: Callable[[], bytes]) -> bytes:
-        """What `act` gives on the chief.
+        """Run something on the chief and send what it returns to all workers.
 
         Raises:
-            As `in_turn`.
+            TrainingError, CharLMError: As for `in_turn`.
         """
         data = self.in_turn(lambda: act() if self.chief else b"")
         if self.count == 1:
@@ -164,19 +165,19 @@ class Workers:
     # Agreement.
 
     def in_turn(self, act: Callable[[], T]) -> T:
-        """Run something on the chief, and then on the others: what the chief leaves on a disk that
-        they share is there for all. An error on one worker is one on all.
+        """Run something on the chief, and then on the others, which find what the chief has left
+        on a disk that they share. An error on one worker is raised on all.
 
         Raises:
             TrainingError: Another worker could not do it.
             CharLMError: This one could not.
         """
-        result = None
+        results: list[T] = []
         for turn in (True, False):
             error = None
             if self.chief is turn or self.count == 1:
                 try:
-                    result = act()
+                    results.append(act())
                 except CharLMError as raised:
                     error = raised
             messages = self.gather(str(error or "").encode())
@@ -187,13 +188,13 @@ class Workers:
                     raise TrainingError(f"{self.name(worker)} stopped: {message.decode()}")
             if self.count == 1:
                 break
-        return result
+        return results[0]
 
     def compare(self, facts: dict[str, str]) -> None:
         """Make sure that all workers train the same.
 
         Args:
-            facts: What has to be equal, by the name that a user knows it by.
+            facts: What has to be equal, by the names that users know.
 
         Raises:
             TrainingError: On all workers, where something differs.
@@ -213,70 +214,78 @@ class Workers:
                     )
 
     def name(self, worker: int) -> str:
+        """A worker as messages name it."""
         return f"Worker {worker} ({self.addresses[worker]})"
 
     def lost(self, error: BaseException) -> str | None:
-        """Who is gone, where that is what an error of TensorFlow means."""
+        """The name of the worker that is gone, where an error of TensorFlow means that."""
         if self.count == 1 or not isinstance(error, _GONE):
             return None
         text = re.sub(rf"/task:{self.index}\b", "", str(error))
-        found = re.search(r"/task:(\d+)", text)
-        return self.name(int(found[1])) if found else "Another worker"
+        match = re.search(r"/task:(\d+)", text)
+        return self.name(int(match[1])) if match else "Another worker"
 
 
 def assemble(config: FitConfig) -> Workers:
     """The workers of this training: those that TF_CONFIG names, or this process alone.
 
     Args:
-        config: What each worker was told: its devices, and how long to wait for the others.
+        config: This worker's devices, and how long to wait for the others.
 
     Raises:
         OptionError: TF_CONFIG or the devices cannot be used.
         TrainingError: Not all came in time, or this worker cannot listen at its address.
     """
-    found = addresses()
-    if not found:
+    known = addresses()
+    if not known:
         cpu.tune(config.batch_size)  # not for several: one that resumes does not know the batch
         return Workers(devices.strategy(config.devices))
     index, timeout = worker_index(), config.join_timeout
     try:
-        if missing := _meet(found, index, timeout):
+        if missing := _meet(known, index, timeout):
             raise TrainingError(
-                f"Waited {timeout:g} s at {found[index]} for the other workers "
+                f"Waited {timeout:g} s at {known[index]} for the other workers "
                 f"({', '.join(missing)}), and not all came; start each of them with its TF_CONFIG, "
                 "or wait longer with --join-timeout."
             )
-        workers = Workers(devices.join(config.devices), found)
+        workers = Workers(devices.join(config.devices), known)
         workers.gather(b"")  # TensorFlow's strategy does not wait for all
     except (tf.errors.OpError, RuntimeError, OSError) as error:
         raise TrainingError(
-            f"Worker {index} cannot work at {found[index]} ({str(error).splitlines()[0]}); "
+            f"Worker {index} cannot work at {known[index]} ({str(error).splitlines()[0]}); "
             "see that the address is its own and the port free, and start all again."
         ) from error
     return workers
 
 
-def _meet(found: list[str], index: int, timeout: float) -> list[str]:
-    """Wait until all workers are there. TensorFlow waits too, but nothing breaks that off, because
-    it holds Python's lock. Here each tells the chief its place, and the chief answers them all.
+def _meet(known: list[str], index: int, timeout: float) -> list[str]:
+    """Wait until all workers are there.
+
+    TensorFlow waits too, but cannot be interrupted then, because it holds Python's lock. Here each
+    worker sends its number to the chief, and the chief answers them all.
+
+    Args:
+        known: Addresses of all workers.
+        index: This worker's number.
+        timeout: Longest wait in seconds.
 
     Returns:
-        Those that this worker waited for in vain.
+        Addresses of the workers that did not come.
     """
-    host, port = found[0].rsplit(":", 1)
+    host, port = known[0].rsplit(":", 1)
     end = time.monotonic() + timeout
     if index == 0:
         with contextlib.ExitStack() as stack, socket.create_server(("", int(port))) as server:
             here: dict[int, socket.socket] = {}
-            while len(here) < len(found) - 1 and (left := end - time.monotonic()) > 0:
+            while len(here) < len(known) - 1 and (left := end - time.monotonic()) > 0:
                 server.settimeout(left)
                 with contextlib.suppress(OSError, ValueError):
                     other = stack.enter_context(server.accept()[0])
                     other.settimeout(1)
                     number = int(other.recv(16))
-                    if 0 < number < len(found):
+                    if 0 < number < len(known):
                         here[number] = other
-            missing = [found[i] for i in range(1, len(found)) if i not in here]
+            missing = [known[i] for i in range(1, len(known)) if i not in here]
             for other in () if missing else here.values():
                 with contextlib.suppress(OSError):
                     other.sendall(b"!")
@@ -290,11 +299,11 @@ def _meet(found: list[str], index: int, timeout: float) -> list[str]:
             if chief.recv(1) == b"!":
                 return []
         time.sleep(0.1)
-    return found[:index] + found[index + 1 :]
+    return known[:index] + known[index + 1 :]
 
 
 def worker_index() -> int:
-    """This worker's place among `addresses`; 0 also where there is none."""
+    """This worker's number among `addresses`; 0 also where there are none."""
     if not addresses():
         return 0
     config = json.loads(os.environ["TF_CONFIG"])

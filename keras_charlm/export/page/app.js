@@ -23,7 +23,7 @@ export async function start(fail) {
     if (facts.novelty) await loadNovelty();
     root.dataset.loaded = String(Math.round(performance.now() - began));
     $("go").disabled = false;
-    if (facts.lines) await act(); // a first dozen shows what this is for
+    if (facts.lines) await act(); // a first dozen shows what the page does
     else say("Ready. Type a beginning, or just press Continue.");
     root.dataset.state = "ready";
     markOffline();
@@ -33,7 +33,7 @@ export async function start(fail) {
   }
 }
 
-// What does not depend on the model being there yet.
+// Sets up what does not depend on the model.
 function lay() {
   const { cell, layers, units, lines, parameters } = facts;
   const kind = { lstm: "an LSTM", gru: "a GRU", rnn: "a recurrent" }[cell];
@@ -59,7 +59,7 @@ function lay() {
   }
   $("undo").addEventListener("click", takeBack);
   $("again").addEventListener("click", () => {
-    // With a seed that is kept, another text comes from the next one.
+    // With a kept seed, the next one gives another text.
     if ($("seed").value !== "") $("seed").value = (Number($("seed").value) + 1) % 2 ** 31;
     takeBack();
     act();
@@ -83,14 +83,13 @@ function showTemperature() {
 
 async function loadNovelty() {
   const { novelty } = facts;
-  // Without it everything else works; so the hash is the browser's to check and no more is said.
+  // Everything else works without it, so nothing is said when it fails; the browser checks the hash.
   const data = await fetch("lines.bin", { integrity: novelty.integrity }).then((r) => r.arrayBuffer(), () => null);
   if (!data) return;
-  isKnown = knownLines(new Uint8Array(data), novelty);
+  isKnown = knownLines(data);
   $("novel-field").hidden = false;
   $("novelty").hidden = false;
-  $("novelty").textContent = `A dot marks what is not among the ${count.format(novelty.lines)} lines that the model learnt from. `
-    + `About 1 new one in ${count.format(2 ** novelty.bits)} goes unmarked by mistake; none is marked by mistake.`;
+  $("novelty").textContent = `A dot marks what is not among the ${count.format(novelty.lines)} lines that the model learned from.`;
 }
 
 function say(sentence) { $("status").textContent = sentence; }
@@ -136,7 +135,7 @@ function settings() {
   return values;
 }
 
-// Tells of characters that the model has never seen, and offers to leave them out.
+// Names the characters that the model has never seen, and offers to leave them out.
 function refuses(prompt, field) {
   const unknown = engine.unknown(prompt);
   if (!unknown.length) return false;
@@ -218,7 +217,7 @@ async function invent({ num, signal, ...values }, begin) {
   $("results").removeAttribute("aria-busy");
   const novel = isKnown && made ? `, ${only ? "all" : count.format(fresh)} new` : "";
   const short = made < num ? (signal.aborted ? " Stopped." : " There seem to be no more.") : "";
-  say(made ? `${count.format(made)} invented${novel}. Seed ${values.seed}.${short}` : `None came.${short}`);
+  say(made ? `${count.format(made)} invented${novel}. Seed ${values.seed}.${short}` : `Nothing was drawn.${short}`);
   return drawn;
 }
 
@@ -248,7 +247,7 @@ async function write({ signal, ...values }, before) {
   let added = 0;
   try {
     for await (const piece of engine.stream(before, { ...values, signal })) {
-      // The view follows the text unless the reader has scrolled away from its end.
+      // Scroll along, unless the reader has scrolled away from the end.
       const follows = text.scrollHeight - text.scrollTop - text.clientHeight < 48;
       text.value += piece;
       added += Array.from(piece).length;
@@ -285,7 +284,7 @@ async function copy(text, done) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Pages without https have no clipboard: select for the reader what is to be copied.
+    // Pages without https have no clipboard: copy a selection instead.
     const area = document.createElement("textarea");
     area.value = text;
     area.className = "hidden";
@@ -317,14 +316,14 @@ function keepForLater() {
   navigator.serviceWorker.register("worker.js").catch((error) => console.warn(error));
 }
 
-// Says so once everything is on the device: the page's files, and LiteRT.js in its own cache.
+// Announces when the page works offline: when its files and LiteRT.js are all in caches.
 async function markOffline() {
   if (!self.isSecureContext || !navigator.serviceWorker) return;
   await navigator.serviceWorker.ready;
-  const wanted = Object.values(facts.runtime.files).map(({ path }) => new URL(facts.runtime.base + path, document.baseURI).href);
+  const urls = Object.values(facts.runtime.files).map(({ path }) => new URL(facts.runtime.base + path, document.baseURI).href);
   for (let tries = 0; tries < 50; tries++) {
-    const found = await Promise.all(wanted.map((url) => caches.match(url)));
-    if (found.every(Boolean)) {
+    const cached = await Promise.all(urls.map((url) => caches.match(url)));
+    if (cached.every(Boolean)) {
       root.dataset.offline = "ready";
       $("offline").textContent = "Everything happens on this device, also without a network; nothing is sent anywhere.";
       return;

@@ -1,4 +1,4 @@
-// Loaded as a classic script, so that it also runs where modules do not and can say why.
+// A classic script, which also runs where modules do not, and can say why.
 "use strict";
 (() => {
   function fail(sentence) {

@@ -1,30 +1,30 @@
-// The model in the browser: files fetched and checked, LiteRT.js, and text drawn as Python draws it.
+// Runs the model: fetches and checks its files, starts LiteRT.js, and draws text as Python does.
 
-// What the reader is told: a whole sentence.
+// An error whose message is a whole sentence for the reader.
 export class Trouble extends Error {}
 
-const PATIENCE = 20; // milliseconds; chunks of a stream do not grow beyond what takes this long
+const PATIENCE = 20; // milliseconds; a stream's chunks grow no more once one takes this long
 const LINE_CHUNK = 8; // characters drawn between refills of a batch of lines
-const SLICE = 16; // milliseconds of work after which the page gets a turn: a frame
+const SLICE = 16; // milliseconds of work after which the page may respond: one frame
 
-// Bytes of a file, compared with its hash by the browser itself.
+// The bytes of a file; the browser itself compares them with the hash.
 async function fetchBytes(url, integrity, what, keep) {
   let response;
   try {
-    // Twice: what failed may be an old copy in the browser's cache.
+    // Twice, since the first may be an old copy from the browser's cache.
     response = await fetch(url, { integrity }).catch(() => fetch(url, { integrity, cache: "reload" }));
   } catch {
     const there = await fetch(url).then((r) => r.ok, () => false);
     throw new Trouble(there
-      ? `${what} is damaged: it is not the file that was exported. Copy the whole folder again, or export it anew.`
+      ? `${what} is damaged: it is not the file that was exported. Copy the whole folder again, or export it again.`
       : `${what} could not be fetched. Check the connection and load the page again.`);
   }
   if (keep && self.caches) {
-    // The service worker answers from this cache later: the file is fetched once.
+    // The service worker takes it from this cache later, so that it is fetched only once.
     const copy = response.clone();
     caches.open(keep)
       .then(async (cache) => (await cache.match(url)) ?? cache.put(url, copy))
-      .catch(() => { }); // no room on the device: it works all the same, but not offline
+      .catch(() => { }); // no room on the device: then the page does not work offline
   }
   return new Uint8Array(await response.arrayBuffer());
 }
@@ -40,11 +40,11 @@ function script(content) {
   return URL.createObjectURL(new Blob([content], { type: "text/javascript" }));
 }
 
-// What was checked is what runs: the scripts are given to the browser as they were fetched.
+// Runs the very bytes that were checked, and fetches no script again.
 async function startRuntime({ core, utils, loader, wasm }) {
   const source = new TextDecoder().decode(core).replace('"@litertjs/wasm-utils"', `"${script(utils)}"`);
   const litert = await import(script(source));
-  // Its log is no error: it goes where only developers look.
+  // It logs to stderr what is no error.
   self.Module = { wasmBinary: wasm, printErr: (line) => console.debug(line) };
   await litert.loadLiteRt(`${script(loader)}#.js`); // a name without .js would be taken for a folder
   return litert;
@@ -68,11 +68,11 @@ export async function open(facts) {
     return await Engine.of(litert, compiled, facts);
   } catch (error) {
     console.warn(error);
-    throw new Trouble("The model’s file cannot be opened by this browser’s LiteRT.js. Export the model anew.");
+    throw new Trouble("The model’s file cannot be opened by this browser’s LiteRT.js. Export the model again.");
   }
 }
 
-// A text can be stopped between two calls of the model; this gives the page its turns.
+// Lets the page respond between two calls of the model, so that a text can be stopped.
 class Pace {
   began = performance.now();
 
@@ -139,7 +139,7 @@ export class Engine {
     });
   }
 
-  // The text as the corpus was normalized.
+  // Normalizes a text as the corpus was.
   normal(text) {
     const { normalize } = this.facts;
     return normalize === "none" ? text : text.normalize(normalize.toUpperCase());
@@ -152,7 +152,7 @@ export class Engine {
       : Array.from(normal, (character) => character.codePointAt(0));
   }
 
-  // A function from codes to text; a byte model's characters may come in two pieces.
+  // A function from codes to text. A byte model's character may be split between two calls.
   decoder() {
     if (this.facts.unit === "byte") {
       const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -172,13 +172,13 @@ export class Engine {
       .filter(({ code }) => !this.known.has(code));
   }
 
-  // Reads all codes but the last; goes on from what was read last if the text begins with it.
+  // Reads all codes but the last, and continues from the last call if the text begins with its text.
   async read(codes, signal) {
     const begun = this.memory && this.memory.codes.length <= codes.length
       && this.memory.codes.every((code, i) => code === codes[i]);
     let { state, at } = begun ? { state: this.memory.state, at: this.memory.codes.length - 1 } : { at: 0 };
     const pace = new Pace();
-    // Each piece begins with the character that the piece before left unread.
+    // Each piece begins with the character that the one before left unread.
     for (; at < codes.length - 1 && !signal?.aborted; at += this.readWidth - 1) {
       ({ state } = await this.call([codes.slice(at, at + this.readWidth)], { length: 0, state }));
       await pace.turn();
@@ -210,7 +210,7 @@ export class Engine {
       if (drawn.length) yield decode(drawn, false);
       if (out.done[0]) break;
       state = out.state;
-      // What it wrote is what it is most often asked to go on from.
+      // The next prompt is most often the text so far.
       if (this.codes(prompt).length) this.memory = { codes: codes.slice(), state };
       await pace.turn();
     }
@@ -232,11 +232,11 @@ export class Engine {
     const state = new Float32Array(size * this.stateSize);
     const limit = 100 * num; // samples drawn, accepted or not
     const ended = new Map();
-    let started = 0, wanted = num, following = 0, yielded = 0;
+    let started = 0, needed = num, following = 0, yielded = 0;
     const pace = new Pace();
     while (!signal?.aborted) {
       for (let r = 0; r < size; r++) {
-        if (rows[r] || started >= Math.min(wanted, limit)) continue;
+        if (rows[r] || started >= Math.min(needed, limit)) continue;
         seeds[r] = (seed + started) % 2 ** 31;
         rows[r] = { index: started++, codes: [], last: codes.at(-1), seed: seeds[r] };
         state.set(first, r * this.stateSize);
@@ -259,7 +259,7 @@ export class Engine {
         const sample = { text, seed: row.seed };
         const good = !(lines && !text) && accept(sample);
         ended.set(row.index, good ? sample : null);
-        wanted += !good;
+        needed += !good;
         rows[r] = null;
       }
       for (; ended.has(following); following++) {

@@ -1,4 +1,4 @@
-// Which lines are new: BLAKE2b fingerprints against a Golomb-compressed set of the training lines'.
+// Which lines are new: their BLAKE2b fingerprints are looked up among those of the training lines.
 
 const MASK = (1n << 64n) - 1n;
 const IV = [
@@ -55,19 +55,21 @@ export function fingerprint(bytes) {
   return h[0];
 }
 
-// The set: `count` rising numbers below `range`, each as its distance from the one before, whose
-// last `bits` bits follow the others in unary.
-export function knownLines(data, { count, range, bits }) {
-  const values = new Set();
-  let at = 0;
-  const bit = () => data[at >> 3] >> (7 - (at++ & 7)) & 1;
-  for (let i = 0, value = 0; i < count; i++) {
-    let distance = 0;
-    while (bit()) distance++;
-    for (let b = 0; b < bits; b++) distance = 2 * distance + bit();
-    value += distance;
-    values.add(value);
-  }
+// Tells whether a line is one of those whose fingerprints (8 bytes each, little-endian, rising) are
+// in `data`, an ArrayBuffer.
+export function knownLines(data) {
+  const values = new DataView(data);
+  const count = data.byteLength / 8;
+  const at = (i) => values.getBigUint64(8 * i, true);
   const encoder = new TextEncoder();
-  return (line) => values.has(Number(fingerprint(encoder.encode(line)) % BigInt(range)));
+  return (line) => {
+    const value = fingerprint(encoder.encode(line));
+    let [low, high] = [0, count]; // the first that is not below the value is in low..high
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (at(middle) < value) low = middle + 1;
+      else high = middle;
+    }
+    return low < count && at(low) === value;
+  };
 }

@@ -1,0 +1,265 @@
+"""A trained network with strings in and out, as a SavedModel holds it.
+
+Beside what the on-device file does, it does what that file leaves to its host: UTF-8, Unicode
+normalization, prompts and texts of any length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_charlm.config import ModelConfig
+from keras_charlm.export.graph import OnDeviceGraph, keep_ended
+from keras_charlm.network import sampling
+from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
+
+LONGEST = 100_000  # characters that one request may draw: it must not hold up a server for hours
+
+_RANGES = {
+    "length": f"from 0 to {LONGEST:,}",
+    "temperature": "from 0 to 100",
+    "top_k": "0 for all characters, or how many",
+    "top_p": "above 0 and at most 1",
+}
+
+
+class Server(OnDeviceGraph):
+    """A trained network that reads and writes strings.
+
+    Signatures, with B rows, V symbols and S states. A string is UTF-8, or for a byte model any
+    bytes; characters that the training text did not have read as the unknown symbol. A setting is a
+    tensor of B values, or a single value for all rows; a row's result depends on that row alone.
+
+    `generate`, which is also `serving_default`:
+        prompt: string (B,).
+        length: int32, characters to draw, at most `LONGEST`.
+        temperature, top_k, top_p: float32, int32, float32; see `sampling.draw`.
+        seed: int32; a negative one is replaced by a random one.
+      Outputs:
+        text: string (B,), what follows the prompt; of a list, up to the end of the line. A byte
+            model calls it `text_bytes`: TensorFlow Serving writes values of such names in base64.
+        seed: int32 (B,), which draws the same text again.
+        bits_per_character: float32 (B,), the mean of -log2 p over what was drawn, the end of the
+            line included, at temperature 1; 0 where nothing was drawn.
+        unknown: int32 (B,), how many characters of the prompt are unknown.
+
+    `score`: text string (B,) -> bits_per_character float32 (B,), the mean of -log2 p over all its
+    characters, and characters int32 (B,). Of an empty text both are 0.
+
+    `step`: text string (B,), state float32 (B, S) -> logits float32 (B, V) of the character that
+    follows, state float32 (B, S). It reads all of the text; an empty one stands for the beginning
+    of a document. The first state is all zeros, and id 0 of the logits is the unknown symbol.
+
+    Args:
+        model: A network of `model.build`; its weights are copied.
+        config: Its configuration.
+        vocabulary: Its symbols.
+        lines: Its documents are lines.
+        start: Code of the symbol that is read before a document, and that ends a line.
+        normalize: Unicode normalization of prompts and texts.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        config: ModelConfig,
+        vocabulary: Vocabulary,
+        *,
+        lines: bool,
+        start: int,
+        normalize: str,
+    ):
+        super().__init__(model, config, vocabulary)
+        self._bytes, self._lines = vocabulary.unit == "byte", lines
+        self._start = vocabulary.id_of(start)
+        self._form = normalize.upper() if needs_text(vocabulary, normalize) else None
+        # The unknown symbol is never drawn: its empty string fills rows behind their end.
+        self._strings = np.array([b"", *map(self._string, vocabulary.codes)], object)  # (V,)
+
+    def _string(self, code: int) -> bytes:
+        return bytes([code]) if self._bytes else chr(code).encode()
+
+    def _signatures(self) -> dict[str, tuple[Callable, tuple[tf.TensorSpec, ...]]]:
+        def each(name: str, dtype: tf.DType) -> tf.TensorSpec:
+            return tf.TensorSpec(None, dtype, name)
+
+        text = tf.TensorSpec([None], tf.string, "text")
+        state = tf.TensorSpec([None, self.state_size], tf.float32, "state")
+        generate = (
+            tf.TensorSpec([None], tf.string, "prompt"),
+            each("length", tf.int32),
+            each("temperature", tf.float32),
+            each("top_k", tf.int32),
+            each("top_p", tf.float32),
+            each("seed", tf.int32),
+        )
+        return {
+            "generate": (self._generate_strings, generate),
+            "score": (self._score_strings, (text,)),
+            "step": (self._step_strings, (text, state)),
+        }
+
+    def _decode(self, text: tf.Tensor, start: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Strings (B,) to ids (B, L), L at least 1, and lengths (B,), each at least 1.
+
+        Args:
+            text: Strings.
+            start: Put the start symbol before all rows, or otherwise before empty ones only.
+
+        Returns:
+            ids, lengths, and the number of unknown characters of each row (B,).
+        """
+        if self._form:
+            import tensorflow_text
+
+            text = tensorflow_text.normalize_utf8(text, self._form)
+        if self._bytes:
+            lengths = tf.strings.length(text)
+            # The width must not be zero; what is beyond a row's end is never read.
+            width = tf.maximum(tf.reduce_max(lengths), 1)
+            codes = tf.cast(tf.io.decode_raw(text, tf.uint8, fixed_length=width), tf.int32)
+        else:
+            ragged = tf.strings.unicode_decode(text, "UTF-8")
+            codes, lengths = ragged.to_tensor(), tf.cast(ragged.row_lengths(), tf.int32)
+        ids = self._ids(codes)
+        inside = tf.range(tf.shape(ids)[1]) < lengths[:, None]
+        unknown = tf.reduce_sum(tf.cast(inside & tf.equal(ids, UNKNOWN), tf.int32), axis=1)
+        if start:
+            ids, lengths = tf.pad(ids, [[0, 0], [1, 0]], constant_values=self._start), lengths + 1
+        else:
+            empty = tf.equal(lengths, 0)
+            ids = tf.where(empty[:, None], self._start, tf.pad(ids, [[0, 0], [0, 1]]))
+            lengths = tf.maximum(lengths, 1)
+        return ids, lengths, unknown
+
+    def _zeros(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        return self._split(tf.zeros([rows, self.state_size]))
+
+    def _generate_strings(
+        self,
+        prompt: tf.Tensor,
+        length: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        top_p: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        rows = tf.shape(prompt)[0]
+        length = _each("length", length, rows, (length >= 0) & (length <= LONGEST))
+        temperature = _each(
+            "temperature", temperature, rows, (temperature >= 0) & (temperature <= 100)
+        )
+        top_k = _each("top_k", top_k, rows, top_k >= 0)
+        top_p = _each("top_p", top_p, rows, (top_p > 0) & (top_p <= 1))
+        seed = tf.broadcast_to(tf.reshape(seed, [-1]), [rows])
+        # The raw operator: a seed set in the exporting process must not go into the file.
+        new = tf.raw_ops.RandomUniformInt(shape=[rows], minval=0, maxval=2**31 - 1)
+        seed = tf.where(seed < 0, new, seed)
+
+        ids, lengths, unknown = self._decode(prompt, start=self._lines)
+        settings = {
+            "temperature": temperature[:, None],
+            "top_k": top_k[:, None],
+            "top_p": top_p[:, None],
+        }
+        drawn, nats, count = self._draw(ids, lengths, length, seed, settings)
+        text = tf.strings.reduce_join(tf.gather(self._strings, drawn), axis=0)
+        return {
+            "text_bytes" if self._bytes else "text": text,
+            "seed": seed,
+            "bits_per_character": nats / np.float32(np.log(2)) / tf.maximum(count, 1),
+            "unknown": unknown,
+        }
+
+    def _draw(
+        self,
+        ids: tf.Tensor,
+        lengths: tf.Tensor,
+        length: tf.Tensor,
+        seed: tf.Tensor,
+        settings: dict[str, tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Read each row's ids (B, L) up to its length (B,), and draw up to `length` (B,) others.
+
+        Args:
+            ids, lengths: As `_decode` returns them.
+            length: Characters to draw, int32 (B,).
+            seed: int32 (B,).
+            settings: temperature, top_k and top_p of `sampling.draw`, each (B, 1).
+
+        Returns:
+            The ids drawn, int32 (N + 1, B), UNKNOWN in the first row and after a row's end; the
+            sum of -ln p over them, and their number, the stop symbol included, float32 (B,).
+        """
+        stop = self._start if self._lines else UNKNOWN  # which is never drawn
+        rows = tf.shape(ids)[0]
+        states = self._read_all_but_last(ids, lengths, self._zeros(rows))
+
+        def draw(n, last, active, drawn, nats, count, *states):
+            x, after = self._read(last, states)
+            logits = self._logits(x)  # (B, V)
+            chosen = sampling.draw(logits, sampling.uniform(seed, n), **settings)  # (B,)
+            cost = -tf.gather(tf.nn.log_softmax(logits), chosen, batch_dims=1)
+            nats += tf.where(active, cost, 0.0)
+            count += tf.cast(active, tf.float32)
+            continues = active & tf.not_equal(chosen, stop)
+            drawn = drawn.write(n + 1, tf.where(continues, chosen, UNKNOWN))
+            states = keep_ended(active, after, states)
+            return n + 1, chosen, continues & (n + 1 < length), drawn, nats, count, *states
+
+        last, zeros = tf.gather(ids, lengths - 1, batch_dims=1), tf.zeros([rows])
+        drawn = tf.TensorArray(tf.int32, tf.reduce_max(length) + 1, element_shape=[None])
+        drawn = drawn.write(0, tf.fill([rows], UNKNOWN))  # gives the unwritten ones their shape
+        _, _, _, drawn, nats, count, *_ = tf.while_loop(
+            lambda n, last, active, *_: tf.reduce_any(active),
+            draw,
+            (tf.constant(0), last, length > 0, drawn, zeros, zeros, *states),
+        )
+        return drawn.stack(), nats, count
+
+    def _score_strings(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        ids, lengths, _ = self._decode(text, start=True)
+
+        def score(t, nats, *states):
+            x, states = self._read(tf.gather(ids, t, axis=1), states)
+            log_p = tf.nn.log_softmax(self._logits(x))
+            cost = -tf.gather(log_p, tf.gather(ids, t + 1, axis=1), batch_dims=1)
+            # In float32 the sum over a long text would lose what a character adds.
+            nats += tf.cast(tf.where(t < lengths - 1, cost, 0.0), tf.float64)
+            return t + 1, nats, *states
+
+        rows, longest, characters = tf.shape(ids)[0], tf.reduce_max(lengths), lengths - 1
+        _, nats, *_ = tf.while_loop(
+            lambda t, *_: t < longest - 1,
+            score,
+            (tf.constant(0), tf.zeros([rows], tf.float64), *self._zeros(rows)),
+        )
+        mean = nats / np.log(2) / tf.cast(tf.maximum(characters, 1), tf.float64)
+        return {"bits_per_character": tf.cast(mean, tf.float32), "characters": characters}
+
+    def _step_strings(self, text: tf.Tensor, state: tf.Tensor) -> dict[str, tf.Tensor]:
+        ids, lengths, _ = self._decode(text, start=False)
+        states = self._read_all_but_last(ids, lengths, self._split(state))
+        x, states = self._read(tf.gather(ids, lengths - 1, batch_dims=1), states)
+        return {"logits": self._logits(x), "state": tf.concat(states, axis=1)}
+
+
+def _each(name: str, value: tf.Tensor, rows: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """A setting's value for each row (B,), refused where it is not right."""
+    accepted = tf.debugging.Assert(tf.reduce_all(right), [f"{name} must be {_RANGES[name]}"])
+    with tf.control_dependencies([accepted]):  # before an operator fails less clearly
+        return tf.broadcast_to(tf.reshape(value, [-1]), [rows])
+
+
+def needs_text(vocabulary: Vocabulary, form: str) -> bool:
+    """Whether prompts are normalized by an operator of tensorflow-text.
+
+    NFC leaves ASCII as it is, so a model that knows nothing else needs no operator: what differs is
+    only how characters are counted that it does not know. NFKC makes ASCII of other characters,
+    such as ligatures.
+    """
+    return form == "nfkc" or (form == "nfc" and vocabulary.codes[-1] > 127)

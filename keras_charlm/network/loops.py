@@ -1,0 +1,267 @@
+"""The loops over time of the fast path, forward and backward.
+
+Only what is sequential is inside: the recurrent product and the element-wise cell. For a small
+layer the whole loop is one program of XLA, products included. For a large one the products are
+faster by oneDNN, and XLA compiles the cell alone.
+
+Letters in shapes: B sequences, T time steps, H units, G gate columns of the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from keras_charlm.network.cells import Carry, Cell
+from keras_charlm.network.dispatch import fused
+from keras_charlm.network.tensors import wide
+
+# Most time steps in one iteration of `scan`: an iteration itself costs about as much as a small
+# cell.
+UNROLLED = 10
+
+# oneDNN reorders the right factor of a product in memory at every call, which for few rows takes
+# longer than the product. From this many units a row on, the transposed product, with the kernel on
+# the left, is faster; in the forward pass in bfloat16 only.
+_THIN = 10
+
+# Up to this many multiplications in a step's product for each gate, XLA runs the whole loop.
+_SMALL = 1 << 20
+
+
+def forward(
+    cell: Cell,
+    x: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor,
+    h: tf.Tensor,
+    carry: Carry,
+    save: bool,
+) -> tuple[tf.Tensor, tf.Tensor, Carry, list[tf.Tensor]]:
+    """Run a cell over projected inputs.
+
+    Args:
+        cell: The cell.
+        x: (T, B, G).
+        recurrent_kernel: (H, G).
+        bias: (G,), or (2, G) for the GRU.
+        h: The output before the first step, (B, H), float32 or wider.
+        carry: (B, H) each, float32 or wider.
+        save: Whether to keep what `backward` needs.
+
+    Returns:
+        outputs (T, B, H), last h, last carry, and what is saved, empty unless `save`.
+    """
+    batch, units = h.shape
+    if _in_one_program(x, h):
+        (h, carry), emitted = _forward_program(
+            cell, _bits(x), wide(recurrent_kernel), wide(bias), h, carry, save, x.dtype
+        )
+        outputs, *saved = (tf.bitcast(e, x.dtype) for e in emitted)
+        return outputs, h, carry, saved
+
+    product = _product(recurrent_kernel, batch)
+
+    def step(x, h, carry):
+        h, carry, *saved = _forward_step(cell, x, product(h), bias, carry, save)
+        return (h, carry), [h, *saved]
+
+    shapes = [(batch, units), (batch, cell.saves, units)][: 1 + save]
+    (h, carry), (outputs, *saved) = scan(step, [x], (tf.cast(h, x.dtype), carry), shapes)
+    outputs = outputs.concat()
+    outputs.set_shape((x.shape[0], batch, units))  # which the loop has forgotten
+    return outputs, wide(h), carry, saved
+
+
+def backward(
+    cell: Cell,
+    recurrent_kernel: tf.Tensor,
+    saved: list[tf.Tensor],
+    doutputs: tf.Tensor,
+    dh: tf.Tensor,
+    dcarry: Carry,
+) -> tuple[tf.Tensor, Carry, list[tf.Tensor]]:
+    """Gradients of the projections, from those of what `forward` returned.
+
+    Args:
+        cell: The cell.
+        recurrent_kernel: (H, G).
+        saved: What `forward` saved.
+        doutputs: (T, B, H).
+        dh: (B, H).
+        dcarry: (B, H) each.
+
+    Returns:
+        gradients of the initial h and carry, and [dx, du] or [dx], (T, B, G) each.
+    """
+    if _in_one_program(doutputs, dh):
+        dtype, transposed = doutputs.dtype, wide(tf.transpose(recurrent_kernel))
+        (dh, dcarry), gradients = _backward_program(
+            cell, transposed, [*map(_bits, saved)], _bits(doutputs), dh, dcarry, dtype
+        )
+        return dh, dcarry, [tf.bitcast(g, dtype) for g in gradients]
+
+    batch, _ = dh.shape
+    product = _product(recurrent_kernel, batch, transposed=True)
+
+    def step(doutput, saved, dh, dcarry):
+        dcarry, dx_du = _backward_step(cell, doutput, dh, dcarry, saved)
+        return (product(dx_du[-1]), dcarry), dx_du
+
+    shapes = [(batch, recurrent_kernel.shape[1])] * cell.gradients
+    state = tf.cast(dh, doutputs.dtype), dcarry
+    (dh, dcarry), gradients = scan(step, [doutputs, *saved], state, shapes, reverse=True)
+    return wide(dh), dcarry, [g.concat() for g in gradients]
+
+
+def _in_one_program(x: tf.Tensor, h: tf.Tensor) -> bool:
+    """Whether XLA runs the whole loop over `x` (T, B, N), products included.
+
+    That saves the start of two operations a step; from some size on the products of oneDNN are
+    faster.
+    """
+    if None in x.shape[:2]:
+        return False
+    batch, units = h.shape
+    return batch * units**2 <= _SMALL
+
+
+@fused
+def _forward_program(cell, x, recurrent_kernel, bias, h, carry, save, dtype):
+    """`forward` as one program; x is `_bits` of (T, B, G), the kernel (H, G) and bias are wide."""
+
+    def step(x, h, carry):
+        h, carry, saved = cell.forward(x, h @ recurrent_kernel, bias, carry)
+        return (h, carry), [h, *saved] if save else [h]
+
+    shapes = [h.shape] * (1 + cell.saves * save)
+    return _scan_in_program(step, [x], (h, carry), shapes, dtype)
+
+
+@fused
+def _backward_program(cell, transposed, saved, doutputs, dh, dcarry, dtype):
+    """`backward` as one program; the kernel (G, H) is wide, saved and doutputs are `_bits`."""
+
+    def step(doutput, *values):
+        *saved, dh, dcarry = values
+        dcarry, dx_du = cell.backward(doutput + dh, dcarry, saved)
+        return (dx_du[-1] @ transposed, dcarry), dx_du
+
+    shapes = [(dh.shape[0], transposed.shape[0])] * cell.gradients
+    return _scan_in_program(step, [doutputs, *saved], (dh, dcarry), shapes, dtype, reverse=True)
+
+
+@fused
+def _forward_step(cell, x, u, bias, carry, save):
+    """One step of x and u (B, G): h (B, H), carry, and what is saved, (B, saves, H)."""
+    h, carry, saved = cell.forward(wide(x), wide(u), wide(bias), carry)
+    saved = [tf.cast(tf.stack(saved, 1), x.dtype)] if save else []
+    return tf.cast(h, x.dtype), carry, *saved
+
+
+@fused
+def _backward_step(cell, doutput, dh, dcarry, saved):
+    """One step back of doutput and dh (B, H), with saved (B, saves, H): dcarry, [dx, du]."""
+    saved = tf.unstack(wide(saved), axis=1)
+    dcarry, dx_du = cell.backward(wide(doutput) + wide(dh), dcarry, saved)
+    return dcarry, [tf.cast(d, doutput.dtype) for d in dx_du]
+
+
+def _product(
+    kernel: tf.Tensor, rows: int | None, transposed: bool = False
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The function that multiplies x (rows, H) by the kernel (H, G) in the faster order.
+
+    With `transposed` it multiplies x (rows, G) by the kernel transposed.
+    """
+    pays = transposed or kernel.dtype == tf.bfloat16
+    if pays and rows and kernel.shape[0] >= _THIN * rows:
+        left = kernel if transposed else tf.transpose(kernel)
+        return lambda x: tf.transpose(tf.matmul(left, x, transpose_b=True))
+    return lambda x: tf.matmul(x, kernel, transpose_b=transposed)
+
+
+def _bits(x: tf.Tensor) -> tf.Tensor:
+    """Numbers of two bytes as integers, of any shape; others as they are.
+
+    To read or write one of many such numbers XLA would convert them all to float32 and back.
+    """
+    return tf.bitcast(x, tf.uint16) if x.dtype.size == 2 else x
+
+
+def _scan_in_program(step, sequences, state, shapes, dtype, reverse=False):
+    """`scan` within a program of XLA: one step an iteration, on wide numbers.
+
+    The sequences and what is emitted, tensors (T, ...), are `_bits` of numbers of the dtype.
+    """
+    times = sequences[0].shape[0]
+    arrays = [tf.TensorArray(sequences[0].dtype, times, element_shape=s) for s in shapes]
+
+    def iteration(done, state, arrays):
+        t = times - 1 - done if reverse else done
+        state, emitted = step(*(wide(tf.bitcast(s[t], dtype)) for s in sequences), *state)
+        arrays = [
+            array.write(t, _bits(tf.cast(value, dtype)))
+            for array, value in zip(arrays, emitted, strict=True)
+        ]
+        return done + 1, state, arrays
+
+    _, state, arrays = tf.while_loop(lambda done, *_: done < times, iteration, (0, state, arrays))
+    return state, [array.stack() for array in arrays]
+
+
+def _unrolled(times: int | None) -> int:
+    """Steps of one iteration of `scan`: at most `UNROLLED`, and a divisor of all its steps."""
+    return max(n for n in range(1, UNROLLED + 1) if (times or 1) % n == 0)
+
+
+def scan(
+    step: Callable,
+    sequences: Sequence[tf.Tensor | tf.TensorArray],
+    state: tuple,
+    shapes: Sequence[tuple],
+    reverse: bool = False,
+) -> tuple[tuple, list[tf.TensorArray]]:
+    """A loop over time, first to last or in `reverse`, with several steps in each iteration.
+
+    Args:
+        step: (elements of the sequences at one time, *state) -> (state, list of what it emits).
+        sequences: (T, ...) each, or a TensorArray that an earlier call over T steps returned; the
+            first is a tensor.
+        state: What the first step begins with.
+        shapes: Those of what a step emits, in the dtype of the first sequence.
+        reverse: Whether to go from the last step to the first.
+
+    Returns:
+        The last state, and of each thing emitted a TensorArray with an element (n, ...) for each
+        iteration of n steps.
+    """
+    lead = sequences[0]
+    steps = _unrolled(lead.shape[0])
+    count = tf.shape(lead)[0] // steps  # of iterations
+    arrays = [tf.TensorArray(lead.dtype, count, element_shape=(steps, *shape)) for shape in shapes]
+
+    def iteration(done, state, arrays):
+        index = count - 1 - done if reverse else done
+        # Slices of the first axis are views; elements of a TensorArray would be copies.
+        columns = [
+            tf.unstack(
+                s.read(index)
+                if isinstance(s, tf.TensorArray)
+                else s[index * steps : (index + 1) * steps],
+                steps,
+            )
+            for s in sequences
+        ]
+        emitted = [None] * steps
+        for i in reversed(range(steps)) if reverse else range(steps):
+            state, emitted[i] = step(*(column[i] for column in columns), *state)
+        arrays = [
+            array.write(index, tf.stack(values))
+            for array, values in zip(arrays, zip(*emitted, strict=True), strict=True)
+        ]
+        return done + 1, state, arrays
+
+    _, state, arrays = tf.while_loop(lambda done, *_: done < count, iteration, (0, state, arrays))
+    return state, arrays

@@ -1,0 +1,158 @@
+"""The folder of a training: chosen, made, held by one process, cleared, removed."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_charlm.errors import BundleError, TrainingError
+from keras_charlm.files import lock
+from keras_charlm.saved.bundle import (
+    CHECKPOINT,
+    CONFIG,
+    CURVE,
+    HISTORY,
+    LOCK,
+    MODELS,
+    SAMPLES,
+    recover,
+)
+from keras_charlm.training.checkpoint import BEST, STATE
+
+
+class TrainingFolder:
+    """The folder of a model in training.
+
+    Args:
+        path: The model's folder.
+
+    Attributes:
+        work: The folder within it that holds the checkpoint.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.work = path, path / CHECKPOINT
+        self._made: list[Path] = []  # folders that were not there before, innermost first
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Make the folder and hold it for this process.
+
+        Raises:
+            BundleError: It cannot be made.
+            TrainingError: Another process trains there.
+        """
+        self._make()
+        with (self.work / LOCK).open("wb") as file:
+            if not lock(file):
+                raise TrainingError(
+                    f"Another training runs in {self.path}; wait for it, or name another --output."
+                )
+            for leftover in self.work.glob("*.tmp"):  # half-written by a process that died
+                leftover.unlink()
+            yield
+
+    def _make(self) -> None:
+        self._made = [p for p in (self.work, *self.work.parents) if not p.exists()]
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            (self.work / LOCK).touch()
+        except OSError as error:
+            self._remove_made()
+            raise BundleError(
+                f"The folder {self.path} cannot be written ({error.strerror or error}); name "
+                "another with --output."
+            ) from error
+
+    def clear(self) -> None:
+        """Remove what an earlier training left."""
+        for name in (STATE, BEST, HISTORY, CURVE):
+            (self.work / name).unlink(missing_ok=True)
+        (self.work / SAMPLES).write_bytes(b"")
+
+    def discard(self) -> None:
+        """Remove the checkpoint's folder, and the empty folders that were made for it."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        self._remove_made()
+
+    def _remove_made(self) -> None:
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def choose(output: str | Path | None, name: str, overwrite: bool) -> Path:
+    """The folder of a new model: the one that was named, or a new one named for the corpus.
+
+    Args:
+        output: The folder, where one was named.
+        name: The corpus's name.
+        overwrite: Whether a model that is there may be replaced.
+
+    Raises:
+        BundleError: Something is there that may not be replaced.
+    """
+    if output is None:
+        folder, number = MODELS / name, 2
+        while not (overwrite or _free(folder)):
+            folder, number = MODELS / f"{name}-{number}", number + 1
+        return folder
+    folder = Path(output)
+    recover(folder)
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder} is a file; name a folder for the model with --output.")
+    model, checkpoint = (folder / CONFIG).exists(), (folder / CHECKPOINT).exists()
+    if (folder / CHECKPOINT / STATE).exists() and not overwrite:
+        raise BundleError(
+            f"{folder} holds a training that has not ended; go on with kcharlm fit --resume "
+            f"{folder}, or start over it with --overwrite."
+        )
+    if model and not overwrite:
+        raise BundleError(
+            f"{folder} holds a model; name another --output, or replace it with --overwrite."
+        )
+    if folder.exists() and any(folder.iterdir()) and not (model or checkpoint):
+        raise BundleError(f"{folder} holds something that is no model; name another --output.")
+    return folder
+
+
+def _free(folder: Path) -> bool:
+    """Whether a new training may take a folder: it does not exist, or it holds a training that was
+    killed before its first checkpoint."""
+    try:
+        recover(folder)
+    except TrainingError:
+        return False
+    if not folder.exists():
+        return not folder.is_symlink()
+    return (
+        folder.is_dir()
+        and {p.name for p in folder.iterdir()} <= {CHECKPOINT}
+        and not (folder / CHECKPOINT / STATE).exists()
+    )
+
+
+def resumable(path: str | Path) -> Path:
+    """The folder of a model whose training has not ended, by its path or name.
+
+    Raises:
+        BundleError: There is none, or its training has ended.
+    """
+    folder = Path(path)
+    recover(folder)
+    if not folder.is_dir() and len(folder.parts) == 1:
+        recover(MODELS / folder)
+        if (MODELS / folder).is_dir():
+            folder = MODELS / folder
+    if (folder / CHECKPOINT / STATE).is_file():
+        return folder
+    if (folder / CONFIG).is_file():
+        raise BundleError(
+            f"The training of {folder} has ended, so there is nothing to resume; train on from "
+            f"it with: kcharlm fit CORPUS --init-from {folder}"
+        )
+    raise BundleError(
+        f"There is no training to resume in {folder}; start one with: kcharlm fit CORPUS"
+    )

@@ -1,0 +1,202 @@
+"""The order of a training: build, begin or go on, train, publish."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_charlm.display import Display
+from keras_charlm.errors import CharLMError, Interrupted, TrainingError
+from keras_charlm.saved.bundle import Bundle
+from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.split import Split
+from keras_charlm.text.streams import Windows
+from keras_charlm.training import checkpoint, compiled, loop, summary
+from keras_charlm.training.callbacks import EpochReport, Pace, Saving, Validation
+from keras_charlm.training.checkpoint import STATE, Checkpoints
+from keras_charlm.training.folder import TrainingFolder
+from keras_charlm.training.outcome import Outcome
+from keras_charlm.training.plan import Plan
+from keras_charlm.training.progress import Progress
+from keras_charlm.training.samples import SampleWriter
+from keras_charlm.training.schedule import Schedule
+from keras_charlm.training.workers import Workers
+
+if TYPE_CHECKING:
+    from keras_charlm.charlm import CharLM
+
+
+@dataclass
+class Job:
+    """A training that is ready to begin or to go on.
+
+    Args:
+        folder: Where the model goes.
+        plan: What the training is.
+        text: The text.
+        split: Its parts.
+        workers: The workers that train together.
+        display: Shows the training.
+        base: The model to start from.
+        resumes: Whether it goes on from the checkpoint in the folder.
+        progress: How far it is.
+    """
+
+    folder: TrainingFolder
+    plan: Plan
+    text: Corpus
+    split: Split
+    workers: Workers
+    display: Display
+    base: Bundle | None = None
+    resumes: bool = False
+    progress: Progress = field(default_factory=Progress)
+
+
+def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
+    """Train to the end and publish the model.
+
+    Args:
+        job: The training.
+        users: The user's callbacks.
+
+    Returns, Raises: As for `fit`.
+    """
+    from keras_charlm.charlm import load
+
+    plan, split, workers = job.plan, job.split, job.workers
+    windows = Windows(split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed)
+    try:
+        workers.compare(plan.shared_facts(split, workers, job.base))
+        network = compiled.build(plan.model, plan.fit, plan.policy, split.vocabulary.size, workers)
+        _show_beginning(job, windows.steps, network.count_params())
+        with job.folder.claimed() if workers.chief else contextlib.nullcontext():
+            _train(job, windows, network, users)
+        workers.in_turn(lambda: None)  # no worker ends before the model is there
+    except tf.errors.OpError as error:
+        if (lost := workers.lost(error)) is None:
+            raise
+        raise TrainingError(
+            f"{lost} is gone, and the training stopped after batch {job.progress.step:,}; "
+            f"start every worker again with: kcharlm fit --resume {job.folder.path}"
+        ) from error
+    finally:
+        job.display.stop()
+    return load(job.folder.path) if workers.chief else None
+
+
+def _train(
+    job: Job,
+    windows: Windows,
+    network: keras.Model,
+    users: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Train in the folder that this process holds. Where the training ends early, the folder has
+    the model so far, or is removed if nothing was trained."""
+    folder, plan, workers = job.folder, job.plan, job.workers
+    arrays: dict[str, np.ndarray] | None = None
+    if job.resumes:
+        # Read again: the training that ran here until a moment ago may have gone on.
+        arrays = read_state(folder, workers)
+        job.progress = checkpoint.read_json(arrays)["progress"]
+    progress = job.progress
+    checkpoints = Checkpoints(folder.work, plan.to_dict(), progress, windows.steps, workers)
+    outcome = Outcome(folder.path, plan, job.text, job.split, progress, checkpoints, job.display)
+    try:
+        _begin(job, network, checkpoints, arrays)
+        _run(job, windows, network, users, checkpoints, arrays)
+        if workers.chief:
+            job.display.stop()
+            card = outcome.publish(network)
+            unit = job.split.vocabulary.unit_name
+            for line in summary.end(card, folder.path, unit):
+                job.display.note(line)
+    except (Interrupted, TrainingError, *loop.EXPLAINED) as error:
+        if not workers.chief:
+            raise
+        _leave(job, outcome, error)
+        if isinstance(error, CharLMError):
+            raise
+        raise loop.explained(error, plan.fit, folder.path, progress.step) from error
+
+
+def _begin(
+    job: Job,
+    network: keras.Model,
+    checkpoints: Checkpoints,
+    arrays: dict[str, np.ndarray] | None,
+) -> None:
+    """Bring the network to where the training begins or goes on."""
+    if arrays is not None:
+        checkpoint.restore(arrays, network, job.workers, metrics=False)
+        return
+    if job.base:
+        vocabulary = job.split.vocabulary
+        known = compiled.start_from(network, job.base, vocabulary)
+        job.display.note(
+            f"init from   {job.base.path}: it knows {known} of the {vocabulary.size - 1} characters"
+        )
+    if job.workers.chief:
+        job.folder.clear()
+    checkpoints.save(network)
+
+
+def _run(
+    job: Job,
+    windows: Windows,
+    network: keras.Model,
+    users: Sequence[keras.callbacks.Callback],
+    checkpoints: Checkpoints,
+    arrays: dict[str, np.ndarray] | None,
+) -> None:
+    """Run the epochs with all that happens around their batches."""
+    plan, split = job.plan, job.split
+    workers, display = job.workers, job.display
+    vocabulary, lines = split.vocabulary, plan.corpus.lines
+    schedule = Schedule(plan.fit, windows.steps, job.progress)
+    with loop.noted_signals() as signals:
+        path = job.folder.path
+        saving = Saving(schedule, checkpoints, workers, signals, display, path)
+        pace = Pace(schedule, workers, saving, display, vocabulary, arrays)
+        around = [pace, Validation(schedule, workers, split, checkpoints, display)]
+        if workers.chief:
+            samples = SampleWriter(job.folder.work, plan.model, plan.corpus, split, job.progress)
+            around.append(EpochReport(schedule, pace, samples, display, vocabulary, lines))
+            if plan.fit.tensorboard:
+                around.append(keras.callbacks.TensorBoard(plan.fit.tensorboard))
+        display.start()
+        loop.run_epochs(network, windows, schedule, workers, [*around, *users, saving])
+
+
+def _leave(job: Job, outcome: Outcome, error: BaseException) -> None:
+    """Leave the model so far in the folder, or no trace where nothing was trained."""
+    if job.progress.step == 0:
+        job.folder.discard()
+    elif isinstance(error, CharLMError):
+        try:
+            outcome.publish_unfinished()
+        except OSError as full:  # the checkpoint has it all the same
+            job.display.note(
+                f"The model so far was not put into {job.folder.path} ({full.strerror or full})."
+            )
+
+
+def read_state(folder: TrainingFolder, workers: Workers) -> dict[str, np.ndarray]:
+    """The chief's last checkpoint, on every worker."""
+    path = folder.work / STATE
+    return checkpoint.parse(workers.from_chief(lambda: checkpoint.read(path)), path)
+
+
+def _show_beginning(job: Job, steps: int, parameters: int) -> None:
+    lines = summary.beginning(job.text, job.split, job.plan, steps, parameters, job.workers)
+    for line in [*lines, f"output      {job.folder.path}"]:
+        job.display.note(line)
+    if job.resumes:
+        epoch, batch = divmod(job.progress.step, steps)
+        job.display.note(f"resuming    after epoch {epoch}, batch {batch}")

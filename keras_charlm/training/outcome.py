@@ -1,0 +1,169 @@
+"""What a training makes of its weights: a scored model in its folder, with a report."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_charlm.display import Display, quiet
+from keras_charlm.evaluation import ngram
+from keras_charlm.evaluation.evaluator import Evaluator
+from keras_charlm.export import packing, tflite
+from keras_charlm.export.graph import OnDeviceGraph
+from keras_charlm.files import write_json
+from keras_charlm.network import model
+from keras_charlm.saved import bundle
+from keras_charlm.saved.card import Card, versions
+from keras_charlm.saved.history import write_samples
+from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.split import Split
+from keras_charlm.training.checkpoint import Checkpoints
+from keras_charlm.training.plan import Plan
+from keras_charlm.training.progress import Progress
+from keras_charlm.training.summary import part_sizes
+
+_SOON_COUNTED = 3_000_000  # characters whose n-grams are counted in seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Writes the model of a training.
+
+    Args:
+        folder: The model's folder.
+        plan: The training's plan.
+        text: The text.
+        split: Its parts.
+        progress: How far the training is.
+        checkpoints: Have its best weights and its history.
+        display: Shows what could not be done.
+    """
+
+    folder: Path
+    plan: Plan
+    text: Corpus
+    split: Split
+    progress: Progress
+    checkpoints: Checkpoints
+    display: Display
+
+    def publish(self, network: keras.Model) -> Card:
+        """Write the best model, scored; where no epoch was the best, the network as it is."""
+        weights = self.checkpoints.best_weights() or [np.asarray(w) for w in network.weights]
+        return self._write(weights, finished=True)
+
+    def publish_unfinished(self) -> None:
+        """Write the best model so far, unless there is none or another model is in the folder."""
+        weights = self.checkpoints.best_weights()
+        if weights is None:
+            return
+        config = self.folder / bundle.CONFIG
+        if config.exists() and bundle.open_bundle(self.folder).card.run != self.plan.run:
+            return
+        self._write(weights, finished=False)
+
+    def _write(self, weights: list[np.ndarray], finished: bool) -> Card:
+        plan, vocabulary = self.plan, self.split.vocabulary
+        if plan.fit.quantize == "float16":  # what is scored and stored is the rounded model
+            weights = [w.astype(np.float16).astype(np.float32) for w in weights]
+        network = model.build(plan.model, vocabulary.size)
+        network.set_weights(weights)
+        card = self._card(network, finished)
+        graph = OnDeviceGraph(network, plan.model, vocabulary)
+        content = tflite.convert(graph, plan.fit.quantize)
+        tflite.check(content, graph)
+        content = packing.pack(content, card.on_device(vocabulary, plan.fit.quantize))
+
+        def fill(folder: Path) -> None:
+            network.save_weights(folder / bundle.WEIGHTS)
+            (folder / bundle.DEVICE).write_bytes(content)
+            self._fill(folder, finished)
+
+        return bundle.publish(self.folder, card, fill, self._report)
+
+    def _card(self, network: keras.Model, finished: bool) -> Card:
+        plan = self.plan
+        return Card(
+            name=self.folder.name,
+            run=plan.run,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            versions=versions(),
+            model=plan.model,
+            fit=plan.fit,
+            corpus={
+                "name": plan.name,
+                "files": list(plan.files),
+                "bytes": self.text.size,
+                "characters": len(self.text.symbols),
+                "sha256": plan.sha256,
+                "config": plan.corpus.to_dict(),
+            },
+            split=part_sizes(self.text, self.split),
+            start=self.split.start,
+            finished=finished,
+            parameters=network.count_params(),
+            scores=self._scores(network, finished),
+        )
+
+    def _scores(self, network: keras.Model, finished: bool) -> dict[str, Any]:
+        split, best = self.split, self.progress.best
+        scores: dict[str, Any] = {"epoch": self.progress.best_epoch}
+        if not finished:
+            if best is not None:
+                scores["validation"] = {
+                    "bits_per_character": best,
+                    "nats_per_character": best * math.log(2),
+                }
+            return scores
+        evaluator = Evaluator(network, split.vocabulary.id_of(split.start))
+        for name, stream in (("validation", split.validation), ("test", split.test)):
+            if stream.length > stream.lead:
+                scores[name] = evaluator(stream).to_dict()
+        held_out = split.validation.length + split.test.length
+        if held_out and split.train.length <= _SOON_COUNTED:
+            scores["baseline"] = ngram.scores(split)
+        return scores
+
+    def _fill(self, folder: Path, finished: bool) -> None:
+        """Write the model's files that are not made from its weights."""
+        split, work = self.split, self.checkpoints.folder
+        write_json(folder / bundle.VOCABULARY, split.vocabulary.to_dict())
+        if split.train_lines is not None:
+            lines = np.unique(split.train_lines.fingerprints).astype("<u8")
+            lines.tofile(folder / bundle.LINES)
+        # Written from the progress, not copied: after a kill the files may be newer than it.
+        self.checkpoints.write_history(folder)
+        samples = (work / bundle.SAMPLES).read_bytes()[: self.progress.samples_size]
+        write_samples(folder, samples, split.vocabulary.unit_name)
+        if not finished:  # what resuming needs moves along
+            (folder / bundle.CHECKPOINT).mkdir()
+            for path in work.iterdir():
+                _link(path, folder / bundle.CHECKPOINT / path.name)
+
+    def _report(self, folder: Path) -> None:
+        """Write the page of a model that is about to be published; the model matters more."""
+        try:
+            with quiet():  # Matplotlib writes to stderr where it cannot use its folders
+                from keras_charlm.report import report
+
+                report.write(folder, folder=self.folder, count=False)
+        except Exception as error:
+            self.display.note(
+                f"The report could not be written ({error}); try again with: "
+                f"kcharlm report {self.folder}"
+            )
+
+
+def _link(path: Path, copy: Path) -> None:
+    try:
+        os.link(path, copy)
+    except OSError:  # a file system without links
+        shutil.copy(path, copy)

@@ -1,0 +1,187 @@
+"""The plan of a training: everything that decides its result, kept in its checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, resolve
+from keras_charlm.errors import BundleError, OptionError, TrainingError
+from keras_charlm.files import LARGEST
+from keras_charlm.saved.bundle import Bundle
+from keras_charlm.saved.card import versions
+from keras_charlm.saved.weights import count_parameters
+from keras_charlm.text import streams
+from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.split import Split
+from keras_charlm.training.compiled import dtype_policy
+from keras_charlm.training.workers import Workers
+
+# What may differ between workers, or does not change the result.
+_OWN = ("devices", "join_timeout", "tensorboard", "glob")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is, with nothing left open.
+
+    Args:
+        run: Identifies the training.
+        files: The text's files, as they were given; none for the embedded list.
+        name: The text's name.
+        sha256: Hash of the text.
+        corpus, model, fit: The configurations.
+        policy: Keras dtype policy of the layers.
+    """
+
+    run: str
+    files: tuple[str, ...]
+    name: str
+    sha256: str
+    corpus: CorpusConfig
+    model: ModelConfig
+    fit: FitConfig
+    policy: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Plan:
+        """Rebuild from `to_dict`'s value.
+
+        Raises:
+            BundleError: It is not such a value.
+        """
+        configs: dict[str, Any] = {"corpus": CorpusConfig, "model": ModelConfig, "fit": FitConfig}
+        try:
+            values = {**values, "files": tuple(values["files"])}
+            read = {name: config.from_dict(values[name]) for name, config in configs.items()}
+            plan = cls(**{**values, **read})
+            texts = (plan.run, plan.name, plan.sha256, plan.policy, *plan.files)
+            if not all(isinstance(text, str) for text in texts) or None in (
+                plan.model.layers,
+                plan.model.units,
+                plan.model.embedding,
+                plan.model.dropout,
+                plan.fit.epochs,
+                plan.fit.learning_rate,
+            ):
+                raise TypeError("a value has the wrong type")
+            return plan
+        except (KeyError, TypeError, AttributeError, OptionError) as error:
+            raise BundleError(
+                f"The checkpoint's settings are damaged ({error}); train the model again."
+            ) from error
+
+    def shared_facts(self, split: Split, workers: Workers, base: Bundle | None) -> dict[str, str]:
+        """What all workers must have in common, by the names that users know.
+
+        Args:
+            split: The text's parts.
+            workers: This worker among the others.
+            base: The model to start from.
+        """
+        settings = {**self.model.to_dict(), **self.fit.to_dict(), **self.corpus.to_dict()}
+        shared = {
+            name: str(value) for name, value in settings.items() if name not in (*_OWN, "precision")
+        }
+        return {
+            "program": json.dumps(versions()),
+            "number of devices": str(len(workers.parts)),
+            "text": self.sha256,
+            "vocabulary": json.dumps(split.vocabulary.to_dict()),
+            "precision": self.policy,
+            **shared,
+            "starting model": json.dumps(base.card.files) if base else "none",
+        }
+
+
+def make_plan(
+    text: Corpus, split: Split, model: ModelConfig, fit: FitConfig, replicas: int
+) -> tuple[Plan, list[str]]:
+    """Fit the settings to the text and the devices.
+
+    Args:
+        text: The prepared text.
+        split: Its parts.
+        model, fit: The configurations as they were given.
+        replicas: Devices of all workers.
+
+    Returns:
+        The plan, and a sentence for each thing that differs from what was asked for.
+
+    Raises:
+        CorpusError: The text is too short.
+    """
+    notices = list(text.notices)
+    asked = _divisible(fit.batch_size, replicas), fit.seq_length
+    batch, window = streams.fit_windows(split.train, *asked, replicas)
+    if asked[0] != fit.batch_size:
+        notices.append(
+            f"{replicas} devices cannot share a batch of {fit.batch_size} evenly: "
+            f"going on with {asked[0]}."
+        )
+    if (batch, window) != asked:
+        notices.append(
+            f"The text is shorter than a batch of {asked[0]} windows of {asked[1]} characters: "
+            f"going on with a batch of {batch} and windows of {window} characters."
+        )
+    if not text.config.lines and text.looks_like_list():
+        notices.append(
+            "This looks like a list, one item a line: --lines would treat each line "
+            "as a document of its own."
+        )
+    fit = replace(fit, batch_size=batch, seq_length=window)
+    model, fit = resolve(model, fit, split.train.length)
+    plan = Plan(
+        run=uuid.uuid4().hex,
+        files=text.files,
+        name=text.name,
+        sha256=text.sha256,
+        corpus=text.config,
+        model=model,
+        fit=fit,
+        policy=dtype_policy(fit.precision),
+    )
+    return plan, notices
+
+
+def check_size(plan: Plan, symbols: int) -> None:
+    """Raise OptionError where the network is too large for an on-device file.
+
+    Args:
+        plan: The training's plan.
+        symbols: Size of the vocabulary.
+    """
+    parameters = count_parameters(plan.model, symbols)
+    size = parameters * (2 if plan.fit.quantize == "float16" else 4)
+    if size > LARGEST:
+        half = "" if plan.fit.quantize == "float16" else ", or halve it with --quantize float16"
+        raise OptionError(
+            f"The network has {parameters:,} parameters, and its on-device file would have "
+            f"{size:,} bytes where at most {LARGEST:,} are possible; lower --units or "
+            f"--layers{half}."
+        )
+
+
+def check_devices(plan: Plan, replicas: int) -> None:
+    """Raise TrainingError where so many devices cannot share the batch of a resumed training."""
+    batch = plan.fit.batch_size
+    if batch % replicas == 0:
+        return
+    *others, most = [str(n) for n in range(1, min(batch, 1024) + 1) if batch % n == 0]
+    choice = f"{', '.join(others)} or {most}" if others else most
+    raise TrainingError(
+        f"The training has a batch of {batch}, which {replicas} devices cannot share "
+        f"evenly; go on with {choice} of them."
+    )
+
+
+def _divisible(batch: int, replicas: int) -> int:
+    """The batch size nearest to `batch` that the devices can share evenly."""
+    return max(1, (batch + replicas // 2) // replicas) * replicas

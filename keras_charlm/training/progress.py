@@ -1,0 +1,80 @@
+"""How far a training is: its counters, its history and the curve of its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_TRACED = 400  # most points of a training's curve; a long one keeps at least half of them
+
+
+@dataclass
+class Progress:
+    """How far a training is; kept in its checkpoint.
+
+    Args:
+        step: Batches done, over all epochs.
+        seconds: Time spent on batches and validation.
+        best: Lowest validation figure, bits per character.
+        best_epoch: Its epoch, from 1.
+        stale: Epochs since then.
+        samples_size: Bytes of samples.jsonl that belong to this state.
+        history: Rows of history.csv.
+        trace: Step, seconds, the epoch's mean loss so far in bits, and learning rate, each after
+            every `trace_every` batches.
+        trace_every: Batches between two rows of `trace`.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_epoch: int = 0
+    stale: int = 0
+    samples_size: int = 0
+    history: list[list[Any]] = field(default_factory=list)
+    trace: list[list[Any]] = field(default_factory=list)
+    trace_every: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold."""
+        counts = (self.step, self.best_epoch, self.stale, self.samples_size, self.trace_every)
+        figures = (self.seconds, 0.0 if self.best is None else self.best)
+        if not (
+            all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
+            and all(isinstance(n, (int, float)) for n in figures)
+            and isinstance(self.history, list)
+            and all(isinstance(row, list) for row in self.history)
+            and isinstance(self.trace, list)
+            and self.trace_every > 0
+            and all(isinstance(row, list) and len(row) == 4 for row in self.trace)
+            and all(isinstance(n, (int, float)) for row in self.trace for n in row)
+        ):
+            raise ValueError("its progress has values of the wrong kind")
+
+    def note(self, bits: float, rate: float) -> None:
+        """Trace the loss after a batch; a trace that grows too long loses every second row.
+
+        Args:
+            bits: Mean loss of the epoch so far, bits per character.
+            rate: Learning rate of the batch.
+        """
+        if self.step % self.trace_every:
+            return
+        self.trace.append([self.step, round(self.seconds, 2), bits, float(f"{rate:.4g}")])
+        if len(self.trace) > MOST_TRACED:
+            self.trace = self.trace[1::2]
+            self.trace_every *= 2
+
+    def curve(self, steps: int) -> list[list[Any]]:
+        """Rows of curve.csv: step, seconds, mean loss since the row before in bits, learning rate.
+
+        Args:
+            steps: Batches of an epoch; an epoch's first row is the mean since its beginning.
+        """
+        rows, before = [], (-1, 0, 0.0)
+        for step, seconds, mean, rate in self.trace:
+            epoch, last = divmod(step - 1, steps)
+            done, total = (before[1], before[2]) if before[0] == epoch else (0, 0.0)
+            before = epoch, last + 1, mean * (last + 1)
+            rows.append([step, seconds, round((before[2] - total) / (before[1] - done), 5), rate])
+        return rows

@@ -1,0 +1,89 @@
+"""When a training ends, and the learning rate on the way."""
+
+from __future__ import annotations
+
+import math
+
+from keras_charlm.config import FitConfig
+from keras_charlm.training.progress import Progress
+
+
+class Schedule:
+    """A training's progress, measured against its settings.
+
+    Args:
+        config: The settings.
+        steps: Batches of an epoch.
+        progress: How far the training is; read at each call.
+    """
+
+    def __init__(self, config: FitConfig, steps: int, progress: Progress):
+        self.config, self.steps, self.progress = config, steps, progress
+
+    @property
+    def epochs(self) -> int:
+        """Most epochs of the training."""
+        return self.config.epochs or 0
+
+    def fraction(self, ahead: int = 0) -> float:
+        """Share of the training that is done `ahead` batches from now: by steps or by time,
+        whichever is further."""
+        steps = (self.progress.step + ahead) / (self.steps * self.epochs)
+        if self.config.max_time:
+            return max(steps, self.progress.seconds / self.config.max_time)
+        return steps
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether `max_time` is over."""
+        limit = self.config.max_time
+        return limit is not None and self.progress.seconds >= limit
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether there was no better validation figure for `patience` epochs."""
+        limit = self.config.patience
+        return limit is not None and self.progress.stale >= limit
+
+    @property
+    def ended(self) -> bool:
+        """Whether no batch is left to train on."""
+        return self.fraction() >= 1 or self.out_of_patience
+
+    def learning_rate(self) -> float:
+        """The learning rate of the next batch."""
+        return learning_rate(self.config, self.progress.step, self.steps, self.fraction(1))
+
+    def seconds_left(self, speed: float) -> float:
+        """Seconds to the end at a speed in characters a second; infinite where that is 0."""
+        config = self.config
+        batches = self.steps * self.epochs - self.progress.step
+        seconds = batches * config.batch_size * config.seq_length / speed if speed else math.inf
+        if config.max_time:
+            seconds = min(seconds, max(0.0, config.max_time - self.progress.seconds))
+        return seconds
+
+
+def learning_rate(config: FitConfig, step: int, steps: int, fraction: float) -> float:
+    """The learning rate of a batch.
+
+    Args:
+        config: `learning_rate` is the highest; `schedule` and `warmup` shape it.
+        step: Batches done before this one.
+        steps: Batches of an epoch.
+        fraction: Share of the training that is done with this batch, above 0 to 1.
+
+    Returns:
+        For 'cosine' a linear warm-up, then a half cosine to zero (Loshchilov and Hutter, "SGDR",
+        2017, section 3, without restarts); for 'char-rnn' the highest rate for ten epochs, then in
+        each epoch 0.97 times that of the one before.
+    """
+    highest = config.learning_rate or 0.0
+    if config.schedule == "char-rnn":
+        return highest * 0.97 ** max(0, step // steps - 9)
+    if fraction < config.warmup:
+        return highest * fraction / config.warmup
+    if config.schedule == "constant":
+        return highest
+    rest = (fraction - config.warmup) / max(1 - config.warmup, 1e-9)
+    return highest * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))

@@ -1,0 +1,95 @@
+"""What is shown at the start and at the end of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from keras_charlm.display import counted, duration
+from keras_charlm.saved.bundle import REPORT
+from keras_charlm.saved.card import Card
+from keras_charlm.saved.description import describe_batch, describe_network, describe_optimizer
+from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.split import Split
+from keras_charlm.training.devices import describe
+from keras_charlm.training.plan import Plan
+from keras_charlm.training.workers import Workers
+
+
+def part_sizes(text: Corpus, split: Split) -> dict[str, Any]:
+    """Characters, and for lists lines, of each part of the text."""
+    sizes: dict[str, Any] = {}
+    for name in ("train", "validation", "test"):
+        stream = getattr(split, name)
+        sizes[name] = {"characters": max(0, stream.length - stream.lead)}
+        if text.config.lines:
+            sizes[name]["lines"] = len(stream.lines)
+    return sizes
+
+
+def beginning(
+    text: Corpus, split: Split, plan: Plan, steps: int, parameters: int, workers: Workers
+) -> list[str]:
+    """The lines before the first batch.
+
+    Args:
+        text: The text.
+        split: Its parts.
+        plan: The training's plan.
+        steps: Batches of an epoch.
+        parameters: The network's parameters.
+        workers: The workers that train together.
+    """
+    unit = split.vocabulary.unit_name
+    form = text.config.normalize.upper()
+    normalized = "" if text.config.unit == "byte" or form == "NONE" else f", {form}"
+    several = f"{workers.count} workers of " if workers.count > 1 else ""
+    devices = f"{several}{describe(len(workers.parts))}"
+    return [
+        f"corpus      {text.name}: {len(text.symbols):,} {unit}s, "
+        f"{split.vocabulary.size - 1} distinct{normalized}",
+        f"split       {_parts(text, split)}",
+        f"model       {describe_network(plan.model, parameters)}",
+        f"training    {_training(plan, steps, unit)}",
+        f"device      {devices}, {plan.policy.removeprefix('mixed_')}",
+    ]
+
+
+def _parts(text: Corpus, split: Split) -> str:
+    parts = []
+    for name, sizes in part_sizes(text, split).items():
+        unit = "lines" if "lines" in sizes else "characters"
+        parts.append(f"{sizes[unit]:,} {name}" if sizes[unit] else f"no {name} part")
+    distinct = text.config.lines and not text.config.duplicates
+    return ", ".join(parts) + (" (distinct lines)" if distinct else "")
+
+
+def _training(plan: Plan, steps: int, unit: str) -> str:
+    fit, batches = plan.fit, counted(steps, "batch", "batches")
+    length = (
+        f"{batches} an epoch"
+        if fit.max_time
+        else f"{counted(fit.epochs or 0, 'epoch')} of {batches}"
+    )
+    limit = f", at most {duration(fit.max_time)}" if fit.max_time else ""
+    return f"{length}, {describe_batch(fit, unit)}, {describe_optimizer(fit)}{limit}"
+
+
+def end(card: Card, folder: Path, unit: str) -> list[str]:
+    """The lines after the model was written.
+
+    Args:
+        card: The model's card, with its scores.
+        folder: Its folder.
+        unit: What the losses are counted by, 'character' or 'byte'.
+    """
+    lines = [
+        f"{part:<12}{scores['bits_per_character']:.4f} bits per {unit} "
+        f"({scores['nats_per_character']:.4f} nats)"
+        for part in ("validation", "test")
+        if (scores := card.scores.get(part))
+    ]
+    lines.append(f"model       {folder}")
+    if (page := folder / REPORT).exists():
+        lines.append(f"report      {page}")
+    return [*lines, f"next        kcharlm generate {folder}"]
