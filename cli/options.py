@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
+from keras_charlm.config_base import Settings, value_types
 from keras_charlm.display import quiet
-from keras_charlm.settings import Settings, value_types
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _BYTE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")

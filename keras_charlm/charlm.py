@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_charlm.config import EvaluateConfig
+from keras_charlm.config_base import expect
 from keras_charlm.saved.trained import TrainedModel
-from keras_charlm.settings import expect
 
 if TYPE_CHECKING:
     from keras_charlm.evaluation import Watch

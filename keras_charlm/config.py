@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from keras_charlm.config_base import Settings, refuse_unknown, setting
 from keras_charlm.errors import OptionError
-from keras_charlm.settings import Settings, refuse_unknown, setting
 
 MOST_EPOCHS = 1_000_000
 

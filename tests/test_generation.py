@@ -9,7 +9,7 @@ from test_tflite import built, opened
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import BundleError, PromptError
-from keras_charlm.generation.runner import Runner, score_text
+from keras_charlm.generation.litert import Runner, score_text
 from keras_charlm.generation.samples import Counts, draw_samples, stream_text
 
 SEED = 5

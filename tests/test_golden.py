@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import keras_charlm
-from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts
 
 MODEL = Path(__file__).parent.parent / "saved_models" / "names" / "model.tflite"

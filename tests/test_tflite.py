@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_charlm.config import ModelConfig
 from keras_charlm.errors import ExportError
 from keras_charlm.export import graph, tflite
-from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.litert import Runner
 from keras_charlm.network import model
 from keras_charlm.text.vocabulary import Vocabulary
 

@@ -34,7 +34,7 @@ import numpy as np
 from keras_charlm.errors import CompressionError, OptionError
 from keras_charlm.evaluation import Watch
 from keras_charlm.files import check_output, write_file, writing
-from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.litert import Runner
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import UNKNOWN
 

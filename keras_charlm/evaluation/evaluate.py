@@ -14,7 +14,7 @@ from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
 from keras_charlm.evaluation.novelty import TrainingText, measure
 from keras_charlm.evaluation.scores import Evaluation, Tally
-from keras_charlm.generation.runner import score_characters, score_text
+from keras_charlm.generation.litert import score_characters, score_text
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import UNKNOWN

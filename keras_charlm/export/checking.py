@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import CharLMError, ExportError
 from keras_charlm.export.graph import DRAW, ROWS
-from keras_charlm.generation.runner import Runner, score_text
+from keras_charlm.generation.litert import Runner, score_text
 from keras_charlm.generation.samples import draw_samples
 from keras_charlm.network import model
 from keras_charlm.saved.trained import TrainedModel

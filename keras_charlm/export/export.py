@@ -12,9 +12,9 @@ from typing import Any
 
 from keras_charlm import files
 from keras_charlm.config import ExportConfig
+from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.saved.trained import TrainedModel
-from keras_charlm.settings import expect
 
 REPORT = ".report.json"  # added to the export's name
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
 from keras_charlm.display import quiet
-from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.litert import Runner
 from keras_charlm.network import sampling
 from keras_charlm.network.equations import CELLS
 from keras_charlm.network.model import named_weights, recurrent_layers
@@ -100,7 +100,7 @@ class OnDeviceGraph(tf.Module):
             variable.assign(weight.numpy())
 
     def runner(self) -> GraphRunner:
-        """Run the signatures in TensorFlow, as `generation.runner.Runner` runs those of a file."""
+        """Run the signatures in TensorFlow, as `generation.litert.Runner` runs those of a file."""
         return GraphRunner(self)
 
     def _signatures(self) -> dict[str, tuple[Callable, tuple[tf.TensorSpec, ...]]]:

@@ -19,7 +19,7 @@ from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
 from keras_charlm.export import checking, packing
 from keras_charlm.export.graph import READ, OnDeviceGraph, save
-from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.litert import Runner
 from keras_charlm.saved import tflite_card
 from keras_charlm.saved.trained import TrainedModel
 

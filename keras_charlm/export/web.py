@@ -15,7 +15,7 @@ from typing import Any
 
 from keras_charlm.errors import ExportError
 from keras_charlm.export import templates
-from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.litert import Runner
 from keras_charlm.saved.trained import TrainedModel
 
 FORMAT = 1

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config import SampleConfig
-from keras_charlm.generation.runner import SignatureRunner
-from keras_charlm.settings import expect
+from keras_charlm.config_base import expect
+from keras_charlm.generation.litert import SignatureRunner
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.text.vocabulary import normalize as unicode_normalize
 

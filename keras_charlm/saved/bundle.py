@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, TrainingError
 from keras_charlm.files import (
     LARGEST,
@@ -39,7 +40,6 @@ from keras_charlm.files import (
 from keras_charlm.saved import tflite_card
 from keras_charlm.saved.card import Card
 from keras_charlm.saved.weights import count_parameters, read_weights
-from keras_charlm.settings import expect
 from keras_charlm.text.vocabulary import Vocabulary
 
 MODELS = Path("saved_models")

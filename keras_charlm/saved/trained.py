@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from keras_charlm.config import CorpusConfig, SampleConfig
+from keras_charlm.config_base import expect
 from keras_charlm.errors import CorpusError
-from keras_charlm.generation.runner import Runner
+from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
 from keras_charlm.saved import bundle
-from keras_charlm.settings import expect
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
 from keras_charlm.text.decoding import read_text
 from keras_charlm.text.split import Split, split_corpus

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keras_charlm.config import CorpusConfig
+from keras_charlm.config_base import expect
 from keras_charlm.errors import CorpusError
-from keras_charlm.settings import expect
 from keras_charlm.text.vocabulary import is_normalized, normalize
 
 BLOCK = 1 << 22  # bytes read at a time

@@ -180,7 +180,7 @@ def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
 
 
 def read_json(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The `progress` (a Progress) and the `settings` of a saved state.
+    """The `progress` (a Progress) and the `config_base` of a saved state.
 
     Raises:
         BundleError: They are damaged.

@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from keras_charlm.config import FitConfig, ModelConfig, fit_configs
+from keras_charlm.config_base import expect
 from keras_charlm.display import Display
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.saved.bundle import WEIGHTS, Bundle, open_bundle
 from keras_charlm.saved.weights import count_parameters
-from keras_charlm.settings import expect
 from keras_charlm.text.corpus import prepare, reopen
 from keras_charlm.text.split import split_corpus
 from keras_charlm.training import checkpoint
