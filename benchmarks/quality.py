@@ -152,7 +152,7 @@ def run(name: str, recipe: Recipe, path: Path, seed: int, options: str) -> dict[
 
 
 def hold_out(path: Path, folder: Path, distinct: bool) -> tuple[Path, Path]:
-    """The 1,000 lines that makemore's seed selects, of all or of the distinct ones, and the rest."""
+    """The 1,000 lines that makemore's seed selects, of all or the distinct ones, and the rest."""
     lines = path.read_text(encoding="utf-8").split()
     if distinct:
         lines = list(dict.fromkeys(lines))
