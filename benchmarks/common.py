@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: the machine, interleaved repeats, medians, JSON."""
+"""Shared by the benchmarks: description of the machine, interleaved repeats, medians, JSON."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def made_text(size: int) -> str:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Least, median and largest."""
+    """Smallest, median and largest value."""
     return {"min": min(values), "median": median(values), "max": max(values)}
 
 

@@ -1,4 +1,4 @@
-"""Preparing a corpus, beside the usual dictionary loop: `python -m benchmarks.corpus`."""
+"""Preparing a corpus, compared with a dictionary loop: `python -m benchmarks.corpus`."""
 
 from __future__ import annotations
 

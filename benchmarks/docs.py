@@ -2,7 +2,8 @@
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`. Options come from the command line's own
 definitions, sizes from the configuration, measured figures from benchmarks/results/, the tensors
-from the on-device file of the shipped model. `tests/test_docs.py` holds the pages to them.
+from the on-device file of the shipped model. `tests/test_docs.py` checks that the pages are
+up to date.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sampling speed, beside a loop in PyTorch and one in Keras: `python -m benchmarks.generate`."""
+"""Sampling speed, compared with loops in PyTorch and Keras: `python -m benchmarks.generate`."""
 
 from __future__ import annotations
 

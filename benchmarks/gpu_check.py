@@ -23,7 +23,7 @@ from keras_charlm.training import devices
 
 
 class Speed(keras.callbacks.Callback):
-    """Times the batches after the first twenty."""
+    """Measures the speed of training, without the first twenty batches."""
 
     def on_train_begin(self, logs=None):
         self.times = []
@@ -75,7 +75,7 @@ def layer_check():
 
 
 def fit(folder, name, size, **settings):
-    """Train once: (the model, characters a second)."""
+    """Train a model; returns it and the characters a second."""
     speed, units, batch, window = Speed(), *size
     model = keras_charlm.fit(
         folder / "text.txt",

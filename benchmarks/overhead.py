@@ -22,7 +22,7 @@ CHARACTERS = 4_000_000  # of the text that fit reads
 @click.option("--precision", default="float32", help="Precision of both.")
 @click.option("--save-as", default="overhead", help="Name of the JSON file in benchmarks/results/.")
 def main(sizes, rounds, seconds, precision, save_as):
-    """Time of a batch inside `kcharlm fit`, beside the same step alone."""
+    """Time of a batch inside `kcharlm fit`, and of the same step alone."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"

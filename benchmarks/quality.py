@@ -82,7 +82,7 @@ RECIPES = {
         MAKEMORE,
     ),
     "names-distinct": Recipe(
-        "names", "1,000 of the distinct lines, as makemore would", f"{_NAMES} --epochs 25", 1.955
+        "names", "1,000 of the distinct lines, by makemore's seed", f"{_NAMES} --epochs 25", 1.955
     ),
 }
 
@@ -152,7 +152,7 @@ def run(name: str, recipe: Recipe, path: Path, seed: int, options: str) -> dict[
 
 
 def hold_out(path: Path, folder: Path, distinct: bool) -> tuple[Path, Path]:
-    """The 1,000 lines that makemore holds out, or would of the distinct ones, and the others."""
+    """The 1,000 lines that makemore's seed selects, of all or the distinct ones, and the rest."""
     lines = path.read_text(encoding="utf-8").split()
     if distinct:
         lines = list(dict.fromkeys(lines))

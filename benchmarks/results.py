@@ -20,7 +20,7 @@ def main(output):
     parts = [
         "# Measured\n\nWritten by `python -m benchmarks.results` from `benchmarks/results/`; "
         "each section names its command and its machine. Figures are medians of interleaved "
-        "repeats, with the least and the largest in brackets.\n"
+        "repeats, with the smallest and the largest in brackets.\n"
     ]
     for name, section in SECTIONS.items():
         # train.json, then with --save-as train-... those of other machines
@@ -82,9 +82,9 @@ def train(rows):
         "dropout 0.5, logits, Adam, clipped gradient, state carried. 'Ours to it' divides our "
         "median by the row's; 'first step' counts from the process's start, imports included. "
         "'Evaluation' is scoring held-out text; its first step reads 262,144 characters. (The "
-        "figures with AMX are of the layers one after the other; the compiled program that takes "
-        "all layers at once came later.) Scoring has a third of a training step's products, so at "
-        "the speed of the bare products it would be three times as fast as they are. "
+        "evaluation figures with AMX were measured before all layers were compiled into one "
+        "program.) Scoring has a third of a training step's products, so at "
+        "the speed of the bare products it would reach three times their characters a second. "
         "'Memory' is the peak of the process; 'without code' is its memory at the end without the "
         "code of the libraries (ours uses XLA's compiler, stock Keras does not)."
         "\n\n"
@@ -152,12 +152,12 @@ def qualities() -> str:
             ]
         )
     return table(
-        ["command", "held out", "time", "parameters", "nats per character", "beside it"], lines
+        ["command", "held out", "time", "parameters", "nats per character", "for comparison"], lines
     ).strip()
 
 
 def peers() -> str:
-    """The README's table: quality and speed beside the peers."""
+    """The README's table: quality and speed compared with the peers."""
     rows = {
         (name, *(row[key] for key in keys)): row
         for name, keys in {
@@ -198,7 +198,7 @@ def peers() -> str:
             f"a loop in PyTorch {loops['sample_pytorch 1']}, in Keras {loops['sample_keras 1']}",
         ]
     )
-    return table(["", "keras_charlm", "beside it"], lines).strip()
+    return table(["", "keras_charlm", "for comparison"], lines).strip()
 
 
 def growth(found):
@@ -217,7 +217,7 @@ def growth(found):
         f"Precision {found['precision']}. From 2 layers of 256 units, embedding 64, batch 32 and "
         "windows of 64, one axis at a time. The model is a sum of arithmetic (6 operations for "
         f"each weight and character, {gflops:,.0f} GFLOP/s), of reading the recurrent kernel three "
-        f"times in every time step ({traffic}), and of starting a time step of a layer "
+        f"times in every time step ({traffic}), and of starting each time step of a layer "
         f"({1e6 * costs['dispatch']:,.0f} microseconds). The length of the corpus does not matter: "
         "a window is read from a memory map.\n\n"
         + table(["axis", "value", "characters a second", "model"], lines)
@@ -264,15 +264,15 @@ def generate(rows):
         for row in rows
     )
     return "Sampling", (
-        "Characters a second. Ours are of whole commands, start and output included, that generate "
-        "25,000 in one stream or 2,500 in each of 64; the peers' are of the loop alone. "
+        "Characters a second. Ours are for whole commands, start and output included, which draw "
+        "25,000 in one stream or 2,500 in each of 64; the peers' are for the loop alone. "
         f"{answers}.\n\n" + table(["size", "of", "characters a second"], lines)
     )
 
 
 def corpus(rows):
     return "Preparing a corpus", (
-        "From a file to ids for training. The dictionary loop, as in most character models, got a "
+        "From a file to ids for training. The dictionary loop, as in most character models, read a "
         "tenth of the text.\n\n"
         + table(
             ["text", "bytes", "of", "MB a second", "most memory, MB"],
@@ -295,7 +295,7 @@ def quality(rows):
     return "Quality", (
         "Nats per character on held-out text: the median of runs with different seeds.\n\n"
         + table(
-            ["recipe", "split", "command", "parameters", "nats", "runs", "seconds", "beside"],
+            ["recipe", "split", "command", "parameters", "nats", "runs", "seconds", "peer"],
             [
                 [
                     row["recipe"],

@@ -1,4 +1,7 @@
-"""Training speed beside PyTorch, stock Keras and bare products: `python -m benchmarks.train`."""
+"""Training speed, compared with PyTorch, stock Keras and matrix products alone.
+
+`python -m benchmarks.train` writes results/train.json.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Prompts, seeds and the code points that the shipped name generator draws for them.
 
 `golden.json` is what every host of the on-device file is held to: this test and the page's. The
-model's README is held to the model as well. `python tests/test_golden.py --write` makes both anew
+model's README is held to the model as well. `python tests/test_golden.py --write` rewrites both
 after the model has changed.
 """
 
