@@ -77,7 +77,7 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
         (["fit", "none.txt", "--skip-unreadable"], "skipped file: There is no file none.txt"),
         (["fit", "latin.txt", "--skip-unreadable"], "skipped file: latin.txt is not utf-8"),
         (["export", "names", "--budget", "9" * 400], "budget is a number of more than 100 digits"),
-        (["fit", "cats.txt", "--max-time", "soon"], "'soon' is no time"),
+        (["fit", "cats.txt", "--max-time", "soon"], "'soon' is not a duration"),
         (["fit", "cats.txt", "--cell", "transformer"], "'transformer' is not one of"),
         (["fit", "cats.txt", "--val-frac", "0.9", "--test-frac", "0.2"], "leave less than 5%"),
         (["fit", "cats.txt", "--glow"], "No such option"),
@@ -85,7 +85,7 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
         (["fit", "cats.txt", "-o", "folder"], "holds something that is no model"),
         (["fit", "cats.txt", "--init-from", "none"], "There is no model none"),
         (["fit", "--resume", "none"], "no training to resume in none"),
-        (["fit", "cats.txt", "--resume", "none"], "--resume goes on with the corpus"),
+        (["fit", "cats.txt", "--resume", "none"], "--resume continues with the corpus"),
         (["generate", "none"], "There is no model none"),
         (
             ["generate", "none.tflite"],

@@ -352,4 +352,4 @@ def test_ray_tells_what_a_worker_says(tmp_path):
 
 def test_workers_go_with_a_launcher(text, kcharlm):
     code, _, err = kcharlm("fit", text, "--workers", "2")
-    assert code == 2 and "--workers goes with --launcher" in err
+    assert code == 2 and "--workers needs --launcher" in err
