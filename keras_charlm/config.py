@@ -160,12 +160,12 @@ class FitConfig(Settings):
     )
     precision: str = setting(
         "auto",
-        "Precision of the matrix products; auto chooses bfloat16 if the hardware is faster with it.",
+        "Precision of the matrix products; auto chooses bfloat16 where the hardware favours it.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     quantize: str = setting(
         "none",
-        "How the trained weights are stored: none is float32; float16 takes half the space.",
+        "Format of the stored weights: none is float32; float16 takes half the space.",
         choices=("none", "float16"),
     )
     devices: str = setting(
@@ -230,7 +230,7 @@ class SampleConfig(Settings):
     )
     length: int | None = setting(
         None,
-        "Characters to generate; by default 500, or up to the end of the line for a model of lines.",
+        "Characters to generate; by default 500, or for a model of lines up to the end of the line.",
         low=0,
         high=2**31 - 1,
     )
@@ -301,7 +301,7 @@ class ExportConfig(Settings):
     )
     quantize: str = setting(
         "none",
-        "How the weights are stored: none is float32; float16 takes half the space, int8 a quarter.",
+        "Format of the weights: none is float32; float16 takes half the space, int8 a quarter.",
         choices=("none", "float16", "int8"),
     )
     budget: int | None = setting(

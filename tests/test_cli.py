@@ -305,7 +305,7 @@ def test_ctrl_c_saves_and_resume_goes_on(here, cats):
     training.send_signal(signal.SIGINT)
     seen += training.communicate(timeout=120)[1]
     assert training.returncode == 130
-    assert "go on with: kcharlm fit --resume saved_models/cats" in seen
+    assert "continue with: kcharlm fit --resume saved_models/cats" in seen
     assert "Traceback" not in seen
     # The model so far can be used, and the training continues from where it was.
     drawn = subprocess.run(
