@@ -230,7 +230,7 @@ class SampleConfig(Settings):
     )
     length: int | None = setting(
         None,
-        "Characters to generate; by default 500, or for a model of lines up to the end of the line.",
+        "Characters to generate; by default 500, or for a model of lines to the end of the line.",
         low=0,
         high=2**31 - 1,
     )
@@ -401,7 +401,7 @@ def resolve(model: ModelConfig, fit: FitConfig, characters: int) -> tuple[ModelC
 
     Args:
         model: Shape of the network; fields that are None are filled.
-        fit: How to train; `epochs` and `learning_rate` are filled, and 'auto' in `size` is replaced.
+        fit: How to train; `epochs` and `learning_rate` are filled, and `size` 'auto' is resolved.
         characters: Length of the training part in characters.
 
     Returns:

@@ -147,7 +147,7 @@ def decompress(model: TrainedModel, content: bytes, watch: Watch | None = None) 
     if data is None or _digest(data) != packed.digest:
         raise CompressionError(
             "The restored content differs from the original (by its checksum): this machine or its "
-            "version of LiteRT computes differently from the one that wrote it; decompress it there."
+            "version of LiteRT computes differently from where it was written; decompress it there."
         )
     return data
 

@@ -52,7 +52,7 @@ class Progress:
             raise ValueError("its progress has values of the wrong kind")
 
     def note(self, bits: float, rate: float) -> None:
-        """Record the loss after a batch; a trace that grows too long is thinned to every second row.
+        """Record the loss after a batch; a trace that grows too long keeps every second row.
 
         Args:
             bits: Mean loss of the epoch so far, bits per character.
@@ -66,7 +66,7 @@ class Progress:
             self.trace_every *= 2
 
     def curve(self, steps: int) -> list[list[Any]]:
-        """Rows of curve.csv: step, seconds, mean loss since the previous row in bits, learning rate.
+        """Rows of curve.csv: step, seconds, mean loss since the last row in bits, learning rate.
 
         Args:
             steps: Batches of an epoch; an epoch's first row is the mean since its beginning.
