@@ -335,7 +335,7 @@ def test_novel_needs_the_folder(kcharlm, list_model):
 def test_a_file_scores_as_the_network_with_its_weights(exported, name, quantize):
     original, path, _ = exported(name, quantize)
     opened = load(path)
-    with pytest.raises(BundleError, match=r"an on-device file alone, without model\.weights\.h5"):
+    with pytest.raises(BundleError, match=r"only an on-device file, without model\.weights\.h5"):
         opened.build(1)
     network = original.build(1)
     if quantize == "float16":

@@ -268,7 +268,7 @@ def keep_ended(
 
 
 def _bits(nats: tf.Tensor) -> tf.Tensor:
-    # With float16 weights the converter also rounds this constant; the sum of two is precise enough.
+    # With float16 weights the converter also rounds this constant; a sum of two is precise enough.
     high = np.float32(np.float16(1 / np.log(2)))
     return nats * high + nats * np.float32(1 / np.log(2) - high)
 

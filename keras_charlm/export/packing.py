@@ -20,7 +20,8 @@ def pack(content: bytes, values: dict[str, Any]) -> bytes:
     """Add a card to an on-device file, and shrink the file.
 
     The converter writes a table for every use and a name for every tensor, which is much of a small
-    model's file. Here equal parts are stored once, and names, which no signature needs, are omitted.
+    model's file. Here equal parts are stored once, and names, which no signature needs, are left
+    out.
 
     Args:
         content: A .tflite file.

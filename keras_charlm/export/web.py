@@ -23,7 +23,7 @@ MODEL, FACTS, LINES = "model.tflite", "model.json", "lines.bin"
 INDEX, WORKER = "index.html", "worker.js"  # the files of the page that are templates
 ICONS = (180, 192, 512)  # widths in pixels
 
-# The published LiteRT.js: its version, its address, and the SHA-384 of each file that the page runs.
+# The published LiteRT.js: its version, its address, and the SHA-384 of each file the page runs.
 # Its compatible WebAssembly build is used, because relaxed SIMD may round differently on each
 # processor, and a seed must give the same text everywhere.
 VERSION = "2.5.3"
