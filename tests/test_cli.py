@@ -82,7 +82,7 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
         (["fit", "cats.txt", "--val-frac", "0.9", "--test-frac", "0.2"], "leave less than 5%"),
         (["fit", "cats.txt", "--glow"], "No such option"),
         (["fit", "cats.txt", "-o", "empty.txt"], "empty.txt is a file"),
-        (["fit", "cats.txt", "-o", "folder"], "holds something that is no model"),
+        (["fit", "cats.txt", "-o", "folder"], "holds something that is not a model"),
         (["fit", "cats.txt", "--init-from", "none"], "There is no model none"),
         (["fit", "--resume", "none"], "no training to resume in none"),
         (["fit", "cats.txt", "--resume", "none"], "--resume continues with the corpus"),

@@ -47,8 +47,7 @@ def fit(
     Args:
         corpus: One or several files, folders (with `glob`), or '-' for stdin; '.gz' is
             decompressed. If empty, the model is trained on the bundled list of first names.
-        output: The model's folder; by default a new one under saved_models/, named after the
-            corpus.
+        output: The model's folder; by default saved_models/ and the corpus's name.
         overwrite: Replace an existing model in `output`, once the new one is ready.
         init_from: A model whose weights to start from; characters in both vocabularies keep
             theirs.
