@@ -157,7 +157,7 @@ def test_a_changed_file_is_refused(model, data):
     else:
         flip = data.draw(st.integers(1, 255))
         changed = content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :]
-    with pytest.raises(CompressionError, match=r"damaged|does not begin|format \d+"):
+    with pytest.raises(CompressionError, match=r"damaged|not a compressed file|format \d+"):
         model.decompress(changed)
 
 

@@ -209,7 +209,7 @@ def test_what_is_no_encoding_of_text_is_refused(name):
 
 @pytest.mark.parametrize("stdin", [io.StringIO("hello\n"), "hello\n"])
 def test_stdin_is_bytes(stdin):
-    with pytest.raises(OptionError, match="takes a file opened for bytes"):
+    with pytest.raises(OptionError, match="takes a file opened in binary mode"):
         corpus.prepare(["-"], stdin=stdin)
 
 
