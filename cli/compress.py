@@ -17,10 +17,10 @@ from .options import watching
     metavar="PATH",
     help="The file to write.  [default: FILE.kclm]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compress(model: str, file: str, output: str | None, overwrite: bool, as_json: bool) -> None:
-    """Compress FILE, of any kind, by the probabilities of MODEL; FILE stays.
+    """Compress FILE, of any kind, with the probabilities of MODEL; FILE is kept.
 
     \b
     kcharlm compress saved_models/shakespeare hamlet.txt
@@ -36,9 +36,11 @@ def compress(model: str, file: str, output: str | None, overwrite: bool, as_json
         return
     click.echo(f"{path}: {figures.compressed_bytes:,} bytes for {figures.bytes:,}")
     if figures.stored:
-        click.echo("The model predicts this content badly: it is stored as it is.")
+        click.echo("The model predicts this content badly, so it is stored uncompressed.")
     elif figures.characters:
-        unknown = f"; it does not know {figures.unknown:,} of them" if figures.unknown else ""
+        unknown = (
+            f"; {figures.unknown:,} of them are not in its vocabulary" if figures.unknown else ""
+        )
         click.echo(
             f"{figures.written_bits_per_character:.4f} bits per character written, "
             f"{figures.bits_per_character:.4f} by the model{unknown}"

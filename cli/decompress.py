@@ -15,9 +15,9 @@ from .options import watching
     metavar="PATH",
     help="The file to write.  [default: FILE without .kclm]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def decompress(model: str, file: str, output: str | None, overwrite: bool) -> None:
-    """Restore the file that kcharlm compress read, from FILE and the same MODEL; FILE stays.
+    """Restore the file that kcharlm compress read, from FILE and the same MODEL; FILE is kept.
 
     \b
     kcharlm decompress saved_models/shakespeare hamlet.txt.kclm

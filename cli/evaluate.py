@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Path(),
     metavar="PATH",
-    help="A file that the model was trained on, if its training text is needed and is no longer "
-    "in the cache; repeat it for each file.",
+    help="A file that the model was trained on, if the training text is needed and is no longer "
+    "in the cache; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
@@ -33,7 +33,7 @@ def evaluate(
 ) -> None:
     """Score how well MODEL predicts FILE (- for stdin), in one pass over the whole text.
 
-    Without FILE: the validation part of the text that MODEL was trained on.
+    Without FILE, the validation part of MODEL's training corpus is scored.
 
     \b
     kcharlm evaluate saved_models/shakespeare other.txt
@@ -43,7 +43,7 @@ def evaluate(
     from keras_charlm.charlm import load
 
     options = given(options)
-    EvaluateConfig(**options)  # report a mistake before the seconds that TensorFlow takes to load
+    EvaluateConfig(**options)  # report a mistake before TensorFlow loads, which takes seconds
     opened = load(model)
     if not opened.on_device:
         load_tensorflow()
@@ -57,7 +57,7 @@ def evaluate(
 
 
 def _lines(found: Evaluation, unit: str) -> Iterator[str]:
-    """The scores for the terminal."""
+    """Format the scores for the terminal."""
     from keras_charlm.display import printable
 
     yield f"text                {printable(found.text or '')}"
@@ -88,7 +88,7 @@ def _lines(found: Evaluation, unit: str) -> Iterator[str]:
 
 
 def _kinds(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """The table of the loss by kinds of characters."""
+    """Format the table of the loss by kind of character."""
     others = [name for name in ("dynamic", "baseline") if f"{name}_bits_per_character" in rows[0]]
     shown = {"dynamic": "dynamic", "baseline": "n-grams"}
     yield (
@@ -106,7 +106,7 @@ def _kinds(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _novelty(found: dict[str, Any]) -> Iterator[str]:
-    """The table of what is copied from the training text."""
+    """Format the table of how much is copied from the training text."""
     from keras_charlm.display import printable
 
     both = found["drawn"], found["real"]

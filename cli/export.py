@@ -16,15 +16,15 @@ from .options import given, load_tensorflow, settings
     "--output",
     type=click.Path(),
     metavar="PATH",
-    help="The file or folder to write.  [default: named for the model, here]",
+    help="The file or folder to write.  [default: the model's name, in the current folder]",
 )
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace what is in --output when the export has passed its check.",
+    help="Replace an existing --output once the export has passed its check.",
 )
 def export(model, output, overwrite, **options):
-    """Write MODEL for a phone, a browser or a server, check it there, and report on it.
+    """Export MODEL for a phone, a browser or a server, check what was written, and report on it.
 
     \b
     kcharlm export names --to tflite -o names.tflite
@@ -32,7 +32,7 @@ def export(model, output, overwrite, **options):
     kcharlm export names --to tflite --budget 300KB
     """
     options = given(options)
-    ExportConfig(**options)  # refuses a mistake before TensorFlow loads, which takes seconds
+    ExportConfig(**options)  # report a mistake before TensorFlow loads, which takes seconds
     load_tensorflow()
     from keras_charlm.export import export
 

@@ -20,12 +20,12 @@ _BY_SIZE = "by --size"
     "--output",
     type=click.Path(),
     metavar="FOLDER",
-    help="Where the model goes.  [default: a new folder under saved_models/]",
+    help="Folder to write the model to.  [default: a new folder under saved_models/]",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Replace the model in --output when this one is ready."
+    "--overwrite", is_flag=True, help="Replace the model in --output once this one is ready."
 )
-@click.option("--resume", metavar="MODEL", help="Go on with a training that was stopped or killed.")
+@click.option("--resume", metavar="MODEL", help="Continue a training that was stopped or killed.")
 @click.option("--init-from", metavar="MODEL", help="Start from the weights of this model.")
 @settings(CorpusConfig)
 @settings(
@@ -49,9 +49,9 @@ _BY_SIZE = "by --size"
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
 def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, **options):
-    """Train a model on a text: files, folders (with --glob), - for stdin; .gz is unpacked.
+    """Train a model on a text: files, folders (with --glob), or - for stdin; .gz is decompressed.
 
-    Without CORPUS, trains a name generator on the embedded list of first names.
+    Without CORPUS, train a name generator on the bundled list of first names.
 
     \b
     kcharlm fit corpus.txt
@@ -64,13 +64,13 @@ def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, 
         any(path != "-" for path in corpus) or output or init_from or set(options) - {"devices"}
     ):
         raise OptionError(
-            "--resume goes on with the corpus and the options that the training "
-            "began with; give it the model alone, or with other --devices."
+            "--resume continues with the corpus and the options that the training "
+            "started with; give it only the model, and --devices to change the devices."
         )
     if workers and not launcher:
         raise OptionError(
-            "--workers goes with --launcher; without one, start each worker yourself "
-            "with its TF_CONFIG."
+            "--workers needs --launcher; give one, or start each worker yourself with its "
+            "TF_CONFIG."
         )
     reading, *_ = fit_configs(options)  # a mistake is reported before TensorFlow has loaded
     options["verbose"] = 0 if quiet else 1
@@ -88,7 +88,7 @@ def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, 
 
         on_ray(workers or 2, options, resume=bool(resume))
         return
-    # So is a missing file; but of several workers each tells the others, later on.
+    # Report a missing file early too; several workers check later, and tell each other.
     if not resume and "TF_CONFIG" not in os.environ:
         from keras_charlm.text.corpus import sources
 

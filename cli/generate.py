@@ -21,7 +21,7 @@ from .options import given, settings
 @click.option(
     "--prompt-file",
     type=click.Path(),
-    help="File with the text to continue, read as the model's corpus was; - for stdin.",
+    help="File with the text to continue, read like the model's corpus; - for stdin.",
 )
 @settings(SampleConfig)
 @click.option(
@@ -30,11 +30,11 @@ from .options import given, settings
     is_flag=True,
     help="Print each sample as a JSON object: text, seed, bits_per_character.",
 )
-@click.option("--raw", is_flag=True, help="Print control characters to a terminal as they are.")
+@click.option("--raw", is_flag=True, help="Print control characters to a terminal unescaped.")
 def generate(model, prompt, prompt_file, as_json, raw, **options):
     """Generate text with MODEL: a folder, a name under saved_models/, or a .tflite file.
 
-    Without MODEL: the newest model there, or else the name generator that comes with kcharlm.
+    Without MODEL, use the newest model under saved_models/, or else the bundled name generator.
 
     \b
     kcharlm generate --temp 0.8
@@ -81,10 +81,10 @@ def generate(model, prompt, prompt_file, as_json, raw, **options):
 
 
 def _printer(raw: bool) -> Callable[[str | bytes], None]:
-    """A function that writes a piece of text to stdout at once.
+    """Return a function that writes a piece of text to stdout and flushes it.
 
     Args:
-        raw: Write control characters to a terminal too.
+        raw: Do not escape control characters on a terminal.
     """
     out = sys.stdout
     if out is None:
@@ -99,8 +99,8 @@ def _printer(raw: bool) -> Callable[[str | bytes], None]:
             out.buffer.write(data)
             out.buffer.flush()
         except BrokenPipeError:
-            # The reader has closed the pipe, as `| head` does. Python flushes stdout when it ends,
-            # and would report the error again.
+            # The reader has closed the pipe, as `| head` does. Python flushes stdout at exit, and
+            # would report the error again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
             raise click.exceptions.Exit(0) from None
 

@@ -38,7 +38,7 @@ def info(model: str | None, as_json: bool) -> None:
 
 
 def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
-    """What is shown, as labels and values."""
+    """The rows to print, as labels and values."""
     from keras_charlm.saved import description
 
     card, unit = opened.card, opened.vocabulary.unit_name
@@ -48,7 +48,10 @@ def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
     )
     reading = description.describe_reading(card.corpus_config)
     yield "model", opened.path
-    yield "trained", card.created + ("" if card.finished else "  (not finished: --resume goes on)")
+    yield (
+        "trained",
+        card.created + ("" if card.finished else "  (unfinished: --resume continues it)"),
+    )
     yield "network", description.describe_network(card.model, card.parameters)
     yield "corpus", f"{corpus['name']}: {text}, {reading}"
     yield "sha256", corpus["sha256"]
@@ -70,7 +73,7 @@ def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
 
 
 def _files(opened: Bundle) -> Iterator[tuple[str, str]]:
-    """How the weights are stored, and the files that are there or missing."""
+    """How the weights are stored, and which files exist or are missing."""
     from keras_charlm.saved.bundle import DeviceFile
 
     alone = isinstance(opened, DeviceFile)

@@ -20,9 +20,9 @@ from .options import given, settings
     "--output",
     type=click.Path(),
     metavar="PAGE",
-    help="The page to write.  [default: named for the model, here]",
+    help="The page to write.  [default: the model's name, in the current folder]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option(
     "--probe",
     multiple=True,
@@ -51,10 +51,9 @@ def inspect(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Look inside MODEL as it reads FILE (- for stdin): which cells follow which features, as a
-    page.
+    """Write a page that shows which cells of MODEL follow which features of FILE (- for stdin).
 
-    With --json or --npz, the page is written only where --output names it.
+    With --json or --npz, the page is written only if --output is given.
 
     \b
     kcharlm inspect saved_models/shakespeare other.txt

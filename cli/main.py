@@ -1,4 +1,4 @@
-"""The command kcharlm: each verb is a file that is loaded when used; errors become messages."""
+"""The command kcharlm: each verb's module is loaded when it is used; errors become messages."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ VERBS = {
     "generate": "Generate text with a model.",
     "evaluate": "Measure how well a model predicts a text.",
     "inspect": "Show what a model's cells do as it reads a text.",
-    "compress": "Compress a file by a model's predictions.",
+    "compress": "Compress a file with a model's predictions.",
     "decompress": "Restore the file that compress read.",
     "export": "Write a model for use elsewhere.",
-    "report": "Write a model's report page again.",
-    "info": "Show what a model is.",
+    "report": "Rewrite a model's report page.",
+    "info": "Show a model's configuration and scores.",
 }
 
 
 class _Verbs(click.Group):
-    """Loads a verb from the file of its name; the list of verbs loads none of them."""
+    """Loads a verb from the module of the same name; listing the verbs loads none of them."""
 
     def list_commands(self, ctx):
         return list(VERBS)

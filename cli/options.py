@@ -1,4 +1,4 @@
-"""Options made from the configurations, so that every default and help text has one source."""
+"""Options generated from the configurations, so that every default and help text has one source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Duration(click.ParamType):
             return float(value)
         match = _DURATION.fullmatch(value.strip().lower())
         if not match:
-            self.fail(f"{value!r} is no time; write e.g. 90s, 10m or 2h.", param, ctx)
+            self.fail(f"{value!r} is not a duration; write e.g. 90s, 10m or 2h.", param, ctx)
         return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -45,7 +45,7 @@ class ByteSize(click.ParamType):
             return value
         match = _BYTE_SIZE.fullmatch(value.strip().lower())
         if not match:
-            self.fail(f"{value!r} is no size; write e.g. 300KB or 1.5MB.", param, ctx)
+            self.fail(f"{value!r} is not a size; write e.g. 300KB or 1.5MB.", param, ctx)
         return int(Decimal(match[1]) * _BYTES[match[2]])
 
 
@@ -53,9 +53,9 @@ def settings(kind: type[Settings], **shown: str) -> Callable[[Callable], Callabl
     """A decorator that gives a command an option for each field of a configuration.
 
     Args:
-        kind: The configuration. An option left out is None, and `given` leaves it to the
-            configuration's default.
-        **shown: What help shows as the default of fields whose None is filled in later.
+        kind: The configuration. An omitted option is None; `given` drops it, so that the
+            configuration's default applies.
+        **shown: Text that help shows as the default of fields whose None is filled in later.
     """
     types = value_types(kind)
 
@@ -98,13 +98,13 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_tensorflow(start: bool = True) -> None:
-    """Import TensorFlow, and silence what its libraries log meanwhile.
+    """Import TensorFlow, and silence what its libraries log while they load.
 
     Args:
-        start: Whether to let it find its devices too; the CPU cannot be divided into virtual
-            devices after that.
+        start: Whether to initialize its devices too; after that the CPU cannot be divided into
+            virtual devices.
     """
-    # It logs a missing GPU or a worker that is gone as errors; what matters is raised as well.
+    # It logs a missing GPU or a lost worker as errors; what matters is raised as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
         import tensorflow as tf
@@ -116,10 +116,10 @@ def load_tensorflow(start: bool = True) -> None:
 
 @contextlib.contextmanager
 def watching(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of long work on stderr.
+    """Show the progress of a long task on stderr.
 
     Args:
-        label: What is being done.
+        label: Name of the task.
 
     Yields:
         A function to call with the characters done and their total.

@@ -10,21 +10,21 @@ import click
     "--output",
     type=click.Path(),
     metavar="FILE",
-    help="Where the page goes.  [default: report.html in the model's folder]",
+    help="The page to write.  [default: report.html in the model's folder]",
 )
 @click.option(
     "--corpus",
     multiple=True,
     type=click.Path(),
     metavar="FILE",
-    help="A file that the model was trained on, if it is no longer where fit read it; repeat it "
-    "for each file.",
+    help="A file that the model was trained on, if it is no longer where fit read it; may be "
+    "repeated.",
 )
 def report(model: str, output: str | None, corpus: tuple[str, ...]) -> None:
-    """Write the report of MODEL again: one HTML page that needs no other file.
+    """Rewrite the report of MODEL: one self-contained HTML page.
 
-    It compares the model with n-grams, and shows the course of the training, samples from it,
-    samples at several temperatures, and all settings. fit writes one into the model's folder.
+    It compares the model with n-grams, and shows the training curves, samples drawn during
+    training and at several temperatures, and all settings. fit writes one into the model's folder.
 
     \b
     kcharlm report saved_models/shakespeare

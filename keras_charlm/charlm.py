@@ -1,4 +1,4 @@
-"""An opened model with all its verbs: the Python interface."""
+"""The Python interface: a trained model with a method for each verb."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def load(path: str | Path | None = None) -> CharLM:
 
     Args:
         path: The model's folder, its name under saved_models/, or a .tflite file that `export`
-            wrote, which needs no TensorFlow for `evaluate`; by default the newest model under
-            saved_models/, or the shipped name generator if there is none.
+            wrote, for which `evaluate` needs no TensorFlow; by default the newest model under
+            saved_models/, or the bundled name generator if there is none.
 
     Returns:
         The model.
 
     Raises:
-        BundleError: It is missing, half-written, damaged or of another format.
+        BundleError: The model is missing, incomplete, damaged or of another format.
 
     Example:
         >>> model = keras_charlm.load("saved_models/shakespeare")
@@ -42,7 +42,7 @@ def load(path: str | Path | None = None) -> CharLM:
 
 
 class CharLM(TrainedModel):
-    """A trained character-level language model, with all that can be done with it."""
+    """A trained character-level language model: generate, evaluate, inspect, compress, export."""
 
     def generate(self, prompt: str | bytes = "", **settings: Any) -> str | bytes:
         """Draw one text.
@@ -55,7 +55,7 @@ class CharLM(TrainedModel):
             The prompt and its continuation; bytes for a byte model.
 
         Raises:
-            PromptError: The prompt has a character that the model has never seen.
+            PromptError: The prompt has a character outside the model's vocabulary.
             OptionError: A setting is out of range.
 
         Example:
@@ -78,16 +78,16 @@ class CharLM(TrainedModel):
         """Score how well the model predicts a text, in one pass that carries the state.
 
         Args:
-            text: The text itself, or the Path of a file, which is read as the corpus was; by
+            text: The text itself, or the Path of a file, which is read like the corpus; by
                 default the validation part of the model's corpus.
             corpus: The files that the model was trained on, if the training text is needed and is
-                neither in the cache nor at its old path.
-            watch: Called with the progress of long work: characters done, and their total.
+                neither in the cache nor at its original path.
+            watch: Called with the progress: characters done, and their total.
             **settings: Fields of EvaluateConfig: baseline, dynamic, by, novelty, ...
 
         Returns:
             Evaluation: characters, nats_per_character, bits_per_character, perplexity, accuracy,
-            unknown, and what the settings ask for.
+            unknown, and the further scores that the settings ask for.
 
         Raises:
             CorpusError: A file cannot be read, or the training text is needed and missing.
@@ -107,11 +107,11 @@ class CharLM(TrainedModel):
         """Count the n-grams of the text that the model was trained on.
 
         Args:
-            order: Length of the longest grams; by default the best on the validation part.
+            order: Length of the longest n-grams; by default the best on the validation part.
             corpus: As for `evaluate`.
 
         Returns:
-            NGram: `bits` scores by smoothed counts, `generate` draws by unsmoothed ones.
+            NGram: `bits` scores with smoothed counts, `generate` samples from unsmoothed ones.
 
         Raises:
             CorpusError: The training text is missing.
@@ -137,15 +137,15 @@ class CharLM(TrainedModel):
         """Read a text, and find out which cells follow a known feature of it.
 
         Args:
-            text: The text itself, or the Path of a file, which is read as the corpus was.
-            probe: Regular expressions to use as features, beside the known ones.
+            text: The text itself, or the Path of a file, which is read like the corpus.
+            probe: Regular expressions to use as features, besides the built-in ones.
             ablate: Cells to hold at zero, as 'LAYER:CELL'.
             output: The .html page to write; by default none.
-            overwrite: Replace what is there.
+            overwrite: Replace an existing page.
             **settings: Fields of InspectConfig: characters, cells, value, level.
 
         Returns:
-            Inspection: what the probes found, and the arrays over the text.
+            Inspection: the findings of the probes, and the arrays over the text.
 
         Raises:
             BundleError, CorpusError: The weights or the text cannot be read, or it is empty.
@@ -169,7 +169,13 @@ class CharLM(TrainedModel):
         return found
 
     def compress(self, data: bytes) -> bytes:
-        """Compress bytes by the model's probabilities; only the same model can restore them.
+        """Compress bytes with the model's probabilities; only the same model can restore them.
+
+        Args:
+            data: Any bytes.
+
+        Returns:
+            The content of a compressed file.
 
         Example:
             >>> model.decompress(model.compress(b"To be, or not to be"))
@@ -180,6 +186,12 @@ class CharLM(TrainedModel):
 
     def decompress(self, content: bytes) -> bytes:
         """Restore the bytes that `compress` read.
+
+        Args:
+            content: The content of a compressed file.
+
+        Returns:
+            The original bytes.
 
         Raises:
             CompressionError: The content is damaged, or another model or machine wrote it.
@@ -220,8 +232,8 @@ class CharLM(TrainedModel):
         """Write the model in another format, and check what was written.
 
         Args:
-            output: The file or folder to write; by default named for the model.
-            overwrite: Replace what is there.
+            output: The file or folder to write; by default named after the model.
+            overwrite: Replace an existing file or folder.
             **settings: Fields of ExportConfig: to, quantize, budget, license.
 
         Returns:
@@ -237,11 +249,11 @@ class CharLM(TrainedModel):
     def report(
         self, output: str | Path | None = None, *, corpus: Sequence[str | Path] = ()
     ) -> Path:
-        """Write a page with the model's scores, the course of its training, and samples.
+        """Write a page with the model's scores, its training curves, and samples.
 
         Args:
             output: The page; by default report.html in the model's folder.
-            corpus: The files that the model was trained on, if they are no longer at their paths.
+            corpus: The files that the model was trained on, if they have moved.
 
         Returns:
             The page's path.

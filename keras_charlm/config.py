@@ -1,7 +1,7 @@
 """Every setting and its default, in frozen dataclasses.
 
-The command line's options, its help and the documentation's tables are made from these fields: a
-field's `metadata` holds its help text and its bounds, and `__post_init__` checks them. Where None
+The command line's options, its help and the documentation's tables are generated from these fields:
+a field's `metadata` holds its help text and its bounds, and `__post_init__` checks them. Where None
 means "chosen from the corpus", `resolve` fills it from the table `SIZES`.
 """
 
@@ -21,7 +21,7 @@ MOST_EPOCHS = 1_000_000
 
 @dataclass(frozen=True)
 class CorpusConfig(Settings):
-    """How files are read, and how the text is split into training, validation and test part."""
+    """How files are read, and how the text is split into training, validation and test parts."""
 
     unit: str = setting(
         "char",
@@ -34,14 +34,14 @@ class CorpusConfig(Settings):
         "Unicode normalization of the corpus, and later of prompts and texts to score.",
         choices=("nfc", "nfkc", "none"),
     )
-    keep_line_ends: bool = setting(False, "Keep \\r\\n and \\r instead of replacing them by \\n.")
+    keep_line_ends: bool = setting(False, "Keep \\r\\n and \\r instead of replacing them with \\n.")
     glob: str | None = setting(
         None, "Which files of a folder and its subfolders to read, e.g. '*.c'."
     )
     skip_unreadable: bool = setting(
-        False, "Skip files that are binary, unreadable or wrongly encoded, and name them."
+        False, "Skip files that are binary, unreadable or wrongly encoded, and list them."
     )
-    lines: bool = setting(False, "Each line is a document of its own, such as a name or a title.")
+    lines: bool = setting(False, "Each line is a separate document, such as a name or a title.")
     duplicates: bool = setting(
         False,
         "With --lines: keep every copy of a line, so that frequent lines weigh more. All copies go "
@@ -49,7 +49,7 @@ class CorpusConfig(Settings):
     )
     min_count: int = setting(
         1,
-        "Characters that occur fewer times in the training part become the unknown character.",
+        "Characters that occur fewer times in the training part are read as the unknown symbol.",
         low=1,
         high=2**31 - 1,
     )
@@ -77,12 +77,16 @@ class ModelConfig(Settings):
     )
     tied: bool | None = setting(None, "Use the embedding's weights for the output layer too.")
     dropout: float | None = setting(
-        None, "Fraction of each layer's outputs dropped in training.", low=0, high=1, open_high=True
+        None,
+        "Fraction of each layer's outputs dropped during training.",
+        low=0,
+        high=1,
+        open_high=True,
     )
     noise: float = setting(
         0.0,
-        "Fraction of the input characters replaced by the unknown character in training; it "
-        "regularizes long trainings on short texts.",
+        "Fraction of the input characters replaced by the unknown symbol during training; it "
+        "regularizes long training on short texts.",
         low=0,
         high=1,
         open_high=True,
@@ -93,7 +97,7 @@ class ModelConfig(Settings):
         if self.tied and self.embedding == 0:
             raise OptionError(
                 "tied is true and embedding is 0; the output layer can only share the weights of "
-                "an embedding, so give it a width, or leave tied out."
+                "an embedding, so give embedding a width, or leave tied out."
             )
 
 
@@ -103,19 +107,19 @@ class FitConfig(Settings):
 
     size: str = setting(
         "auto",
-        "Sets those of layers, units, embedding, tied, dropout and learning rate that are not "
-        "given; auto chooses by the length of the text.",
+        "Default values of layers, units, embedding, tied, dropout and learning rate; auto chooses "
+        "by the length of the text.",
         choices=("auto", "small", "medium", "large"),
     )
     seq_length: int = setting(
         64, "Window of truncated backpropagation through time, in characters.", low=1, high=100_000
     )
     batch_size: int = setting(
-        32, "Parallel streams through the text, over all devices.", low=1, high=100_000
+        32, "Parallel streams through the text, summed over all devices.", low=1, high=100_000
     )
     epochs: int | None = setting(
         None,
-        "Passes over the training text; by default chosen by its length.",
+        "Passes over the training text; by default chosen from its length.",
         low=1,
         high=MOST_EPOCHS,
     )
@@ -132,15 +136,15 @@ class FitConfig(Settings):
     )
     schedule: str = setting(
         "cosine",
-        "Learning rate over time. cosine: warm-up, then a half cosine to the end; char-rnn: times "
-        "0.97 in each epoch from the eleventh on; constant: warm-up, then constant.",
+        "Learning rate over time. cosine: warm-up, then cosine decay to zero; char-rnn: multiplied "
+        "by 0.97 each epoch from the eleventh on; constant: warm-up, then constant.",
         choices=("cosine", "char-rnn", "constant"),
     )
     warmup: float = setting(
-        0.05, "Fraction of the training in which the learning rate rises.", low=0, high=1
+        0.05, "Fraction of the training spent on learning rate warm-up.", low=0, high=1
     )
     clip_norm: float = setting(
-        1.0, "Gradients are scaled down to this global norm.", low=0, open_low=True
+        1.0, "Gradients with a larger global norm are scaled down to it.", low=0, open_low=True
     )
     patience: int | None = setting(
         None,
@@ -149,35 +153,37 @@ class FitConfig(Settings):
         high=MOST_EPOCHS,
     )
     seed: int = setting(
-        0, "Seed of weights, dropout, noise, window offsets and line order.", low=0, high=2**31 - 1
+        0,
+        "Seed of the weights, dropout, noise, window offsets and line order.",
+        low=0,
+        high=2**31 - 1,
     )
     precision: str = setting(
         "auto",
-        "Precision of the matrix products; auto takes bfloat16 where the hardware is faster with "
-        "it.",
+        "Precision of the matrix products; auto chooses bfloat16 where the hardware favours it.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     quantize: str = setting(
         "none",
-        "How the trained weights are stored: none is float32; float16 takes half the space.",
+        "Format of the stored weights: none is float32; float16 takes half the space.",
         choices=("none", "float16"),
     )
     devices: str = setting(
         "auto",
-        "What to train on. auto: every GPU, or else the CPU; a number: that many GPUs, or without "
-        "a GPU that many virtual devices on the CPU; cpu; or certain GPUs, e.g. gpu:0,gpu:1.",
+        "Devices to train on. auto: every GPU, or else the CPU; a number: that many GPUs, or "
+        "without a GPU that many virtual CPU devices; cpu; or certain GPUs, e.g. gpu:0,gpu:1.",
     )
     join_timeout: float = setting(
         600.0,
-        "With several workers: how long to wait for the others at the start.",
+        "With several workers, how long to wait for the others at the start.",
         low=0,
         open_low=True,
         duration=True,
     )
     sample_every: int | None = setting(
         None,
-        "Write a sample to samples.txt after every this many batches too; by default after 100, "
-        "200, 400 and so on.",
+        "Also write a sample to samples.txt every this many batches; by default after 100, 200, "
+        "400 and so on.",
         low=1,
         high=2**31 - 1,
     )
@@ -202,7 +208,7 @@ def fit_configs(settings: dict[str, Any]) -> tuple[CorpusConfig, ModelConfig, Fi
     """Build the configurations of `fit` from all of its settings.
 
     Raises:
-        OptionError: None of them has a setting, or its value is out of range.
+        OptionError: A setting is unknown, or its value is out of range.
     """
     kinds = CorpusConfig, ModelConfig, FitConfig
     names = [[field.name for field in fields(kind)] for kind in kinds]
@@ -217,47 +223,49 @@ class SampleConfig(Settings):
 
     temp: float = setting(
         0.8,
-        "Temperature: lower is safer, higher is wilder; 0 takes the likeliest character.",
+        "Sampling temperature: lower is safer, higher is wilder; 0 always takes the most likely "
+        "character.",
         low=0,
         high=100,
     )
     length: int | None = setting(
         None,
-        "Characters to draw; by default 500, or for a model of lines to the end of the line.",
+        "Characters to generate; by default 500, or for a model of lines to the end of the line.",
         low=0,
         high=2**31 - 1,
     )
-    top_k: int = setting(0, "Draw among the k likeliest characters only; 0 means all.", low=0)
+    top_k: int = setting(0, "Sample from the k most likely characters only; 0 means all.", low=0)
     top_p: float = setting(
         1.0,
-        "Draw among the likeliest characters that together have this probability.",
+        "Sample from the smallest set of most likely characters with at least this total "
+        "probability.",
         low=0,
         open_low=True,
         high=1,
     )
     seed: int | None = setting(
         None,
-        "The same seed gives the same text; by default a new one each time.",
+        "Random seed: the same seed gives the same text; by default a new one each time.",
         low=0,
         high=2**31 - 1,
     )
-    num: int = setting(1, "Number of samples, drawn as a batch.", low=1, high=10_000_000)
+    num: int = setting(1, "Number of samples, generated as a batch.", low=1, high=10_000_000)
     stop: str | None = setting(None, "End a sample where this text appears.")
     novel: bool = setting(
-        False, "For models of lines: only lines that are not in the training text."
+        False, "For models of lines: print only lines that are not in the training text."
     )
     unknown_ok: bool = setting(
-        False, "Accept characters in the prompt that the model has never seen."
+        False, "Read characters of the prompt that the model has never seen as the unknown symbol."
     )
 
 
 @dataclass(frozen=True)
 class EvaluateConfig(Settings):
-    """What is measured besides the loss over a text."""
+    """What to measure besides the loss over a text."""
 
     baseline: str | None = setting(
         None,
-        "Also score an n-gram model of the training text with Kneser-Ney smoothing, of the order "
+        "Also score an n-gram model of the training text with Kneser-Ney smoothing and the order "
         "that is best on the validation part.",
         choices=("ngram",),
     )
@@ -270,15 +278,15 @@ class EvaluateConfig(Settings):
         0.001, "Learning rate of --dynamic.", low=0, open_low=True, high=1
     )
     by: str | None = setting(
-        None, "Also break the loss down by kinds of characters.", choices=("kind",)
+        None, "Also break the loss down by kind of character.", choices=("kind",)
     )
     novelty: bool = setting(
         False,
-        "Also draw text and measure how much of it is copied word for word from the training text, "
-        "compared with as much of FILE.",
+        "Also generate text and measure how much of it is copied verbatim from the training text, "
+        "compared with the same amount of FILE.",
     )
-    temp: float = setting(0.8, "Temperature of the text drawn for --novelty.", low=0, high=100)
-    seed: int = setting(0, "Seed of the text drawn for --novelty.", low=0, high=2**31 - 1)
+    temp: float = setting(0.8, "Temperature of the text generated for --novelty.", low=0, high=100)
+    seed: int = setting(0, "Seed of the text generated for --novelty.", low=0, high=2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -293,17 +301,17 @@ class ExportConfig(Settings):
     )
     quantize: str = setting(
         "none",
-        "How weights are stored: none is float32; float16 takes half the space, int8 a quarter.",
+        "Format of the weights: none is float32; float16 takes half the space, int8 a quarter.",
         choices=("none", "float16", "int8"),
     )
     budget: int | None = setting(
         None,
-        "Largest size of the file, e.g. 300KB; the most precise --quantize that fits is taken.",
+        "Largest size of the file, e.g. 300KB; chooses the most precise --quantize that fits.",
         low=1,
         high=10**12,
         size=True,
     )
-    license: str | None = setting(None, "Licence of the training text, for the file's card.")
+    license: str | None = setting(None, "Licence of the training text, stored in the file's card.")
     runtime: str | None = setting(
         None,
         "Folder of the npm package @litertjs/core, to include it in the page; by default the page "
@@ -325,32 +333,31 @@ class ExportConfig(Settings):
         if self.budget is not None and self.quantize != "none":
             raise OptionError(
                 "Both --budget and --quantize were given; the budget chooses how "
-                "weights are stored, so give one."
+                "the weights are stored, so give one."
             )
 
 
 @dataclass(frozen=True)
 class InspectConfig(Settings):
-    """What of a trained network is shown, and how strictly features are tested."""
+    """How much of a trained network to show, and how strictly to test features."""
 
     characters: int = setting(
-        20_000, "How many characters of the file to read at most.", low=1, high=1_000_000
+        20_000, "Maximum number of characters of the file to read.", low=1, high=1_000_000
     )
     cells: int | None = setting(
         None,
-        "How many cells to show at most; by default as many as fit in 3 MB.",
+        "Maximum number of cells to show; by default as many as fit in 3 MB.",
         low=1,
         high=2**31 - 1,
     )
     value: str = setting(
         "cell",
-        "What the colours show for an LSTM: the tanh of the cell state, or the hidden state.",
+        "Value that the colours show for an LSTM: tanh of the cell state, or the hidden state.",
         choices=("cell", "hidden"),
     )
     level: float = setting(
         0.05,
-        "Highest probability of naming any cell after a feature by chance alone (family-wise error "
-        "rate).",
+        "Family-wise error rate: the probability that any cell is matched to a feature by chance.",
         low=0.001,
         high=0.5,
     )
@@ -365,7 +372,7 @@ class NetworkSize:
     embedding: int
     tied: bool
     learning_rate: float
-    # (most training characters, dropout), in rising order: the less text, the more dropout.
+    # (most training characters, dropout), ascending: the less text, the more dropout.
     dropout: tuple[tuple[float, float], ...]
 
 
@@ -380,11 +387,12 @@ SIZES = {
         2, 512, 128, False, 2e-3, ((3_000_000, 0.5), (20_000_000, 0.2), (math.inf, 0.0))
     ),
 }
-# Networks with about as many parameters as training characters: (most characters, size).
+# Chosen so that a network has about as many parameters as there are training characters:
+# (most characters, size).
 AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
 
-# Without --epochs: as many as read about this many characters in all, but within this range, and
-# at least as many as take this many steps.
+# Without --epochs: enough epochs to read about this many characters in all, within this range, and
+# to take at least this many steps.
 AUTO_CHARACTERS, AUTO_EPOCHS, AUTO_STEPS = 20_000_000, (2, 100), 600
 
 
@@ -393,11 +401,11 @@ def resolve(model: ModelConfig, fit: FitConfig, characters: int) -> tuple[ModelC
 
     Args:
         model: Shape of the network; fields that are None are filled.
-        fit: How to train; `epochs` and `learning_rate` are filled, `size` becomes a named one.
-        characters: Characters of the training part.
+        fit: How to train; `epochs` and `learning_rate` are filled, and `size` 'auto' is resolved.
+        characters: Length of the training part in characters.
 
     Returns:
-        The two configurations, with none of these None.
+        The two configurations, with every such field filled.
     """
     name = fit.size
     if name == "auto":

@@ -1,4 +1,4 @@
-"""The base of every configuration: fields with help texts and bounds, which are checked."""
+"""The base of every configuration: fields with help texts and bounds, and their validation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def setting(default: Any, help: str, **bounds: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of the configurations: checks each field against its own type and bounds.
+    """Base of the configurations: checks each field against its type and bounds.
 
-    Numbers of other libraries, such as NumPy's, are stored as Python's.
+    Numbers of other libraries, such as NumPy's, are converted to Python's.
     """
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Settings:
             *others: Names of the function's further arguments, for the error.
 
         Raises:
-            OptionError: A name is no setting, or a value is out of range.
+            OptionError: A name is not a setting, or a value is out of range.
         """
         refuse_unknown(verb, values, [field.name for field in fields(cls)], *others)
         return cls(**values)
@@ -69,7 +69,7 @@ class Settings:
 
 
 def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others: str) -> None:
-    """Raise OptionError if a name in `values` is none of a verb's settings.
+    """Raise OptionError if a name in `values` is not one of a verb's settings.
 
     Args:
         verb: The function, as the error names it.
@@ -95,7 +95,7 @@ def value_types(settings: type[Settings]) -> dict[str, tuple[type, bool]]:
 
 
 def plain_number(value: Any) -> Any:
-    """A number as an int or a float of Python; any other value as it is."""
+    """A number as a Python int or float; any other value unchanged."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
@@ -116,8 +116,7 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     low, high = bounds.get("low"), bounds.get("high")
     if low is None:
         return
-    # `not (a <= b)` rather than `a > b`, so that NaN is refused as well; and infinity, and whole
-    # numbers that are no float.
+    # Comparisons that NaN fails; the last also refuses infinity and integers too large for a float.
     above = low < value if bounds.get("open_low") else low <= value
     below = high is None or (value < high if bounds.get("open_high") else value <= high)
     if not (above and below and value <= sys.float_info.max):
@@ -131,7 +130,7 @@ def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> 
 
 
 def _shown(value: Any) -> str:
-    """A value as an error shows it; Python writes out no whole number of thousands of digits."""
+    """A value as an error shows it; Python refuses to print integers of thousands of digits."""
     if isinstance(value, int) and abs(value) >= 10**100:
         return "a number of more than 100 digits"
     return repr(value)

@@ -1,4 +1,4 @@
-"""What the processor has, and how TensorFlow is set to use it."""
+"""The processor's cores and instruction sets, and TensorFlow's thread settings for them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import contextlib
 import os
 from pathlib import Path
 
-# Fewest rows of a batch that are worth a core of their own. Fewer would be faster still, but
-# TensorFlow traces and compiles each core's part separately, so the first step would take long. Two
-# parts always pay.
+# Minimum rows of a batch per core. Fewer rows per core would be faster still, but TensorFlow traces
+# and compiles each core's part separately, so the first step would take long. Two parts always pay
+# off.
 _LEAST_ROWS = 8
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def flags() -> set[str]:
-    """The words of /proc/cpuinfo, among them the instruction sets; none on other systems."""
+    """The words of /proc/cpuinfo, which include the instruction sets; empty on other systems."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -28,19 +28,19 @@ def flags() -> set[str]:
 
 
 def tune(batch: int) -> None:
-    """Limit the threads within an operation, as the layers give each core a part of the batch.
+    """Limit TensorFlow's intra-op threads, because the layers give each core a part of the batch.
 
-    On the CPU only, and only where TensorFlow has not run anything yet in this process, for then
-    the size of its thread pools is fixed. Settings made by the user stay.
+    Has an effect on the CPU only, and only before TensorFlow has run anything in this process: then
+    the size of its thread pools is fixed. The user's own settings are kept.
 
     Args:
         batch: Rows of a batch.
     """
     # With its concurrency-optimized scheduler, XLA runs all compiled programs in one shared thread
-    # pool, which has a single thread here: the cores' parts would wait for each other.
+    # pool, which has a single thread here: the parts would run one after another.
     _set("xla_cpu_enable_concurrency_optimized_scheduler", "false")
-    # By default XLA uses vectors of half the widest size, which suits older processors, whose clock
-    # slowed down for the widest. Those with bfloat16 instructions do not slow down.
+    # By default XLA uses half the widest vectors, because older processors lowered their clock
+    # for the widest. Those with bfloat16 instructions do not.
     if "avx512_bf16" in flags():
         _set("xla_cpu_prefer_vector_width", "512")
     import tensorflow as tf
@@ -53,14 +53,14 @@ def tune(batch: int) -> None:
 
 
 def _set(flag: str, value: str) -> None:
-    """Give XLA a flag, unless the user has."""
+    """Set an XLA flag, unless the user has set it."""
     given = os.environ.get("XLA_FLAGS", "")
     if flag not in given:
         os.environ["XLA_FLAGS"] = f"{given} --{flag}={value}".strip()
 
 
 def parts(batch: int, replicas: int = 1) -> int:
-    """Number of parts into which the rows of a batch are split, each for a core of its own.
+    """Number of parts into which the rows of a batch are split, one for each core.
 
     Args:
         batch: Rows of the batch on one replica.

@@ -1,4 +1,4 @@
-"""Notes and progress on stderr, text that is safe on a terminal, other libraries' logs silenced."""
+"""Notes and progress on stderr, escaping of control characters, silencing of libraries' logs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-# A terminal would obey control characters in a text; they are shown by their Unicode pictures.
+# A terminal would interpret control characters in a text; show their Unicode pictures instead.
 _PICTURES = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t"} | {127: 0x2421}
 _PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-# Those that change the direction of writing would make it show another text than there is.
+# Bidirectional controls could make the terminal show a different text.
 _PICTURES |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 _EVERY = 30.0  # seconds between plain progress lines
 
@@ -29,7 +29,7 @@ def printable(text: str | bytes) -> str:
 
 
 class _Redirection:
-    """File descriptor 2 on the null device while any thread needs it so."""
+    """Redirects file descriptor 2 to the null device while any thread needs it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class _Redirection:
         self._kept: int | None = None  # duplicate of the real descriptor 2
 
     def begin(self) -> None:
-        """Redirect, unless it was done."""
+        """Redirect, unless another thread already did."""
         with self._lock:
             self._users += 1
             if self._users > 1:
@@ -72,8 +72,8 @@ def quiet() -> Iterator[None]:
     """Silence what TensorFlow's and LiteRT's libraries log on file descriptor 2.
 
     The descriptor belongs to the whole process, so the first of several threads redirects it and
-    the last restores it. `sys.stderr` stays the same object, for log handlers made meanwhile keep
-    it.
+    the last restores it. `sys.stderr` stays the same object, because log handlers created in the
+    meantime keep a reference to it.
     """
     _redirection.begin()
     try:
@@ -100,13 +100,13 @@ def counted(number: int, one: str, many: str = "") -> str:
     Args:
         number: How many.
         one: The noun in the singular.
-        many: In the plural; by default with an s.
+        many: The plural; by default the singular with an s.
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 class Display:
-    """Notes and progress of long work, on stderr.
+    """Shows notes and the progress of a long task on stderr.
 
     Args:
         verbose: 0 shows nothing, 1 everything.
@@ -155,9 +155,9 @@ class Display:
         """Show progress: in the bar, or without a terminal as a line every half minute.
 
         Args:
-            label: What is being done.
+            label: Name of the task.
             fraction: How much of it is done, from 0 to 1.
-            figures: Shown behind the bar.
+            figures: Shown after the bar.
         """
         now = time.monotonic()
         if self._bar:

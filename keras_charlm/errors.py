@@ -4,13 +4,13 @@ CharLMError
 ├── OptionError        an option or argument out of range
 ├── CorpusError        a text that cannot be read, or is too small
 ├── PromptError        a prompt that the model cannot read
-├── BundleError        a model folder that is missing, half-written, newer or damaged
+├── BundleError        a model folder that is missing, incomplete, newer or damaged
 ├── TrainingError      a training that cannot start or continue
 ├── ExportError        an export that failed or differs from the model
-├── CompressionError   a compressed file that is damaged, or of another model
+├── CompressionError   a compressed file that is damaged, or was written by another model
 └── Interrupted        a training stopped by a signal, its work saved
 
-Each message is one sentence that says what came, what was needed and what to do.
+Each message is one sentence: what was given, what was needed and what to do.
 """
 
 
@@ -21,7 +21,7 @@ class CharLMError(Exception):
 
 
 class OptionError(CharLMError, ValueError):
-    """An option or argument is out of range or does not go with another."""
+    """An option or argument is out of range or conflicts with another."""
 
 
 class CorpusError(CharLMError):
@@ -29,11 +29,11 @@ class CorpusError(CharLMError):
 
 
 class PromptError(CharLMError, ValueError):
-    """A prompt holds a character that the model does not know."""
+    """A prompt has a character outside the model's vocabulary."""
 
 
 class BundleError(CharLMError):
-    """A model folder is missing, half-written, of another format or damaged."""
+    """A model folder is missing, incomplete, of another format or damaged."""
 
 
 class TrainingError(CharLMError):
@@ -41,7 +41,7 @@ class TrainingError(CharLMError):
 
 
 class ExportError(CharLMError):
-    """A model could not be exported, or what was exported gives other results."""
+    """A model could not be exported, or the export computes different results."""
 
     exit_code = 1
 
@@ -55,7 +55,7 @@ class Interrupted(CharLMError):
 
     Args:
         message: One sentence, as for all errors.
-        signal: The signal's number; the exit code is 128 more.
+        signal: The signal's number; the exit code is 128 + signal.
     """
 
     def __init__(self, message: str, signal: int):

@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, locked by one process, checked before reading."""
+"""Files and folders: atomic writes, locks between processes, checks before reading."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any, BinaryIO
 
 from keras_charlm.errors import BundleError, OptionError
 
-LARGEST = 1 << 31  # bytes of a model's file; a FlatBuffer has no room for more
+LARGEST = 1 << 31  # bytes of a model's file; a FlatBuffer cannot be larger
 LARGEST_JSON = 1 << 26  # bytes; a vocabulary of all of Unicode takes 12 MB
 
 
 def lock(file: BinaryIO) -> bool:
     """Lock an open file until it is closed or the process ends.
 
-    Not by `filelock`: this locks the very file that is written, keeps the lock when the file's
-    folder is renamed, can be tested without creating a file, and lets the work go on where the file
+    `filelock` does not fit: this locks the very file that is written, keeps the lock when the
+    file's folder is renamed, can test a lock without creating a file, and continues where the file
     system has no locks.
 
     Returns:
@@ -49,46 +49,46 @@ def locked(path: Path) -> bool:
 
 
 def regular(path: Path, largest: int = LARGEST) -> Path:
-    """The path of a model's file, if it may be read.
+    """Check that a model's file is a regular file of plausible size, and return its path.
 
     Args:
         path: The file.
-        largest: Most bytes that such a file has.
+        largest: Maximum size in bytes.
 
     Raises:
-        BundleError: It is missing, a link, a pipe or a device, or larger than such a file can be.
+        BundleError: It is missing, a link, a pipe or a device, or too large.
     """
     try:
         status = path.lstat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BundleError(
-            f"{path} cannot be read ({reason}); the folder is half-written: "
-            "copy the model again, or train it again."
+            f"{path} cannot be read ({reason}), so the model is incomplete; copy it again, or "
+            "train it again."
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise BundleError(
-            f"{path} is a link or no regular file, as a model's files never are; copy the model "
-            "again, with the files themselves."
+            f"{path} is a link or not a regular file, and a model needs regular files; copy the "
+            "model again, with the files themselves."
         )
     if status.st_size > largest:
         raise BundleError(
-            f"{path} has {status.st_size:,} bytes and such a file has at most "
-            f"{largest:,}; copy the model again, or train it again."
+            f"{path} has {status.st_size:,} bytes, and at most {largest:,} are possible; copy the "
+            "model again, or train it again."
         )
     return path
 
 
 def check_output(path: Path, overwrite: bool = False, *, folder: bool = False) -> None:
-    """Check before any work whether something can be written at `path`.
+    """Check before any work that an output can be written at `path`.
 
     Args:
         path: The file or folder to write.
-        overwrite: Replace what is there.
-        folder: A folder is to be written there, not a file.
+        overwrite: Whether an existing one may be replaced.
+        folder: Whether the output is a folder.
 
     Raises:
-        OptionError: Something is there already, or the folder around it is not.
+        OptionError: It exists already, or its parent folder does not.
     """
     if path.is_dir() and not folder:
         raise OptionError(f"{path} is a folder; name a file with --output.")
@@ -102,7 +102,7 @@ def check_output(path: Path, overwrite: bool = False, *, folder: bool = False) -
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a system's error while `path` is written into one of this package.
+    """Translate an OSError raised while `path` is written into an OptionError.
 
     Raises:
         OptionError: The path cannot be written.
@@ -132,7 +132,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
     Args:
         path: The file.
-        write: Writes the temporary file, whose path it is given.
+        write: Called with the path of the temporary file, which it writes.
     """
     temporary = unfinished(path)
     try:
@@ -144,16 +144,16 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def unfinished(path: Path) -> Path:
-    """Where `replace_file` writes a file before it is put in place; a crash may leave it there."""
+    """The temporary file that `replace_file` writes and renames; a crash may leave it behind."""
     return path.with_name(f"{path.name}.tmp")
 
 
 @contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Replace a folder by renaming: a context manager that gives a new, empty folder to fill.
+    """Replace a folder by renaming: a context manager that yields a new, empty folder to fill.
 
-    The old folder is removed at the very end, and stays if filling the new one fails. A crash
-    between the two renames is undone by `recover_folder`.
+    The old folder is removed last, and kept if filling the new one fails. `recover_folder` repairs
+    a crash between the two renames.
     """
     old, new = leftovers(folder)
     for leftover in (old, new):
@@ -185,12 +185,12 @@ def recover_folder(folder: Path) -> None:
 
 
 def leftovers(folder: Path) -> tuple[Path, Path]:
-    """Where `replace_folder` keeps the old and the new folder meanwhile."""
+    """The temporary names of the old and the new folder during `replace_folder`."""
     return folder.with_name(f".{folder.name}.old"), folder.with_name(f".{folder.name}.new")
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, as far as that is possible."""
+    """Remove a file or a folder, ignoring errors."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -199,6 +199,6 @@ def remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Force a file's content to the disk, so that it survives a power failure."""
+    """Flush a file to the disk, so that it survives a power failure."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

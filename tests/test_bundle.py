@@ -60,7 +60,7 @@ def test_tampered_and_missing_files_are_told(copy, name):
     with pytest.raises(BundleError, match="not the file that training wrote"):
         use()
     path.unlink()
-    with pytest.raises(BundleError, match="half-written"):
+    with pytest.raises(BundleError, match="incomplete"):
         use()
 
 

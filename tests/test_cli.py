@@ -77,15 +77,15 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
         (["fit", "none.txt", "--skip-unreadable"], "skipped file: There is no file none.txt"),
         (["fit", "latin.txt", "--skip-unreadable"], "skipped file: latin.txt is not utf-8"),
         (["export", "names", "--budget", "9" * 400], "budget is a number of more than 100 digits"),
-        (["fit", "cats.txt", "--max-time", "soon"], "'soon' is no time"),
+        (["fit", "cats.txt", "--max-time", "soon"], "'soon' is not a duration"),
         (["fit", "cats.txt", "--cell", "transformer"], "'transformer' is not one of"),
         (["fit", "cats.txt", "--val-frac", "0.9", "--test-frac", "0.2"], "leave less than 5%"),
         (["fit", "cats.txt", "--glow"], "No such option"),
         (["fit", "cats.txt", "-o", "empty.txt"], "empty.txt is a file"),
-        (["fit", "cats.txt", "-o", "folder"], "holds something that is no model"),
+        (["fit", "cats.txt", "-o", "folder"], "holds something that is not a model"),
         (["fit", "cats.txt", "--init-from", "none"], "There is no model none"),
         (["fit", "--resume", "none"], "no training to resume in none"),
-        (["fit", "cats.txt", "--resume", "none"], "--resume goes on with the corpus"),
+        (["fit", "cats.txt", "--resume", "none"], "--resume continues with the corpus"),
         (["generate", "none"], "There is no model none"),
         (
             ["generate", "none.tflite"],
@@ -305,7 +305,7 @@ def test_ctrl_c_saves_and_resume_goes_on(here, cats):
     training.send_signal(signal.SIGINT)
     seen += training.communicate(timeout=120)[1]
     assert training.returncode == 130
-    assert "go on with: kcharlm fit --resume saved_models/cats" in seen
+    assert "continue with: kcharlm fit --resume saved_models/cats" in seen
     assert "Traceback" not in seen
     # The model so far can be used, and the training continues from where it was.
     drawn = subprocess.run(

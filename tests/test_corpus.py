@@ -122,7 +122,7 @@ def test_missing_files_and_folders(tmp_path):
     with pytest.raises(CorpusError, match="no file named like"):
         corpus.prepare([tmp_path], CorpusConfig(glob="*.c"))
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"hello" * 100)[:-9])
-    with pytest.raises(CorpusError, match="no whole gzip file"):
+    with pytest.raises(CorpusError, match="not a complete gzip file"):
         corpus.prepare([tmp_path / "cut.gz"])
 
 
@@ -164,7 +164,7 @@ def test_a_text_with_skipped_files_is_found_in_the_cache_again(tmp_path, monkeyp
     second = corpus.prepare(paths, config)
     assert read(first) == read(second) == b"good text\n"
     assert first.sha256 == second.sha256
-    for reason in ("b.txt is not utf-8", "cut.gz is no whole gzip file", "There is no file"):
+    for reason in ("b.txt is not utf-8", "cut.gz is not a complete gzip file", "There is no file"):
         assert sum(reason in notice for notice in first.notices) == 1
     assert sorted(first.notices) == sorted(second.notices)
 
@@ -209,7 +209,7 @@ def test_what_is_no_encoding_of_text_is_refused(name):
 
 @pytest.mark.parametrize("stdin", [io.StringIO("hello\n"), "hello\n"])
 def test_stdin_is_bytes(stdin):
-    with pytest.raises(OptionError, match="takes a file opened for bytes"):
+    with pytest.raises(OptionError, match="takes a file opened in binary mode"):
         corpus.prepare(["-"], stdin=stdin)
 
 

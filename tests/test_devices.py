@@ -171,7 +171,7 @@ def test_devices_that_cannot_share_the_batch_of_a_resumed_training(batch, replic
         "run", (), "names", "", CorpusConfig(), ModelConfig(), FitConfig(batch_size=batch), ""
     )
     plan.check_devices(resumed, batch)
-    message = f"a batch of {batch}, which {replicas} devices .* go on with {choice} them"
+    message = f"a batch of {batch}, which {replicas} devices .* continue with {choice} them"
     with pytest.raises(TrainingError, match=message):
         plan.check_devices(resumed, replicas)
 
@@ -220,7 +220,7 @@ def test_the_command_line_divides_a_new_process(text_file, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "3 devices cannot share a batch of 4 evenly: going on with 3." in done.stderr
+    assert "3 devices cannot share a batch of 4 evenly: using 3." in done.stderr
     assert "device      3 x CPU" in done.stderr
 
 

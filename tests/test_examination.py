@@ -206,7 +206,7 @@ def test_the_training_text_is_found_or_asked_for(
     for gone in (model, changed(text_model, tmp_path / "piped", files=["-"])):
         code, out, err = kcharlm("evaluate", gone, *args)
         assert (code, out) == (2, "")
-        assert "is no longer in the cache, nor where it was; name its files with --corpus" in err
+        assert "is no longer in the cache or at its old path; name its files with --corpus" in err
     code, _, err = kcharlm("evaluate", model, *args, "--corpus", tmp_path / "moved/config.json")
     assert code == 2
     assert "is not the text that" in err

@@ -230,7 +230,7 @@ def test_an_export_that_fails_its_check_is_removed(exported, tmp_path, monkeypat
             "folder is a folder that no export wrote",
         ),
         (["-o", "none/m.tflite"], "There is no folder none for m.tflite; make it, or name"),
-        (["--budget", "much"], "'much' is no size"),
+        (["--budget", "much"], "'much' is not a size"),
         (["--budget", "9KB", "--quantize", "int8"], "Both --budget and --quantize"),
         (["--to", "savedmodel", "--budget", "9KB"], "--budget is for --to tflite"),
         (["--quantize", "int4"], "'int4' is not one of"),
@@ -335,7 +335,7 @@ def test_novel_needs_the_folder(kcharlm, list_model):
 def test_a_file_scores_as_the_network_with_its_weights(exported, name, quantize):
     original, path, _ = exported(name, quantize)
     opened = load(path)
-    with pytest.raises(BundleError, match=r"an on-device file alone, without model\.weights\.h5"):
+    with pytest.raises(BundleError, match=r"only an on-device file, without model\.weights\.h5"):
         opened.build(1)
     network = original.build(1)
     if quantize == "float16":

@@ -138,7 +138,7 @@ def test_a_full_disk_at_ctrl_c_keeps_the_checkpoint(small_disk, text_file, whole
                 with (small_disk / "ballast").open("r+b") as file:
                     file.truncate(file.seek(0, 2) - 60_000)
 
-    with pytest.raises(Interrupted, match="nothing is lost; go on with"):
+    with pytest.raises(Interrupted, match="nothing is lost; continue with"):
         keras_charlm.fit(text_file, folder, **EXACT, callbacks=[Act(50, interrupt), Full()])
     assert not (folder / "config.json").exists()
     (small_disk / "ballast").unlink()

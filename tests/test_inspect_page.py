@@ -202,7 +202,7 @@ def test_the_command(kcharlm, text_model, text_file, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["--probe", "("], "no regular expression"),
+        (["--probe", "("], "not a regular expression"),
         (["--ablate", "9:9"], "no cell 9:9"),
         (["--ablate", "x"], "LAYER:CELL"),
         (["--cells", "0"], "at least 1"),

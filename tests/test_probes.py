@@ -78,7 +78,7 @@ def test_a_user_s_expression():
 
 
 def test_a_wrong_or_endless_expression_is_refused(monkeypatch):
-    with pytest.raises(OptionError, match=r"'\(' is no regular expression"):
+    with pytest.raises(OptionError, match=r"'\(' is not a regular expression"):
         features("abc", ["("])
     monkeypatch.setattr(probes, "SECONDS", 1.0)
     with pytest.raises(OptionError, match="took longer than 1 seconds"):

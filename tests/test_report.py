@@ -336,7 +336,7 @@ def test_wrong_arguments_are_refused(text_model, tmp_path, kcharlm):
         ([], "Missing argument"),
         ([tmp_path / "no"], "There is no model"),
         ([tmp_path], "is no model"),
-        ([text_model / "model.tflite"], "is an on-device file alone"),
+        ([text_model / "model.tflite"], "is only an on-device file"),
         ([text_model, "-o", tmp_path / "no" / "x.html"], "There is no folder"),
     ):
         code, out, err = kcharlm("report", *args)

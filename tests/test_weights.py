@@ -150,7 +150,7 @@ def test_an_on_device_file_alone_has_no_keras_model(text_model, text_file, tmp_p
     assert model.generate(length=5, seed=1) == keras_charlm.load(text_model).generate(
         length=5, seed=1
     )
-    missing = "is an on-device file alone, without model.weights.h5; name the folder that kcharlm"
+    missing = "is only an on-device file, without model.weights.h5; name the folder that kcharlm"
     for need in (
         lambda: model.model,
         lambda: model.build(2),

@@ -208,7 +208,7 @@ def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count):
     assert [code for code, _ in results] == [143] * count, results
     stopped = [
         re.search(
-            r"Stopped after batch [\d,]+, and nothing is lost; go on with: kcharlm "
+            r"Stopped after batch [\d,]+, and nothing is lost; continue with: kcharlm "
             r"fit --resume (\S+)",
             error,
         )
@@ -248,10 +248,10 @@ def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count):
 def test_a_worker_does_not_wait_for_ever(text, tmp_path):
     running = start(3, text, "-o", tmp_path / "m", join_timeout="9s", missing=1)
     (code, error), (other_code, other) = ended(running, timeout=60)
-    assert code == other_code == 2 and "and not all came" in other
+    assert code == other_code == 2 and "and not all joined" in other
     assert re.fullmatch(
         r"kcharlm: Waited 9 s at 127\.0\.0\.1:\d+ for the other workers "
-        r"\(127\.0\.0\.1:\d+\), and not all came; .*--join-timeout\.\n",
+        r"\(127\.0\.0\.1:\d+\), and not all joined; .*--join-timeout\.\n",
         error,
     )
 
@@ -352,4 +352,4 @@ def test_ray_tells_what_a_worker_says(tmp_path):
 
 def test_workers_go_with_a_launcher(text, kcharlm):
     code, _, err = kcharlm("fit", text, "--workers", "2")
-    assert code == 2 and "--workers goes with --launcher" in err
+    assert code == 2 and "--workers needs --launcher" in err

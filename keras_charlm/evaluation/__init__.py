@@ -1,6 +1,6 @@
-"""A trained model and a text come in; bits per character, and what to compare them with, go out."""
+"""Scores of a trained model on a text, baselines to compare them with, and compression."""
 
 from collections.abc import Callable
 
-# Shows the progress of long work: called with the characters done so far, and with their total.
+# Progress callback of a long task: called with the characters done so far and their total.
 Watch = Callable[[int, int], None]

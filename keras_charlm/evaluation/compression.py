@@ -1,10 +1,10 @@
 """Compression of files: range coding with the model's probabilities.
 
-A coder needs the model's bits per character (Shannon, "A Mathematical Theory of Communication",
-1948), so the size of the written file proves the figure that `evaluate` gives. The on-device file
+The coded size is the model's bits per character (Shannon, "A Mathematical Theory of Communication",
+1948), so the size of the written file confirms the score of `evaluate`. The on-device file
 computes the probabilities in one thread, one character at a time, so that encoder and decoder make
-the same calls and get the same bits. Another processor or another version of LiteRT may round
-otherwise; the checksum of the content detects it.
+the same calls and get identical results. Another processor or version of LiteRT may round
+differently; the checksum of the content detects that.
 
 A compressed file, little-endian:
 
@@ -17,8 +17,8 @@ A compressed file, little-endian:
     ...       32-bit words of the range coder, or the content itself where that is shorter
     16 bytes  BLAKE2b of everything before
 
-Any file can be compressed. A character that the model does not know is coded as the unknown symbol
-and then spelled out; bytes that do not decode are treated as such characters.
+Any file can be compressed. A character outside the vocabulary is coded as the unknown symbol
+followed by its code point; bytes that do not decode are treated as such characters.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from keras_charlm.text.vocabulary import UNKNOWN
 SUFFIX = ".kclm"
 MAGIC, FORMAT = b"KCLM", 1
 _HEADER = struct.Struct("<4sBB32s16sQ")
-_DIGEST = 16  # bytes of a BLAKE2b
-OVERHEAD = _HEADER.size + _DIGEST  # bytes of a compressed file beside the coded content
-# Flags: the content is stored, not coded; the text is in the encoding of the corpus, else it is
-# UTF-8; every line ended in \r\n, which the model reads as \n.
+_DIGEST = 16  # bytes of a BLAKE2b digest
+OVERHEAD = _HEADER.size + _DIGEST  # bytes of a compressed file besides the coded content
+# Flags: the content is stored, not coded; the text is in the encoding of the corpus, not in UTF-8;
+# every line ended in \r\n, which the model reads as \n.
 _STORED, _ENCODED, _CRLF = 1, 2, 4
-_LEARN = 32  # added to a part's count of 1 when it was spelled, so that repeats soon become cheap
+_LEARN = 32  # added to the count of a coded part (initially 1), so that repeats soon become cheap
 _EVERY = 256  # characters between two calls of `watch`
 
 
@@ -56,13 +56,13 @@ class Compression:
 
     Attributes:
         characters: Characters (of a byte model: bytes) of the content.
-        unknown: Those that the model does not know and that were spelled out.
+        unknown: Characters outside the vocabulary, whose code points were coded.
         bytes: Bytes of the content.
         compressed_bytes: Bytes of the compressed file, OVERHEAD included.
-        written_bits_per_character: Bits of the coded content by its characters, without OVERHEAD.
-        bits_per_character: Mean of -log2 p by the model, as `evaluate` gives it, without the
-            spelling of unknown characters.
-        stored: The content was kept as it is, because it would be longer coded.
+        written_bits_per_character: Bits of the coded content per character, without OVERHEAD.
+        bits_per_character: Mean of the model's -log2 p, as in `evaluate`, without the code points
+            of unknown characters.
+        stored: Whether the content was stored uncompressed, because coding made it longer.
     """
 
     characters: int
@@ -133,8 +133,8 @@ def decompress(model: TrainedModel, content: bytes, watch: Watch | None = None) 
         watch: Called with the progress.
 
     Raises:
-        CompressionError: It is no compressed file, is damaged, or was written by another model or
-            on a machine that computes otherwise.
+        CompressionError: It is not a compressed file, is damaged, or was written by another model
+            or on a machine that computes differently.
     """
     packed = _unpack(model, content)
     if packed.flags & _STORED:
@@ -147,13 +147,13 @@ def decompress(model: TrainedModel, content: bytes, watch: Watch | None = None) 
     if data is None or _digest(data) != packed.digest:
         raise CompressionError(
             "The restored content differs from the original (by its checksum): this machine or its "
-            "version of LiteRT computes otherwise than the one that wrote it; decompress it there."
+            "version of LiteRT computes differently from where it was written; decompress it there."
         )
     return data
 
 
 class _Packed(NamedTuple):
-    """What a compressed file says: flags, BLAKE2b and characters of the content, and its coding."""
+    """The fields of a compressed file: flags, digest and length of the content, and payload."""
 
     flags: int
     digest: bytes
@@ -162,11 +162,9 @@ class _Packed(NamedTuple):
 
 
 def _unpack(model: TrainedModel, content: bytes) -> _Packed:
-    """Check a compressed file and take it apart."""
+    """Check a compressed file and unpack its fields."""
     if content[: len(MAGIC)] != MAGIC:
-        raise CompressionError(
-            "It does not begin like a compressed file; name one that kcharlm compress wrote."
-        )
+        raise CompressionError("It is not a compressed file; name one that kcharlm compress wrote.")
     if len(content) > len(MAGIC) and content[len(MAGIC)] > FORMAT:
         raise CompressionError(
             f"It has format {content[len(MAGIC)]}, and this program reads up to "
@@ -223,13 +221,13 @@ def compress_file(
     overwrite: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Path, Compression]:
-    """Compress a file; the source stays.
+    """Compress a file; the source is kept.
 
     Args:
         model: The model; only it can decompress.
         source: Any file.
         output: The file to write; by default the source's name with '.kclm' appended.
-        overwrite: Replace what is there.
+        overwrite: Replace an existing file.
         watch: Called with the progress.
 
     Returns:
@@ -255,13 +253,13 @@ def decompress_file(
     overwrite: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Path, int]:
-    """Restore the file that `compress_file` read; the compressed file stays.
+    """Restore the file that `compress_file` read; the compressed file is kept.
 
     Args:
         model: The model that compressed it.
         source: A compressed file.
         output: The file to write; by default the source's name without '.kclm'.
-        overwrite: Replace what is there.
+        overwrite: Replace an existing file.
         watch: Called with the progress.
 
     Returns:
@@ -269,7 +267,7 @@ def decompress_file(
 
     Raises:
         CompressionError: As for `decompress`; or the source cannot be read.
-        OptionError: The output has no name, exists or cannot be written.
+        OptionError: No name for the output is given or known, or it exists or cannot be written.
     """
     if output is None:
         if not str(source).endswith(SUFFIX):
@@ -290,7 +288,7 @@ def decompress_file(
 
 
 class _Table:
-    """Predicts a part of a spelled character by how often each was spelled so far."""
+    """Adaptive distribution of one part of the code points of unknown characters."""
 
     def __init__(self, size: int):
         self.counts = np.ones(size)
@@ -300,19 +298,19 @@ class _Table:
         return _categorical(self.counts)
 
     def add(self, part: int) -> None:
-        """Count a part that was spelled."""
+        """Count a part that was coded."""
         self.counts[part] += _LEARN
 
 
 class _Predictor:
-    """Reads a text and gives the probabilities of each next symbol, the same to both coders.
+    """Reads a text and predicts each next symbol, identically for encoder and decoder.
 
-    They are the network's, with one exception. The network has not met the unknown symbol in
-    training, so it cannot say how frequent it is here: after the first one, its probability is at
-    least its share of the text so far, and the other symbols divide the rest.
+    The probabilities are the network's, with one exception. The network has not seen the unknown
+    symbol in training, so it cannot estimate its frequency: after the first one, its probability is
+    at least its share of the text so far, and the other symbols are scaled to the rest.
 
     Attributes:
-        spelling: Tables of the higher bits and of the lowest byte of unknown characters.
+        spelling: Tables of the higher bits and of the lowest byte of unknown code points.
     """
 
     def __init__(self, model: TrainedModel):
@@ -323,7 +321,7 @@ class _Predictor:
         self._advance(model.card.start)
 
     def bits(self, id_: int) -> float:
-        """-log2 p of a symbol by the network alone."""
+        """-log2 p of a symbol according to the network alone."""
         return -float(np.log2(max(self._p[id_], np.finfo(np.float64).tiny)))
 
     def distribution(self) -> Any:
@@ -335,7 +333,7 @@ class _Predictor:
         return _categorical(p)
 
     def read(self, code: int, id_: int) -> None:
-        """Take the character that came."""
+        """Advance the state by the actual next character."""
         self._read += 1
         self._unknown += id_ == UNKNOWN
         self._advance(code)
@@ -349,7 +347,7 @@ class _Predictor:
 
 
 def _categorical(weights: np.ndarray) -> Any:
-    """The distribution of weights (V,) in 24-bit precision, none of them zero."""
+    """The distribution proportional to weights (V,), quantized to 24 bits without zeros."""
     import constriction
 
     return constriction.stream.model.Categorical(weights, lazy=True)
@@ -395,7 +393,7 @@ def _model_digest(model: TrainedModel) -> bytes:
 
 
 def _check(output: Path, source: str | Path, overwrite: bool) -> None:
-    """Raise OptionError unless the output can be written without loss."""
+    """Raise OptionError if the output is the source, or cannot be written."""
     if output.is_file() and Path(source).exists() and output.samefile(source):
         raise OptionError(f"{output} is the file to read; name another --output.")
     check_output(output, overwrite)

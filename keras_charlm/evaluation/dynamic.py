@@ -1,9 +1,9 @@
-"""Dynamic evaluation: the network learns from each piece of a text after predicting it.
+"""Dynamic evaluation: the network trains on each segment of a text after predicting it.
 
 Graves, "Generating Sequences With Recurrent Neural Networks", 2013, section 3.2; Krause, Kahembwe,
 Murray and Renals, "Dynamic Evaluation of Neural Sequence Models", 2018. As in the latter, each
-gradient is divided by its root mean square, taken here over the text as far as it has been read,
-so that nothing but the model is needed, and the weights are pulled back to the trained ones.
+gradient is divided by its root mean square and the weights decay towards the trained ones. The root
+mean square is taken here over the text read so far, so that the training text is not needed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from keras_charlm.network import model as network
 from keras_charlm.text.streams import LineStream, TextStream
 
 SEGMENT = 20  # characters predicted between two updates of the weights
-DECAY = 0.001  # share of the way back to the trained weights at each update
+DECAY = 0.001  # decay of the weights towards the trained ones at each update
 
 _CLIP = 1.0  # global norm of a gradient, as in training
-_EPSILON = 1e-3  # added to the root mean square: weights with hardly a gradient stay
+_EPSILON = 1e-3  # added to the root mean square, so that weights with tiny gradients hardly change
 
 States = list[list[tf.Tensor]]  # per recurrent layer its states, (1, H) each
 
@@ -34,7 +34,7 @@ def characters(
     rate: float,
     watch: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score every character of a text with a network that learns from all characters before it.
+    """Score every character of a text with a network that trains on the preceding characters.
 
     Args:
         model: A network of `model.build`. Its weights change: pass a copy.
@@ -44,7 +44,7 @@ def characters(
         watch: Called after each segment with the characters done and their total.
 
     Returns:
-        -log2 p of each, float32 (N,), and whether it was the likeliest, bool (N,).
+        -log2 p of each, float32 (N,), and whether the model ranked it first, bool (N,).
     """
     size = max(stream.length - stream.lead, 0)
     bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
@@ -53,8 +53,8 @@ def characters(
         if watch:
             watch(at, size)
         width = min(SEGMENT, size - at)
-        # The last segment is padded: what follows its end is not scored, and what is learnt from
-        # it is not used.
+        # The last segment is padded: the padding is not scored, and no segment follows that could
+        # use the update.
         ids = np.zeros((1, SEGMENT + 1), np.int32)
         if at:
             ids[:, : width + 1] = stream.read(np.array([at + stream.lead - 1]), width + 1)
@@ -68,10 +68,10 @@ def characters(
 
 
 def _learner(model: keras.Model, rate: float) -> Callable[..., tuple[tf.Tensor, tf.Tensor, States]]:
-    """Predict a segment, then learn from it.
+    """Compile a function that predicts a segment, then updates the weights on it.
 
     Returns:
-        The function from (inputs, targets (1, T), states) to (nats, hits (1, T), states).
+        A function from (inputs, targets (1, T), states) to (nats, hits (1, T), states).
     """
     weights = [weight.value for weight in model.trainable_weights]
     trained = [tf.identity(weight) for weight in weights]

@@ -1,4 +1,4 @@
-"""All that `evaluate` measures: the loss over a text, and what to compare it with."""
+"""Everything that `evaluate` measures: the loss over a text, and baselines to compare it with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import UNKNOWN
 
-LINES, PIECES, LENGTH = 1000, 100, 500  # drawn for novelty: lines, or pieces of so many characters
+LINES, PIECES, LENGTH = 1000, 100, 500  # drawn for novelty: lines, or pieces of LENGTH characters
 
 
 def evaluate(
@@ -33,18 +33,18 @@ def evaluate(
     if config.dynamic and model.on_device:
         raise OptionError(
             f"{model.path} is an on-device file, whose weights cannot learn; name "
-            "the folder that kcharlm fit wrote, or leave out --dynamic."
+            "the folder that kcharlm fit wrote, or omit --dynamic."
         )
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
-        trained()  # if it is missing, say so before the long work
+        trained()  # if it is missing, raise before the long work
     if text is None:
         stream, name = _validation(model, trained())
     else:
         stream, name = _given(model, text)
     more: dict[str, Any] = {"text": name}
     by: dict[str, np.ndarray] = {}
-    # Character by character only where it is asked for: a text may be longer than memory.
+    # Character by character only if requested: a text may be larger than memory.
     if config.by:
         by["model"], tally = _characters(model, stream)
     else:
@@ -127,7 +127,7 @@ def _novelty(
     stream: TextStream | LineStream,
     config: EvaluateConfig,
 ) -> dict[str, Any]:
-    """Novelty of what the model draws, and of as much of the text that was scored."""
+    """Novelty of the model's samples, and of the same amount of the scored text."""
     lines = model.card.lines
     drawn = [
         model.vocabulary.encode(sample.text)
@@ -156,9 +156,11 @@ def _novelty(
 def _novelty_of(
     model: TrainedModel, trained: TrainingText, pieces: list[np.ndarray]
 ) -> dict[str, Any]:
-    """What `measure` returns, its passage as text, and of lines the share of known ones.
+    """The result of `measure` with its passage as text, and for lines the share of known ones.
 
     Args:
+        model: The model.
+        trained: Its training text.
         pieces: Texts, each ids (n,).
     """
     values: dict[str, Any] = {"pieces": len(pieces), "characters": sum(map(len, pieces))}

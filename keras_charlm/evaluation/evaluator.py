@@ -1,4 +1,4 @@
-"""Bits per character over a whole text, with the state carried from its beginning."""
+"""Bits per character over a whole text, with the recurrent state carried from its beginning."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from keras_charlm.network.names import EMBEDDING, LOGITS
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import UNKNOWN
 
-# A long text is read in parallel rows. Each row but the first starts with a clean state, so it
+# A long text is read in parallel rows. Each row but the first starts from a zero state, so it
 # first reads the WARM_UP characters before it, unscored. LSTMs hardly remember more than that: on
-# tinyshakespeare 2x256 units score 0.000006 bits more than in a single row.
+# tinyshakespeare 2x256 units score 0.000006 bits higher than in a single row.
 WARM_UP = 128
 
 _MOST_ROWS = 128
 
-# Most characters of a row in one window. Windows are multiples of eight characters, because the
-# loop over time of a layer unrolls at most ten steps, whose number has to divide the window.
+# Maximum characters of a row in one window. Windows are multiples of eight characters, because a
+# layer's time loop unrolls up to ten steps, and their number must divide the window.
 _WINDOW = 256
 
-# Characters of all rows in one window where the output of each layer is kept in memory.
+# Maximum characters of all rows in one window if the output of each layer is kept in memory.
 _MOST_IN_MEMORY = 8192
 
 States = list[list[tf.Tensor]]  # per recurrent layer its states, (B, H) each
 
 
 class Evaluator:
-    """Scores texts with a model, compiling once for each shape it meets.
+    """Scores texts with a model, compiling once for each input shape.
 
     Args:
-        model: A network of `model.build`; its own states are not touched.
+        model: A network of `model.build`; its own states are not changed.
         start: Id read before the first character of a text.
     """
 
@@ -55,12 +55,12 @@ class Evaluator:
         """Score every character of a text given all before it, without dropout.
 
         Args:
-            stream: The text; all its characters are scored (of a list, all but the first newline).
-            rows: Parallel rows; by default as many as make the warm-up cost at most a quarter. One
-                row carries the state through the whole text exactly.
+            stream: The text; all its characters are scored (for lines, all but the first newline).
+            rows: Parallel rows; by default as many as keep the warm-up below a quarter of the text.
+                One row carries the state through the whole text exactly.
 
         Returns:
-            The scores; of an empty text NaN.
+            The scores; NaN for an empty text.
         """
         return Scores.of(*self.total(stream, rows))
 
@@ -76,12 +76,12 @@ class Evaluator:
         Args:
             stream: The text.
             rows: Parallel rows, as in a call.
-            part: Which of the `parts` to score: it has every `parts`-th row, beginning with this.
+            part: Index of the part to score: every `parts`-th row, starting with this one.
             parts: Number of parts; their sums add up to those of the whole text.
 
         Returns:
-            The number of characters, the sum of their -log2 p, how many of them were the
-            likeliest, and how many are unknown.
+            The number of characters, the sum of their -log2 p, how many of them the model ranked
+            first, and how many are unknown.
         """
         count, nats, correct, unknown = 0, 0.0, 0, 0
         for _, losses, hits, strange in self._windows(stream, rows, part, parts):
@@ -94,13 +94,13 @@ class Evaluator:
     def characters(
         self, stream: TextStream | LineStream, rows: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Score a text and return the figures of each of its N characters.
+        """Score each of the N characters of a text.
 
         Args:
             stream, rows: As in a call.
 
         Returns:
-            -log2 p of each, float32 (N,), and whether it was the likeliest, bool (N,).
+            -log2 p of each, float32 (N,), and whether the model ranked it first, bool (N,).
         """
         size = max(stream.length - stream.lead, 0)
         bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
@@ -114,8 +114,8 @@ class Evaluator:
         """Score the text window by window.
 
         Yields:
-            Of each character scored its position, int, its nats, float32, whether it was the
-            likeliest, bool, and whether it is unknown, bool, (n,) each.
+            For each scored character its position, int, its nats, float32, whether the model
+            ranked it first, bool, and whether it is unknown, bool, (n,) each.
         """
         size = stream.length - stream.lead
         if size <= 0:
@@ -150,12 +150,16 @@ class Evaluator:
 
 
 def _by_steps(model: keras.Model) -> bool:
-    """Whether one program reads a text step by step, with all layers in each step."""
+    """Whether one XLA program can run all layers of the network in each time step."""
     return all(map(recurrent.has_stepper, network.recurrent_layers(model)))
 
 
 def _reader(model: keras.Model) -> Callable[..., tuple[tf.Tensor, tf.Tensor, States]]:
-    """A compiled window: (inputs, targets (B, T), states) to (nats, hits (B, T), states)."""
+    """Compile the scoring of a window.
+
+    Returns:
+        A function from (inputs, targets (B, T), states) to (nats, hits (B, T), states).
+    """
 
     @tf.function(autograph=False)
     def read(inputs, targets, states):
@@ -172,7 +176,7 @@ def _reader(model: keras.Model) -> Callable[..., tuple[tf.Tensor, tf.Tensor, Sta
 
 
 def _stepwise(model: keras.Model, states: States) -> Callable[..., list[tf.Tensor]]:
-    """The reading of some rows by a loop over time in one program of XLA.
+    """Score some rows by a loop over time within one XLA program.
 
     The output of each layer is used within the step, so it stays in the processor's cache.
 
@@ -181,7 +185,7 @@ def _stepwise(model: keras.Model, states: States) -> Callable[..., list[tf.Tenso
         states: Any states of the network, for their structure.
 
     Returns:
-        The function from (inputs, targets (rows, T), *states (rows, H) each) to the list of nats
+        A function from (inputs, targets (rows, T), *states (rows, H) each) to the list of nats
         and hits (rows, T) and the new states.
     """
     vectors = tf.transpose(model.get_layer(EMBEDDING).vectors())  # (D, V)
@@ -215,8 +219,8 @@ def _stepwise(model: keras.Model, states: States) -> Callable[..., list[tf.Tenso
         return nats.stack(), hits.stack(), state
 
     def share(inputs, targets, *before):
-        # One array, because XLA runs parts of a program with many arguments in a single thread,
-        # which the programs of all cores share.
+        # One array, because XLA runs parts of a program with many arguments in a single thread
+        # that the programs of all cores share.
         state = tf.stack([tf.transpose(values) for values in before])
         nats, hits, state = program(tf.transpose(inputs), tf.transpose(targets), state)
         return [tf.transpose(result) for result in (nats, hits, *tf.unstack(state))]
@@ -225,12 +229,12 @@ def _stepwise(model: keras.Model, states: States) -> Callable[..., list[tf.Tenso
 
 
 def _ids(stream: TextStream | LineStream, positions: np.ndarray, start: int) -> np.ndarray:
-    """The characters at some positions of a text and the one before them.
+    """Read the characters at some positions of a text, and in each row the one before them.
 
     Args:
         stream: The text.
-        positions: int (rows, window), consecutive in each row. Those behind the end of the text
-            give its last characters again; they are not scored.
+        positions: int (rows, window), consecutive in each row. Positions past the end of the text
+            repeat its last characters; they are not scored.
         start: Id read before the first character.
 
     Returns:

@@ -1,7 +1,7 @@
-"""The loss by kinds of characters: where a model is sure, and where it guesses.
+"""The loss by kind of character: where a model is confident, and where it guesses.
 
 Each character has one kind, the first of these that fits: unseen, newline, space, digit, closing
-quote or bracket (by the distance to the opening one), opening one, punctuation, letter, other.
+quote or bracket (by the distance from the opening one), opening one, punctuation, letter, other.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def kinds(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
 
 
 def _kind(char: str) -> int:
-    """The kind of a character out of context; letters count as first ones."""
+    """The kind of a character out of context; a letter counts as the first of a word."""
     if char == "\n":
         return _NEWLINE
     if char.isspace():
@@ -79,9 +79,9 @@ def _pair(
 ) -> None:
     """Write the kinds of matching quotes and brackets into `found`, int8 (N,).
 
-    A straight quotation mark opens if no word ends before it and none like it is open. It closes on
-    the same line if no word begins behind it. Others are apostrophes or inch marks, and count as
-    punctuation, as do brackets without a partner.
+    A straight quotation mark opens if it does not follow a word and no mark like it is open. It
+    closes on the same line if no word follows it. Others are apostrophes or inch marks and count as
+    punctuation, like unmatched brackets.
 
     Args:
         at: Indices of quotes, brackets and newlines.
@@ -120,17 +120,17 @@ def _close(opened: int, closed: int, found: np.ndarray) -> None:
 def table(
     ids: np.ndarray, vocabulary: Vocabulary, bits: np.ndarray, **others: np.ndarray
 ) -> list[dict[str, Any]]:
-    """The loss by kinds.
+    """Average the loss over each kind.
 
     Args:
         ids: int (N,).
         vocabulary: The model's symbols.
-        bits: -log2 p of each character by the model (N,).
-        **others: The same by other models, named.
+        bits: The model's -log2 p of each character (N,).
+        **others: The same for other models, by name.
 
     Returns:
-        For each kind that occurs `kind`, `characters`, `share` (of the characters),
-        `bits_per_character`, `share_of_loss`, and `<name>_bits_per_character` of the others.
+        A row for each kind that occurs: `kind`, `characters`, `share` (of the characters),
+        `bits_per_character`, `share_of_loss`, and `<name>_bits_per_character` for each other model.
     """
     found, rows = kinds(ids, vocabulary), []
     counts = np.bincount(found, minlength=len(NAMES))

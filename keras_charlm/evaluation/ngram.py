@@ -1,15 +1,15 @@
 """The baseline to compare a network with: a character n-gram model.
 
-Interpolated modified Kneser-Ney smoothing (Chen and Goodman, "An Empirical Study of Smoothing
-Techniques for Language Modeling", 1998, section 3), down to a uniform distribution over the model's
-vocabulary, predicts. The unsmoothed counts generate text as in Goldberg, "The unreasonable
+Predictions use interpolated modified Kneser-Ney smoothing (Chen and Goodman, "An Empirical Study of
+Smoothing Techniques for Language Modeling", 1998, section 3), which ends in a uniform distribution
+over the vocabulary. Text is generated from the unsmoothed counts as in Goldberg, "The unreasonable
 effectiveness of Character-level Language Models (and why RNNs are still cool)", 2015.
 
-The grams of length k are a sorted array of 64-bit keys, `context * V + symbol`. The context is the
-index of the gram's first k - 1 symbols in the array of grams of length k - 1. So keys are exact, no
-hashes, and a whole text is looked up at once. A gram takes 20 bytes; counting takes another 50
-bytes or so for each character of the training text: 100 MB of Python sources up to order 10 are 72
-million grams, 1.4 GB, and took 7.1 GB at the peak.
+The n-grams ("grams") of length k are a sorted array of 64-bit keys, `context * V + symbol`. The
+context is the index of the gram's first k - 1 symbols in the array of grams of length k - 1. Keys
+are thus exact, not hashes, and a whole text is looked up at once. A gram takes 20 bytes; counting
+takes about 50 bytes more per character of the training text: 100 MB of Python sources up to order
+10 have 72 million grams, 1.4 GB, and took 7.1 GB at the peak.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from keras_charlm.text.streams import LineStream, TextStream
 
 MOST_ORDER = 10  # highest order tried
-ORDER = 6  # where there is no validation text to choose it on
+ORDER = 6  # used if there is no validation text to choose it on
 _BLOCK = 1 << 20  # characters scored at a time
-# For texts too short to estimate discounts from; those of KenLM's --discount_fallback.
+# For texts too short to estimate discounts from; the defaults of KenLM's --discount_fallback.
 _DISCOUNTS = np.array([0, 0.5, 1, 1.5])
 
 
@@ -37,10 +37,10 @@ class _Counts:
     """The distinct grams of one length k, G of them.
 
     Args:
-        keys: context * V + symbol, rising, int64 (G,).
+        keys: context * V + symbol, ascending, int64 (G,).
         counts: How often each occurs in the text, uint32 (G,).
-        continuations: How many different symbols occur before it; its count where none does, which
-            is so at the beginning of a document only. uint32 (G,).
+        continuations: How many different symbols occur before it; its count if none does, as at
+            the beginning of a document. uint32 (G,).
     """
 
     keys: np.ndarray
@@ -55,8 +55,8 @@ class _Level:
     Args:
         keys, counts: As in `_Counts`.
         mass: Discounted probability of the symbol after its context, float32 (G,).
-        back_off: Probability that the discounts freed, by context, float32 (grams of length
-            k - 1,); 1 where nothing ever followed.
+        back_off: Probability mass freed by the discounts, for each context, float32 (grams of
+            length k - 1,); 1 if nothing ever followed.
     """
 
     keys: np.ndarray
@@ -71,8 +71,8 @@ class NGram:
 
     Args:
         size: Symbols of the vocabulary (V).
-        start: Id that is read before a text's first character, as by the network.
-        boundary: Id that ends a document: no context reaches back beyond it. None for one text.
+        start: Id read before a text's first character, as in the network.
+        boundary: Id that ends a document: no context extends across it. None for a single text.
         levels: Grams of length 1, 2, ..., order.
     """
 
@@ -83,7 +83,7 @@ class NGram:
 
     @property
     def order(self) -> int:
-        """Length of the longest grams: a character is predicted from order - 1 before it."""
+        """Length of the longest grams: a character is predicted from the order - 1 before it."""
         return len(self.levels)
 
     @property
@@ -111,7 +111,7 @@ class NGram:
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
     def bits_per_character(self, stream: TextStream | LineStream) -> float:
-        """Mean of -log2 p over the characters that `Evaluator` scores; of none NaN."""
+        """Mean of -log2 p over the characters that `Evaluator` scores; NaN if there are none."""
         ids = read(stream, self.start)
         return float(self.bits(ids).mean()) if len(ids) > 1 else float("nan")
 
@@ -125,15 +125,15 @@ class NGram:
         return p
 
     def generate(self, length: int, prompt: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
-        """Draw symbols by the unsmoothed counts.
+        """Sample symbols from the unsmoothed counts.
 
-        Each is drawn with the frequency with which it followed the last order - 1 symbols, or the
-        longest part of them that was ever followed by anything.
+        Each is drawn with the frequency with which it followed the last order - 1 symbols, or their
+        longest suffix that was followed by anything.
 
         Args:
             length: Symbols to draw.
             prompt: Ids to continue (n,); by default the start symbol.
-            seed: Same seed, same text.
+            seed: Random seed.
 
         Returns:
             The symbols drawn, int32 (length,).
@@ -151,8 +151,8 @@ class NGram:
         return np.array(text[begun:], np.int32)
 
     def _nodes(self, context: np.ndarray) -> list[int]:
-        """Contexts of length 0, 1, ... at the end of ids (n,) that were followed by anything, each
-        as its index in the level of its length."""
+        """Suffixes of ids (n,) of length 0, 1, ... that were followed by anything, each as its
+        index in the level of its length."""
         context = np.asarray(context, np.int64)[len(context) - min(len(context), self.order - 1) :]
         nodes = [0]
         for length in range(1, len(context) + 1):
@@ -177,12 +177,12 @@ class NGram:
 
 
 class _Walk:
-    """All grams of a text, of rising length, as indices in the levels.
+    """All grams of a text, of increasing length, as indices into the levels.
 
     Args:
         ids: int64 (N,).
         size: Symbols of the vocabulary (V).
-        boundary: Id that no gram has inside it, or None.
+        boundary: Id that may only start or end a gram, or None.
     """
 
     def __init__(self, ids: np.ndarray, size: int, boundary: int | None):
@@ -195,7 +195,7 @@ class _Walk:
         """Lengthen the grams by one symbol: where they begin (M,), and their keys, int64 (M,)."""
         ids, k = self.ids, self.length
         begins = np.flatnonzero(self.node[: max(len(ids) - k, 0)] >= 0)
-        if k >= 2 and self.boundary is not None:  # the symbol that would now be inside
+        if k >= 2 and self.boundary is not None:  # the symbol that would become an inner one
             begins = begins[ids[begins + k - 1] != self.boundary]
         self.length += 1
         keys = self.node[begins].astype(np.int64)
@@ -231,7 +231,11 @@ class _Step:
     hit: np.ndarray
 
     def smooth(self, level: _Level, p: np.ndarray) -> np.ndarray:
-        """Interpolate p by the shorter contexts, float64 (N,), to p by these ones, float64 (N,)."""
+        """Interpolate probabilities given the shorter contexts, float64 (N,), with these grams.
+
+        Returns:
+            Probabilities given these contexts, float64 (N,).
+        """
         p = p.copy()
         p[self.ends] = (
             np.where(self.hit, level.mass[self.gram], 0)
@@ -241,14 +245,17 @@ class _Step:
 
 
 def fit(ids: np.ndarray, size: int, order: int, start: int, boundary: int | None = None) -> NGram:
-    """Count a text.
+    """Count the n-grams of a text.
 
     Args:
         ids: int (N,), at least one.
         size: Symbols of the vocabulary (V).
         order: Length of the longest grams.
-        start: Id that is read before a text's first character.
-        boundary: Id that ends a document, for lists.
+        start: Id read before a text's first character.
+        boundary: Id that ends a document, for a corpus of lines.
+
+    Returns:
+        The smoothed model.
 
     Raises:
         OptionError: The order is below 1, or the text is empty.
@@ -262,11 +269,14 @@ def fit(ids: np.ndarray, size: int, order: int, start: int, boundary: int | None
 
 
 def count(split: Split, order: int) -> NGram:
-    """Count the training part of a corpus.
+    """Count the n-grams of the training part of a corpus.
 
     Args:
         split: The parts, with the vocabulary of the network.
         order: Length of the longest grams.
+
+    Returns:
+        The smoothed model.
 
     Raises:
         OptionError: The order is below 1.
@@ -276,14 +286,14 @@ def count(split: Split, order: int) -> NGram:
 
 
 def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
-    """Count the training part of a corpus, with the order that is best on its validation part.
+    """Count the training part of a corpus, up to the order that is best on its validation part.
 
     Args:
         split: The parts, with the vocabulary of the network to compare with.
         most_order: Highest order tried.
 
     Returns:
-        The model. Without a validation part its order is ORDER, or `most_order` if that is less.
+        The model. Without a validation part its order is ORDER, or `most_order` if that is lower.
     """
     size = split.vocabulary.size
     start, boundary = _edges(split)
@@ -300,9 +310,12 @@ def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
 def scores(split: Split) -> list[dict[str, int | float | None]]:
     """Scores of n-gram models on the held-out parts, for a model's card.
 
+    Args:
+        split: The parts of the corpus.
+
     Returns:
-        For order 1 and for the best order: `order`, and bits per character of `validation` and
-        `test`, None where there is no such part.
+        For order 1 and for the best order: `order`, and the bits per character of `validation` and
+        `test`, None if there is no such part.
     """
     rows: list[dict[str, int | float | None]] = []
     for counted in (baseline(split, most_order=1), baseline(split)):
@@ -320,13 +333,13 @@ def scores(split: Split) -> list[dict[str, int | float | None]]:
 
 
 def _edges(split: Split) -> tuple[int, int | None]:
-    """The id read before a text's first character, and of lists the one that ends a line."""
+    """The id read before a text's first character, and for lines the id that ends one."""
     start = split.vocabulary.id_of(split.start)
     return start, None if split.train_lines is None else start
 
 
 def read(stream: TextStream | LineStream, start: int | None) -> np.ndarray:
-    """All ids of a stream, int32 (N,), the start id before them unless the stream has it."""
+    """All ids of a stream, int32 (N,), preceded by the start id unless the stream contains it."""
     ids = stream.read(np.array([0]), stream.length)[0] if stream.length else np.zeros(0, np.int32)
     return (
         ids if stream.lead or start is None else np.concatenate([np.array([start], np.int32), ids])
@@ -334,7 +347,7 @@ def read(stream: TextStream | LineStream, start: int | None) -> np.ndarray:
 
 
 def _count(ids: np.ndarray, size: int, order: int, boundary: int | None) -> list[_Counts]:
-    """The grams of ids (N,) of each length up to `order`, or up to the longest there is."""
+    """The grams of ids (N,) of each length up to `order`, or up to the longest that occurs."""
     walk = _Walk(ids, size, boundary)
     levels: list[_Counts] = []
     for _ in range(order):
@@ -368,7 +381,7 @@ def _smoothed(levels: list[_Counts], size: int) -> tuple[_Level, ...]:
 
 
 def _level(level: _Counts, counts: np.ndarray, contexts: int, size: int) -> _Level:
-    """Discount counts, uint32 (G,), and give what that frees to the shorter context.
+    """Discount counts, uint32 (G,), and pass the freed probability to the shorter context.
 
     Equation 26 of Chen and Goodman; `contexts` is the number of grams of length k - 1.
     """
@@ -376,7 +389,7 @@ def _level(level: _Counts, counts: np.ndarray, contexts: int, size: int) -> _Lev
     discount = _discounts(counts)[np.minimum(counts, 3)]
     total = np.bincount(context, counts, minlength=contexts)
     left = np.bincount(context, discount, minlength=contexts)
-    # Where nothing ever followed a context, the shorter one decides alone.
+    # If nothing ever followed a context, all probability backs off to the shorter one.
     back_off = np.divide(left, total, out=np.ones(contexts), where=total > 0)
     mass = (counts - discount) / total[context]
     return _Level(level.keys, level.counts, mass.astype(np.float32), back_off.astype(np.float32))

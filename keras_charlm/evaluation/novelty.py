@@ -1,9 +1,9 @@
-"""How much of what a model writes is copied word for word from its training text.
+"""How much of a model's output is copied verbatim from its training text.
 
 Windows of characters are compared by 64-bit rolling hashes (Karp and Rabin, "Efficient Randomized
 Pattern-Matching Algorithms", 1987): the hash of s[i], ..., s[i + L - 1] is the sum of
-t[s[i + j]] b^j modulo 2^64 for random numbers t and an odd b, so that those of all windows come
-from one running sum. The training text is read in blocks, so it may be longer than memory.
+t[s[i + j]] b^j modulo 2^64 for random numbers t and an odd b, so that the hashes of all windows
+follow from one running sum. The training text is read in blocks, so it may be larger than memory.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from keras_charlm.text.vocabulary import NEWLINE
 
 WINDOWS = (20, 50)  # characters
 _BLOCK = 1 << 20  # characters
-_FILTER = 22  # leading bits of a hash, which rule most windows out before the search
+_FILTER = 22  # leading bits of a hash that rule out most windows before the binary search
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 
 
 @dataclass(frozen=True)
 class TrainingText:
-    """A training part as a text to search: of a list, its lines in the order of the file.
+    """A training part as a text to search; lines are in the order of the file.
 
     Args:
         corpus: The prepared text.
@@ -47,7 +47,7 @@ class TrainingText:
 
     @functools.cached_property
     def lines(self) -> Lines | None:
-        """Of a list, the training lines in the order of the file."""
+        """The training lines in the order of the file; None if the corpus is not lines."""
         lines = self.split.train_lines
         return None if lines is None else lines.take(np.argsort(lines.starts))
 
@@ -82,7 +82,9 @@ class TrainingText:
             int(np.count_nonzero(before[at : at + _BLOCK] == NEWLINE))
             for at in range(0, position, _BLOCK)
         )
-        first = int(self.corpus.config.lines)  # a list is prepared with a newline before it
+        first = int(
+            self.corpus.config.lines
+        )  # a corpus of lines is prepared with a newline before it
         return {"offset": position - first, "line": line + 1 - first}
 
 
@@ -95,7 +97,7 @@ def measure(training: TrainingText, pieces: list[np.ndarray]) -> dict[str, Any]:
 
     Returns:
         `windows`: for each length the share of all windows of the pieces that occur in the training
-        text, or None where no piece is that long. `longest`: the longest passage of a piece that
+        text, or None if no piece is that long. `longest`: the longest passage of a piece that
         occurs there, with its `ids`, `characters`, and the `offset` and `line` of one occurrence;
         None if there is none.
     """
@@ -105,7 +107,7 @@ def measure(training: TrainingText, pieces: list[np.ndarray]) -> dict[str, Any]:
         shares[str(length)] = (
             float(_occur(training, hashes, length).mean()) if len(hashes) else None
         )
-    # A passage of some length holds passages of all lesser lengths, so bisection finds the longest.
+    # A passage contains passages of every smaller length, so bisection finds the longest.
     low, high = 0, max((len(piece) for piece in pieces), default=0)
     longest = None
     while low < high:
@@ -123,7 +125,7 @@ def measure(training: TrainingText, pieces: list[np.ndarray]) -> dict[str, Any]:
 
 @functools.cache
 def _table() -> np.ndarray:
-    """A random number for each id below 2^21, which no vocabulary reaches, uint64."""
+    """A random number for each id below 2^21, more than any vocabulary has, uint64 (2^21,)."""
     return np.random.default_rng(0).integers(0, 2**64, 1 << 21, np.uint64)
 
 
@@ -150,7 +152,7 @@ def _piece_hashes(pieces: list[np.ndarray], length: int) -> np.ndarray:
 
 
 def _training_hashes(training: TrainingText, length: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Position and hashes of the windows of each block of the training text."""
+    """For each block of the training text its position and the hashes of its windows."""
     stream = training.stream()
     for at in range(0, stream.length - length + 1, _BLOCK):
         width = min(_BLOCK + length - 1, stream.length - at)
@@ -179,7 +181,8 @@ def _occur(training: TrainingText, hashes: np.ndarray, length: int) -> np.ndarra
 def _match(
     training: TrainingText, pieces: list[np.ndarray], length: int
 ) -> tuple[np.ndarray, int] | None:
-    """A window of the pieces that occurs in the training text, ids (length,), and where first."""
+    """A window of the pieces that occurs in the training text, ids (length,), and its position
+    there."""
     table = np.unique(_piece_hashes(pieces, length))
     for at, block in _training_hashes(training, length):
         matches = _among(block, table)

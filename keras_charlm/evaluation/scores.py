@@ -1,4 +1,4 @@
-"""How well a model predicts a text, as numbers."""
+"""Scores of a model on a text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over the characters of a text; those of its parts add up to those of the whole.
+    """Sums over the characters of a text; the tallies of its parts add up to that of the whole.
 
     Attributes:
         characters: How many were predicted.
         bits: The sum of -log2 p over them.
-        correct: How many of them were the likeliest.
-        unknown: How many of them the model has never seen; they count as its unknown symbol.
+        correct: How many of them the model ranked first.
+        unknown: How many are outside the vocabulary; they are read as the unknown symbol.
     """
 
     characters: int = 0
@@ -31,8 +31,8 @@ class Tally:
 
         Args:
             bits: -log2 p of each, float (N,).
-            correct: Whether each was the likeliest, bool (N,).
-            unknown: How many of them the model has never seen.
+            correct: Whether the model ranked each first, bool (N,).
+            unknown: How many are outside the vocabulary.
         """
         return cls(len(bits), float(bits.sum(dtype=np.float64)), int(correct.sum()), unknown)
 
@@ -46,11 +46,11 @@ class Tally:
 
     @property
     def bits_per_character(self) -> float:
-        """The mean of -log2 p; of no characters NaN."""
+        """The mean of -log2 p; NaN for no characters."""
         return self.bits / self.characters if self.characters else math.nan
 
     def scores(self) -> Scores:
-        """The means; of no characters NaN."""
+        """The means; NaN for no characters."""
         if not self.characters:
             return Scores(0, math.nan, math.nan, math.nan, math.nan)
         mean = self.bits_per_character
@@ -72,9 +72,9 @@ class Scores:
         characters: How many were predicted.
         nats_per_character: The mean of -ln p over them.
         bits_per_character: The mean of -log2 p.
-        perplexity: 2 to the bits per character.
-        accuracy: The share of them that were the likeliest.
-        unknown: How many of them the model has never seen; they count as its unknown symbol.
+        perplexity: 2 to the power of the bits per character.
+        accuracy: The share of the characters that the model ranked first.
+        unknown: How many are outside the vocabulary; they are read as the unknown symbol.
     """
 
     characters: int
@@ -86,24 +86,24 @@ class Scores:
 
     @classmethod
     def of(cls, characters: int, bits: float, correct: int, unknown: int = 0) -> Scores:
-        """From the sums of a `Tally`."""
+        """Build from the sums of a `Tally`."""
         return Tally(characters, bits, correct, unknown).scores()
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores as a JSON object, without what was not measured."""
+        """The scores as a JSON object, without those not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """The scores of a text, and whatever else was asked for.
+    """The scores of a text, and whatever else was requested.
 
     Attributes:
-        text: What was read: a path, or the model's own validation part.
-        dynamic: Scores of the network that goes on learning while it reads; see `dynamic`.
+        text: Name of the text: a path, or the model's own validation part.
+        dynamic: Scores of the network that keeps training while it reads; see `dynamic`.
         baseline: `order`, `grams` and `bits_per_character` of an n-gram model; see `ngram`.
-        kinds: Rows of the loss by kinds of characters; see `kinds.table`.
-        novelty: How much of what the model writes is copied; see `novelty.measure`.
+        kinds: Rows of the loss by kind of character; see `kinds.table`.
+        novelty: How much of the model's output is copied; see `novelty.measure`.
     """
 
     text: str | None = None

@@ -1,1 +1,1 @@
-"""A trained model comes in; files for phones, servers and browsers go out, each checked."""
+"""Export of a trained model for phones, servers and browsers, with a check of each export."""

@@ -1,8 +1,8 @@
-"""The one check of every export: it computes what the trained network computes.
+"""The check of every export: it must compute the same as the trained network.
 
-The trained network and an export of it do the same trial: they read a text and draw others from it.
-`reference` has the network do it, once; `run` has whatever offers the signatures of
-`graph.OnDeviceGraph` do it; an export of another kind fills in its own `Answers`. `compare` judges.
+The trained network and its export run the same trial: they read a text, and draw others.
+`reference` runs it on the network, `run` on anything with the signatures of `graph.OnDeviceGraph`;
+an export of another kind builds its own `Answers`. `compare` compares the answers.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from keras_charlm.text.split import split_corpus
 from keras_charlm.text.vocabulary import Vocabulary, normalize
 
 CHARACTERS = 2048  # read in a trial: enough for 0.001 bits per character
-PROMPT = 32  # characters that every second text of a trial continues
+PROMPT = 32  # characters of the prompt of every second text of a trial
 TEMPERATURE = 0.8  # of the texts drawn
 TOLERANCE = 1e-4  # largest difference accepted between logits of float32 weights
-COST = 0.01  # most bits per character that other weights may cost
+COST = 0.01  # largest increase accepted in bits per character
 _SECONDS = 0.25  # for each measurement of speed
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What the trained network and its export both do.
+    """The inputs that the trained network and its export both process.
 
     They read `codes`, and draw `ROWS` texts of `DRAW` characters at `TEMPERATURE`, row i with
-    seed i. Rows 0, 2, ... begin a text; rows 1, 3, ... continue `prompt`.
+    seed i. Rows 0, 2, ... have no prompt; rows 1, 3, ... continue `prompt`.
 
     Args:
-        codes: Code points or bytes, int32 (N,), the start symbol first; -1 for an unknown one.
-        lines: The start symbol is read before a prompt too.
+        codes: Code points or bytes, int32 (N,), the start symbol first; -1 is the unknown symbol.
+        lines: Whether the start symbol is also read before a prompt.
         source: Where the text comes from, for the report.
     """
 
@@ -67,14 +67,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Answers:
-    """What came out of a trial.
+    """The results of a trial.
 
     Args:
-        logits: float32 (M, V): row i follows the first i + 1 characters of the text. An export may
-            give fewer rows than the text has characters.
+        logits: float32 (M, V): row i is the prediction after the first i + 1 characters of the
+            text. An export may return fewer rows than the text has characters.
         bits_per_character: Mean of -log2 p over the text without its first symbol.
-        drawn: Codes of each text. One that is shorter than `DRAW` ended with the start symbol,
-            which is its last code.
+        drawn: Codes of each text. A text shorter than `DRAW` ended with the start symbol, which is
+            its last code.
     """
 
     logits: np.ndarray
@@ -83,7 +83,7 @@ class Answers:
 
 
 def reference(opened: TrainedModel, runner: Runner) -> tuple[Trial, Answers]:
-    """Choose a text that the model did not train on, and have the trained Keras network read it.
+    """Choose a held-out text, and run the trial on the trained Keras network.
 
     Args:
         opened: The model.
@@ -102,23 +102,26 @@ def reference(opened: TrainedModel, runner: Runner) -> tuple[Trial, Answers]:
 
 
 def held_out(opened: TrainedModel, runner: Runner) -> Trial:
-    """A trial on the beginning of the validation text, or on drawn text where that is gone.
+    """A trial on the beginning of the validation text, or on drawn text if that is missing.
 
     Args:
         opened: The model.
         runner: Draws the text.
+
+    Returns:
+        The trial.
     """
     card, known = opened.card, np.array((-1, *opened.vocabulary.codes))
     part = None
     try:
-        # A model that came from elsewhere may name pipes, devices or whole disks.
+        # An untrusted model may name pipes, devices or whole disks.
         files = [f for f in card.corpus["files"] if Path(f).is_file()]
         text = reopen(tuple(files), card.corpus_config, card.corpus["sha256"])
         split = split_corpus(text, card.fit.seed)
         # The same text gives the same vocabulary; ids of any other would mean nothing here.
         part = split.validation if split.vocabulary == opened.vocabulary else None
     except (CharLMError, OSError, ValueError):
-        pass  # the text was moved, changed or piped in: nothing that an export needs
+        pass  # the text was moved, changed or piped in; an export does not need it
     if part is not None and part.length - part.lead >= CHARACTERS // 8:
         width = min(part.length - part.lead, CHARACTERS)
         ids = part.read(np.array([part.lead]), width)[0]
@@ -130,7 +133,7 @@ def held_out(opened: TrainedModel, runner: Runner) -> Trial:
 
 
 def _drawn_text(opened: TrainedModel, runner: Runner) -> np.ndarray:
-    """Codes int32 (N,), N at most `CHARACTERS` + 1, of what the model draws."""
+    """Codes of text drawn by the model, int32 (N,), N at most `CHARACTERS` + 1."""
     card, vocabulary = opened.card, opened.vocabulary
     config = SampleConfig(num=64, seed=0, temp=1, length=None if card.lines else 256)
     pieces: list[np.ndarray] = [np.array([card.start])]
@@ -155,7 +158,16 @@ def _drawn_text(opened: TrainedModel, runner: Runner) -> np.ndarray:
 
 
 def run(runner: Runner, vocabulary: Vocabulary, trial: Trial) -> Answers:
-    """Have a file in LiteRT, or a graph in TensorFlow, do a trial."""
+    """Run a trial on a file in LiteRT, or on a graph in TensorFlow.
+
+    Args:
+        runner: Runs the signatures.
+        vocabulary: The model's characters.
+        trial: The trial.
+
+    Returns:
+        The results.
+    """
     state, logits = np.zeros((1, runner.state_size), np.float32), []
     for code in trial.codes[:-1]:
         out = runner("step", text=code[None], state=state)
@@ -168,14 +180,14 @@ def run(runner: Runner, vocabulary: Vocabulary, trial: Trial) -> Answers:
 def compare(
     trial: Trial, trained: Answers, exported: Answers, what: str, exact: bool = True
 ) -> dict[str, Any]:
-    """Refuse an export that is not the trained network.
+    """Check that an export computes the same as the trained network.
 
     Args:
-        trial: What both did.
-        trained: What the network answered.
-        exported: What the export answered.
-        what: What the export is, for an error.
-        exact: Its weights are those of the network, so that logits and texts must agree as well.
+        trial: The trial.
+        trained: The network's answers.
+        exported: The export's answers.
+        what: Name of the export, for errors.
+        exact: Whether its weights equal the network's, so that logits and texts must agree as well.
 
     Returns:
         Entries of the report.
@@ -201,11 +213,11 @@ def compare(
             f"trained model needs {trained.bits_per_character:.4f}, and at most {COST:g} more is "
             f"accepted, so it was not written{'' if exact else '; try another --quantize'}."
         )
-    # Rounding alone changes a character in many thousands, and with it the rest of its row.
+    # Rounding alone changes one character in many thousands, and with it the rest of its row.
     if exact and same < rows // 2:
         raise ExportError(
-            f"With the same seeds the {what} drew the same text in {same} of {rows} rows only; it "
-            "is not the trained model, so it was not written."
+            f"With the same seeds the {what} drew the same text in only {same} of {rows} rows; it "
+            "differs from the trained model, so it was not written."
         )
     return {
         "compared_on": trial.source,

@@ -1,7 +1,7 @@
-"""A trained model written for another host: checked there, reported, and put in place as a whole.
+"""Export of a trained model: written, checked, reported, and moved into place atomically.
 
-Each kind of export is a module of its own, loaded when it is asked for: `tflite` makes the
-on-device file, `savedmodel` and `web` fill a folder; each returns its part of the report.
+Each kind of export is a module that is loaded when it is needed: `tflite` creates the on-device
+file, `savedmodel` and `web` fill a folder; each returns its part of the report.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ def export(
     overwrite: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Write a trained model for another host, and check it there.
+    """Export a trained model, and check the export.
 
     Args:
         model: A model, its folder, or its name under saved_models/.
-        output: The file or folder to write; by default named for the model, in the current folder.
-        overwrite: Replace what is in `output`, once the new export has passed its check.
+        output: The file or folder to write; by default in the current folder, named after the
+            model.
+        overwrite: Replace an existing `output`, once the new export has passed its check.
         **settings: Fields of ExportConfig.
 
     Returns:
@@ -41,7 +42,7 @@ def export(
         BundleError: The model cannot be read.
         OptionError: A setting is wrong, or `output` exists or cannot be written.
         ExportError: The model could not be converted, does not fit the budget, or failed its check;
-            nothing is left of it.
+            nothing is written.
 
     Example:
         >>> report = export("saved_models/names", "names.tflite", quantize="int8")
@@ -68,11 +69,11 @@ def export(
 
 
 def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path) -> None:
-    """Find out before any work whether the export can be written, and tidy up after a crash."""
+    """Check before any work that the export can be written, and clean up after a crash."""
     if model.resolve() in (path.resolve(), path.resolve().parent):
         raise OptionError(f"{path} is in the model's own folder; name another --output.")
     report = _report_path(path)
-    # A crash between the report and its export left the report alone, which is then replaced.
+    # A crash between writing the report and moving the export leaves only the report: replace it.
     cut_short = files.unfinished(path).exists() or files.leftovers(path)[1].exists()
     files.recover_folder(path)
     if path.is_dir() and config.to != "tflite" and not report.exists():
@@ -83,7 +84,7 @@ def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path
 
 
 def _fill(opened: TrainedModel, config: ExportConfig, new: Path, path: Path) -> dict[str, Any]:
-    """Write the export `new`, which will be put at `path`, and its report beside that."""
+    """Write the export to `new`, which will be renamed to `path`, and the report next to `path`."""
     report = {
         "file": path.name,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -91,7 +92,7 @@ def _fill(opened: TrainedModel, config: ExportConfig, new: Path, path: Path) -> 
         "run": opened.card.run,
         **_write(opened, config, new),
     }
-    # The report goes first: by it the next export knows that an export wrote the folder.
+    # The report comes first: it tells the next export that the folder is an export.
     files.write_json(_report_path(path), report)
     return report
 
@@ -105,7 +106,7 @@ def _write(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, A
     from keras_charlm.export import tflite
 
     if config.to == "tflite":
-        new.touch()  # a folder that cannot be written is known before any work
+        new.touch()  # fail before any work if the folder cannot be written
     content, report = tflite.write(opened, config)
     if config.to == "tflite":
         new.write_bytes(content)
@@ -120,7 +121,7 @@ def _report_path(path: Path) -> Path:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """A report as a few lines for people."""
+    """A report as a few lines of text."""
     return "\n".join(
         f"{name.replace('_', ' '):<26}{_shown(value)}"
         for name, value in report.items()

@@ -1,4 +1,4 @@
-"""The network as the on-device file holds it: plain variables, a function for each signature."""
+"""The graph of the on-device file: plain variables, and a function for each signature."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from keras_charlm.network.equations import CELLS
 from keras_charlm.network.model import named_weights, recurrent_layers
 from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
 
-READ = 64  # P: most characters that one call of `generate` reads
-DRAW = 64  # N: most characters that one call of `generate` draws
+READ = 64  # P: maximum characters that one call of `generate` reads
+DRAW = 64  # N: maximum characters that one call of `generate` draws
 ROWS = 16  # rows of `generate_batch`
-SCORE = 256  # most characters that one call of `score` reads
+SCORE = 256  # maximum characters that one call of `score` reads
 
 
 class OnDeviceGraph(tf.Module):
-    """A trained network as the on-device file holds it: plain variables and a step for each cell.
+    """The graph of the on-device file: plain variables, and a function for each signature.
 
-    It holds no Keras objects: the converter would lose their weights, or keep them in variables
-    that browsers refuse.
+    It has no Keras objects: the converter would lose their weights, or keep them in resource
+    variables, which browsers do not support.
 
-    Signatures, with B rows, P characters to read, N to draw, V symbols and S states (all layers'
-    states side by side in one tensor, all zeros before a text):
+    Signatures, with B rows, P characters to read, N to draw, V symbols and S states (the states of
+    all layers concatenated in one tensor, all zeros before a text):
 
     `generate` (B = 1) and `generate_batch` (B = 16) read a text and draw what follows. Inputs:
         text: int32 (B, P), code points, or byte values; unknown ones read as the unknown symbol.
-        text_length: int32 (B,), how many of them are read; a row of length 0 is idle.
+        text_length: int32 (B,), how many of them to read; a row of length 0 is idle.
         seed: int32 (B,).
         position: int32 (B,), index of the first character to draw, for the random numbers.
         length: int32 (1,), characters to draw, at most N; 0 only reads.
@@ -43,25 +43,25 @@ class OnDeviceGraph(tf.Module):
         temperature, top_k, top_p: float32, int32 and float32 (1,); see `sampling.draw`.
         state: float32 (B, S).
     Outputs:
-        text: int32 (B, N), what was drawn, without the stop character; -1 after the end.
-        lengths: int32 (B,), how many.
-        done: int32 (B,), 1 where the stop character was drawn or the row was idle.
+        text: int32 (B, N), the characters drawn, without the stop character; -1 after the end.
+        lengths: int32 (B,), their number.
+        done: int32 (B,), 1 if the stop character was drawn or the row was idle.
         bits: float32 (B,), sum of -log2 p over all characters drawn, the stop character included,
             at temperature 1, without top-k and top-p.
-        state: float32 (B, S). It has read everything but the last character; with that one as its
-            text, the next call draws what one longer call would have drawn.
+        state: float32 (B, S), after reading everything but the last character. With that character
+            as its text, the next call continues exactly as one longer call would have.
 
     `step` reads one character: text int32 (1,), state -> logits float32 (1, V), state.
 
     `score` reads a text: text int32 (1, 256), text_length int32 (1,), state -> bits float32 (1,),
-    the sum of -log2 p over every character but the first; correct int32 (1,), how many of those
-    were the likeliest; and the state, which has read everything but the last character.
+    the sum of -log2 p over every character but the first; correct int32 (1,), how many of those the
+    model ranked first; and the state after reading everything but the last character.
 
-    `vocab`: index int32 (V,) -> codes int32 (V,), the code point of each id, -1 for the unknown.
+    `vocab`: index int32 (V,) -> codes int32 (V,), the code point of each id, -1 for UNKNOWN.
 
     Args:
         model: A network of `model.build`; its weights are copied.
-        config: Its configuration, with nothing left open.
+        config: Its configuration, resolved.
         vocabulary: Its symbols.
 
     Attributes:
@@ -80,12 +80,12 @@ class OnDeviceGraph(tf.Module):
         self._tied = config.tied
         self._sizes = [layer.units for layer in recurrent for _ in range(self._cell.states)]
         self.state_size = sum(self._sizes)
-        # Ids to codes, rising, filled up to a power of two for the binary search.
+        # Ids to codes, ascending, padded to a power of two for the binary search.
         self._codes = np.array((-1, *vocabulary.codes), np.int32)  # (V,)
         self._search_bits = (vocabulary.size - 1).bit_length()
         self._search = np.full(2**self._search_bits, 2**31 - 1, np.int32)
         self._search[: vocabulary.size] = self._codes
-        # Text is drawn on the CPU during training too: the loop is long and its products are small.
+        # Sample on the CPU during training too: the loop is long and its products are small.
         weights = named_weights(model)
         with tf.device("CPU"):
             self.weights = [tf.Variable(w.numpy(), trainable=False) for w in weights.values()]
@@ -100,7 +100,7 @@ class OnDeviceGraph(tf.Module):
             variable.assign(weight.numpy())
 
     def runner(self) -> GraphRunner:
-        """Run the signatures in TensorFlow, as `generation.litert.Runner` runs those of a file."""
+        """A runner of the signatures in TensorFlow; `generation.litert.Runner` runs a file's."""
         return GraphRunner(self)
 
     def _signatures(self) -> dict[str, tuple[Callable, tuple[tf.TensorSpec, ...]]]:
@@ -183,8 +183,8 @@ class OnDeviceGraph(tf.Module):
         state: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         rows = text.shape[0]
-        ids, stop = self._ids(text), self._ids(stop)  # the id of no stop is UNKNOWN: never drawn
-        # A host's mistake must not read beyond an array.
+        ids, stop = self._ids(text), self._ids(stop)  # no stop is UNKNOWN, which is never drawn
+        # Wrong inputs from a host must not read out of bounds.
         text_length, length = tf.minimum(text_length, READ), tf.minimum(length[0], DRAW)
         states = self._read_all_but_last(ids, text_length, self._split(state))
         # All of the loop's random numbers at once: cheaper than a few at each step.
@@ -268,7 +268,7 @@ def keep_ended(
 
 
 def _bits(nats: tf.Tensor) -> tf.Tensor:
-    # With float16 weights the converter rounds this constant too, to three digits: two hold it.
+    # With float16 weights the converter also rounds this constant; a sum of two is precise enough.
     high = np.float32(np.float16(1 / np.log(2)))
     return nats * high + nats * np.float32(1 / np.log(2) - high)
 
@@ -278,7 +278,7 @@ def save(graph: OnDeviceGraph, folder: str | Path, default: str | None = None) -
 
     Args:
         graph: The graph.
-        folder: A folder, which is made where it is missing.
+        folder: A folder, which is created if it is missing.
         default: The signature for requests that name none.
 
     Raises:
@@ -287,7 +287,7 @@ def save(graph: OnDeviceGraph, folder: str | Path, default: str | None = None) -
     functions = {name: f.get_concrete_function() for name, f in graph.functions.items()}
     if default:
         functions["serving_default"] = functions[default]
-    bare = tf.Module()  # the graph itself would have every function saved twice
+    bare = tf.Module()  # saving the graph itself would save every function twice
     bare.weights = graph.weights
     try:
         with quiet():

@@ -1,4 +1,4 @@
-"""Makes the on-device file that the converter wrote smaller, and puts the card into it."""
+"""Shrinks the on-device file that the converter wrote, and adds the card to it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_charlm.saved import tflite_card
 
-ALIGNMENT = 16  # of buffers, as TensorFlow Lite's schema asks for; its Python code does not do it
+ALIGNMENT = (
+    16  # bytes; TensorFlow Lite's schema requires it of buffers, its Python code does not ensure it
+)
 
 
 def pack(content: bytes, values: dict[str, Any]) -> bytes:
-    """Put a card into an on-device file, and make the file smaller.
+    """Add a card to an on-device file, and shrink the file.
 
     The converter writes a table for every use and a name for every tensor, which is much of a small
     model's file. Here equal parts are stored once, and names, which no signature needs, are left
@@ -45,7 +47,7 @@ def _strip(model: schema.ModelT) -> None:
     tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors]
     used = {user.buffer for user in (*tensors, *model.metadata)}
     kept = [0, *(i for i in sorted(used) if i and model.buffers[i].data is not None)]
-    moved = {old: new for new, old in enumerate(kept)}  # buffer 0 is empty, and serves for all
+    moved = {old: new for new, old in enumerate(kept)}  # buffer 0 stands for all empty ones
     model.buffers = [model.buffers[i] for i in kept]
     for entry in model.metadata:
         entry.buffer = moved[entry.buffer]
@@ -67,8 +69,8 @@ class _Sharing(flatbuffers.Builder):
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._written: dict[Any, int] = {}  # the offset of each content
-        self._fields: list[tuple] = []  # of the table that is being written
+        self._written: dict[Any, int] = {}  # offset of each content written
+        self._fields: list[tuple] = []  # fields of the table that is being written
         self._before = 0  # offset where that table begins
 
     def StartObject(self, numfields: int) -> None:
@@ -76,7 +78,9 @@ class _Sharing(flatbuffers.Builder):
         super().StartObject(numfields)
 
     def PrependSlot(self, flags: Any, o: int, x: Any, d: Any) -> None:
-        self._fields.append((flags, o, x, d))  # the type too: 1 and 1.0 are equal, their bytes not
+        self._fields.append(
+            (flags, o, x, d)
+        )  # flags hold the type: 1 and 1.0 are equal, but not their bytes
         super().PrependSlot(flags, o, x, d)
 
     def PrependUOffsetTRelativeSlot(self, o: int, x: int, d: int) -> None:

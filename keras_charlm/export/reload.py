@@ -1,6 +1,6 @@
 """Calls the signatures of a SavedModel in a process without Keras and this package.
 
-A program of its own, run by `savedmodel.call`:
+A separate program, run by `savedmodel.call`:
 
     python -I reload.py FOLDER [LIBRARY OF OPERATORS] < requests > results
 
@@ -19,7 +19,7 @@ HIDDEN = {"keras", "tf_keras", "keras_charlm", "kcharlm", "tensorflow_text"}
 
 
 class Hiding:
-    """A finder of modules, in the form of `sys.meta_path`, that does not find the hidden ones."""
+    """A wrapper of a finder in `sys.meta_path` that hides some modules."""
 
     def __init__(self, finder: Any):
         self.finder = finder

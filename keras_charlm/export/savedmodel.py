@@ -1,4 +1,4 @@
-"""A TensorFlow SavedModel with strings in and out, as TensorFlow Serving takes it.
+"""A TensorFlow SavedModel with string inputs and outputs, for TensorFlow Serving.
 
 It loads with `tf.saved_model.load` in a process that has neither this package nor Keras; its
 signatures are described at `serving.Server`.
@@ -28,7 +28,7 @@ _RELOAD = Path(__file__).with_name("reload.py")
 
 
 def write(opened: TrainedModel, folder: Path) -> dict[str, Any]:
-    """Fill a folder with a model as a SavedModel, and check it in a process of its own.
+    """Write a model as a SavedModel into a folder, and check it in a separate process.
 
     Args:
         opened: The model.
@@ -39,8 +39,8 @@ def write(opened: TrainedModel, folder: Path) -> dict[str, Any]:
         operators; and what `check` returns.
 
     Raises:
-        ExportError: tensorflow-text is needed and missing, or the SavedModel does not give what the
-            model gives.
+        ExportError: tensorflow-text is needed and missing, or the SavedModel computes different
+            results from the model.
         OSError: The folder cannot be written.
     """
     card = opened.card
@@ -70,7 +70,7 @@ def write(opened: TrainedModel, folder: Path) -> dict[str, Any]:
 
 
 def _readme(opened: TrainedModel, states: int, operators: bool) -> str:
-    """What a person who finds the folder needs to know."""
+    """The README.md of the folder."""
     byte = opened.vocabulary.unit == "byte"
     return templates.render(
         "savedmodel_readme.md",
@@ -99,7 +99,7 @@ def check(opened: TrainedModel, folder: Path) -> dict[str, Any]:
         and of a `batch`.
 
     Raises:
-        ExportError: It fails in a fresh process, or is not the trained network.
+        ExportError: It fails in a fresh process, or differs from the trained network.
     """
     graph = OnDeviceGraph(opened.model, opened.card.model, opened.vocabulary)
     trial, trained = checking.reference(opened, graph.runner())
@@ -110,7 +110,7 @@ def check(opened: TrainedModel, folder: Path) -> dict[str, Any]:
 def _run(
     opened: TrainedModel, folder: Path, trial: checking.Trial, state_size: int
 ) -> tuple[checking.Answers, dict[str, Any]]:
-    """Have a SavedModel do a trial; returns its answers, and how long it took."""
+    """Run a trial on a SavedModel; returns its answers, and timings."""
     vocabulary, start = opened.vocabulary, opened.card.start
     codes = np.where(trial.codes < 0, _unknown(vocabulary), trial.codes)
 
@@ -142,7 +142,7 @@ def _run(
     step, score, batch, _, again, one = called["results"]
     texts = batch["text_bytes" if vocabulary.unit == "byte" else "text"]
     drawn = [vocabulary.to_codes(text) for text in texts]
-    # Of a list, a text that is short ended with its line: with the start symbol.
+    # For lines, a short text ended with its line, that is, with the start symbol.
     ended = [row if len(row) == DRAW else np.append(row, start) for row in drawn]
     answers = checking.Answers(step["logits"], float(score["bits_per_character"][0]), ended)
     return answers, {
@@ -155,8 +155,8 @@ def _run(
 
 
 def _unknown(vocabulary: Vocabulary) -> int:
-    """A code that reads as the unknown symbol, and that no normalization changes."""
-    # A text with unknown bytes lacks at least one; the others are of Unicode's private use.
+    """A code that is read as the unknown symbol, and that no normalization changes."""
+    # A text with unknown bytes lacks at least one; for characters, private-use code points serve.
     codes = range(0x100) if vocabulary.unit == "byte" else range(0xE000, 0xF900)
     return next((code for code in codes if code not in set(vocabulary.codes)), 0)
 
@@ -172,7 +172,7 @@ def call(
         operators: Library of operators to load first.
 
     Returns:
-        `load_seconds`, and `results`: of each request its outputs and `seconds`.
+        `load_seconds`, and `results`: for each request its outputs and `seconds`.
 
     Raises:
         ExportError: It does not load, or a call fails.

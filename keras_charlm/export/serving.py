@@ -1,6 +1,6 @@
-"""A trained network with strings in and out, as a SavedModel holds it.
+"""The graph of a SavedModel: a trained network with string inputs and outputs.
 
-Beside what the on-device file does, it does what that file leaves to its host: UTF-8, Unicode
+In addition to the on-device graph, it does what that leaves to the host: UTF-8, Unicode
 normalization, prompts and texts of any length.
 """
 
@@ -17,7 +17,7 @@ from keras_charlm.export.graph import OnDeviceGraph, keep_ended
 from keras_charlm.network import sampling
 from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
 
-LONGEST = 100_000  # characters that one request may draw: it must not hold up a server for hours
+LONGEST = 100_000  # maximum characters of one request, which must not block a server for hours
 
 _RANGES = {
     "length": f"from 0 to {LONGEST:,}",
@@ -31,8 +31,8 @@ class Server(OnDeviceGraph):
     """A trained network that reads and writes strings.
 
     Signatures, with B rows, V symbols and S states. A string is UTF-8, or for a byte model any
-    bytes; characters that the training text did not have read as the unknown symbol. A setting is a
-    tensor of B values, or a single value for all rows; a row's result depends on that row alone.
+    bytes; characters that are not in the training text are read as the unknown symbol. A setting is
+    a tensor of B values, or one value for all rows; a row's result depends on that row alone.
 
     `generate`, which is also `serving_default`:
         prompt: string (B,).
@@ -40,25 +40,25 @@ class Server(OnDeviceGraph):
         temperature, top_k, top_p: float32, int32, float32; see `sampling.draw`.
         seed: int32; a negative one is replaced by a random one.
       Outputs:
-        text: string (B,), what follows the prompt; of a list, up to the end of the line. A byte
-            model calls it `text_bytes`: TensorFlow Serving writes values of such names in base64.
-        seed: int32 (B,), which draws the same text again.
-        bits_per_character: float32 (B,), the mean of -log2 p over what was drawn, the end of the
-            line included, at temperature 1; 0 where nothing was drawn.
+        text: string (B,), the continuation of the prompt; for lines, up to the end of the line. In
+            a byte model it is `text_bytes`: TensorFlow Serving encodes such names in base64.
+        seed: int32 (B,), the seed that reproduces the text.
+        bits_per_character: float32 (B,), the mean of -log2 p over the characters drawn, including
+            the end of the line, at temperature 1; 0 if nothing was drawn.
         unknown: int32 (B,), how many characters of the prompt are unknown.
 
     `score`: text string (B,) -> bits_per_character float32 (B,), the mean of -log2 p over all its
-    characters, and characters int32 (B,). Of an empty text both are 0.
+    characters, and characters int32 (B,). Both are 0 for an empty text.
 
-    `step`: text string (B,), state float32 (B, S) -> logits float32 (B, V) of the character that
-    follows, state float32 (B, S). It reads all of the text; an empty one stands for the beginning
-    of a document. The first state is all zeros, and id 0 of the logits is the unknown symbol.
+    `step`: text string (B,), state float32 (B, S) -> logits float32 (B, V) of the next character,
+    state float32 (B, S). It reads the whole text; an empty text is the beginning of a document. The
+    initial state is all zeros, and id 0 of the logits is the unknown symbol.
 
     Args:
         model: A network of `model.build`; its weights are copied.
         config: Its configuration.
         vocabulary: Its symbols.
-        lines: Its documents are lines.
+        lines: Whether its documents are lines.
         start: Code of the symbol that is read before a document, and that ends a line.
         normalize: Unicode normalization of prompts and texts.
     """
@@ -77,7 +77,7 @@ class Server(OnDeviceGraph):
         self._bytes, self._lines = vocabulary.unit == "byte", lines
         self._start = vocabulary.id_of(start)
         self._form = normalize.upper() if needs_text(vocabulary, normalize) else None
-        # The unknown symbol is never drawn: its empty string fills rows behind their end.
+        # The unknown symbol is never drawn: its empty string pads rows after their end.
         self._strings = np.array([b"", *map(self._string, vocabulary.codes)], object)  # (V,)
 
     def _string(self, code: int) -> bytes:
@@ -104,11 +104,11 @@ class Server(OnDeviceGraph):
         }
 
     def _decode(self, text: tf.Tensor, start: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Strings (B,) to ids (B, L), L at least 1, and lengths (B,), each at least 1.
+        """Decode strings (B,) to ids (B, L), L at least 1, and lengths (B,), each at least 1.
 
         Args:
             text: Strings.
-            start: Put the start symbol before all rows, or otherwise before empty ones only.
+            start: Prepend the start symbol to all rows, not only to empty ones.
 
         Returns:
             ids, lengths, and the number of unknown characters of each row (B,).
@@ -156,7 +156,7 @@ class Server(OnDeviceGraph):
         top_k = _each("top_k", top_k, rows, top_k >= 0)
         top_p = _each("top_p", top_p, rows, (top_p > 0) & (top_p <= 1))
         seed = tf.broadcast_to(tf.reshape(seed, [-1]), [rows])
-        # The raw operator: a seed set in the exporting process must not go into the file.
+        # The raw operator, so that a seed set in the exporting process is not stored in the file.
         new = tf.raw_ops.RandomUniformInt(shape=[rows], minval=0, maxval=2**31 - 1)
         seed = tf.where(seed < 0, new, seed)
 
@@ -183,7 +183,7 @@ class Server(OnDeviceGraph):
         seed: tf.Tensor,
         settings: dict[str, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Read each row's ids (B, L) up to its length (B,), and draw up to `length` (B,) others.
+        """Read each row's ids (B, L) up to its length (B,), and draw up to `length` (B,) more.
 
         Args:
             ids, lengths: As `_decode` returns them.
@@ -193,9 +193,9 @@ class Server(OnDeviceGraph):
 
         Returns:
             The ids drawn, int32 (N + 1, B), UNKNOWN in the first row and after a row's end; the
-            sum of -ln p over them, and their number, the stop symbol included, float32 (B,).
+            sum of -ln p over them, and their number, both including the stop symbol, float32 (B,).
         """
-        stop = self._start if self._lines else UNKNOWN  # which is never drawn
+        stop = self._start if self._lines else UNKNOWN  # UNKNOWN is never drawn
         rows = tf.shape(ids)[0]
         states = self._read_all_but_last(ids, lengths, self._zeros(rows))
 
@@ -228,7 +228,7 @@ class Server(OnDeviceGraph):
             x, states = self._read(tf.gather(ids, t, axis=1), states)
             log_p = tf.nn.log_softmax(self._logits(x))
             cost = -tf.gather(log_p, tf.gather(ids, t + 1, axis=1), batch_dims=1)
-            # In float32 the sum over a long text would lose what a character adds.
+            # In float32 the sum over a long text would lose precision.
             nats += tf.cast(tf.where(t < lengths - 1, cost, 0.0), tf.float64)
             return t + 1, nats, *states
 
@@ -249,17 +249,21 @@ class Server(OnDeviceGraph):
 
 
 def _each(name: str, value: tf.Tensor, rows: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """A setting's value for each row (B,), refused where it is not right."""
+    """Broadcast a setting to the rows (B,); fails unless all of its values are `right`."""
     accepted = tf.debugging.Assert(tf.reduce_all(right), [f"{name} must be {_RANGES[name]}"])
-    with tf.control_dependencies([accepted]):  # before an operator fails less clearly
+    with tf.control_dependencies([accepted]):  # before an operator fails with a less clear message
         return tf.broadcast_to(tf.reshape(value, [-1]), [rows])
 
 
 def needs_text(vocabulary: Vocabulary, form: str) -> bool:
     """Whether prompts are normalized by an operator of tensorflow-text.
 
-    NFC leaves ASCII as it is, so a model that knows nothing else needs no operator: what differs is
-    only how characters are counted that it does not know. NFKC makes ASCII of other characters,
-    such as ligatures.
+    NFC does not change ASCII, so a model with an ASCII vocabulary needs no operator: only the
+    number of unknown characters can differ. NFKC turns other characters, such as ligatures, into
+    ASCII.
+
+    Args:
+        vocabulary: The model's characters.
+        form: Unicode normalization: 'nfc', 'nfkc' or 'none'.
     """
     return form == "nfkc" or (form == "nfc" and vocabulary.codes[-1] > 127)

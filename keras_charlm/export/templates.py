@@ -1,4 +1,4 @@
-"""Text files of an export, filled in from the templates in this folder by Jinja."""
+"""Text files of an export, rendered with Jinja from the templates in this folder."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import Any
 
 
 def render(name: str, /, *, escape: bool, **values: Any) -> str:
-    """Fill in a template.
+    """Render a template.
 
     Args:
         name: Its path in this folder.
-        escape: It is HTML or JavaScript, so that values are escaped as HTML; `tojson` writes a
-            value as JavaScript.
-        **values: What it names, and nothing less.
+        escape: Escape values as HTML, for HTML and JavaScript; `tojson` writes a value as
+            JavaScript.
+        **values: Values of all variables that the template uses.
+
+    Returns:
+        The text.
     """
-    import jinja2  # here, for it is needed by few exports
+    import jinja2  # here, because few exports need it
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "."),

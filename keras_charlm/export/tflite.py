@@ -1,6 +1,6 @@
 """The on-device file: one .tflite that reads code points and draws code points.
 
-A host needs nothing beside it: no vocabulary, no random numbers, no arrays for the layers' states.
+A host needs nothing else: no vocabulary, no random numbers, no arrays for the layers' states.
 Tensors are int32 and float32 of fixed shapes and all operators are TensorFlow Lite's own, so the
 file runs wherever LiteRT does, browsers included. The signatures are described at `OnDeviceGraph`.
 """
@@ -31,21 +31,21 @@ def convert(network: OnDeviceGraph, quantize: str = "none") -> bytes:
 
     Args:
         network: The network; its weights are stored once.
-        quantize: How weights are stored: 'none' (float32), 'float16', or 'int8' with a scale for
-            each row. States, biases and logits are float32 in all of them.
+        quantize: Format of the weights: 'none' (float32), 'float16', or 'int8' with a scale for
+            each row. States, biases and logits are always float32.
 
     Returns:
         The file's content.
 
     Raises:
-        ExportError: The converter failed, or used an operator that not every LiteRT has.
+        ExportError: The converter failed, or used an operator that not every LiteRT supports.
         OSError: The folder for temporary files cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
         save(network, folder)
         names = list(network.functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=names)
-        converter.exclude_conversion_metadata = True  # saves taking the whole file apart once more
+        converter.exclude_conversion_metadata = True  # saves parsing the whole file again
         if quantize != "none":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":
@@ -60,7 +60,7 @@ def convert(network: OnDeviceGraph, quantize: str = "none") -> bytes:
     if refused := sorted(operators(content) & {"CUSTOM", "VAR_HANDLE"}):
         raise ExportError(
             f"The converted model needs {refused[0]} operators, which browsers and phones lack; "
-            "convert it with the TensorFlow version that this package asks for."
+            "convert it with the TensorFlow version that this package requires."
         )
     return content
 
@@ -86,7 +86,7 @@ def check(content: bytes, network: OnDeviceGraph) -> float:
         The largest difference of the logits while both read `READ` random characters.
 
     Raises:
-        ExportError: The file is not the graph; see `checking.compare`.
+        ExportError: The file differs from the graph; see `checking.compare`.
     """
     codes = np.array(network.vocabulary.codes)
     text = np.random.default_rng(0).choice(codes, READ).astype(np.int32)  # (P,)
@@ -99,7 +99,7 @@ def check(content: bytes, network: OnDeviceGraph) -> float:
 
 
 def write(opened: TrainedModel, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
-    """Make the on-device file of a model and check it.
+    """Create the on-device file of a model and check it.
 
     Args:
         opened: The model.
@@ -109,7 +109,7 @@ def write(opened: TrainedModel, config: ExportConfig) -> tuple[bytes, dict[str, 
         The file's content, and the report.
 
     Raises:
-        ExportError: It could not be converted, fits no budget, or differs from the model.
+        ExportError: It could not be converted, does not fit the budget, or differs from the model.
     """
     network = OnDeviceGraph(opened.model, opened.card.model, opened.vocabulary)
     too_large = []

@@ -1,7 +1,7 @@
-"""A page that invents text in the browser: a folder of static files with the model inside.
+"""A page that generates text in the browser: a folder of static files that include the model.
 
-The page (the files in `page/`) runs the on-device file with LiteRT.js. Nothing that is typed or
-drawn leaves the device, and after the first visit it works without a network.
+The page (the files in `page/`) runs the on-device file with LiteRT.js. Neither input nor output
+leaves the device, and after the first visit it works offline.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MODEL, FACTS, LINES = "model.tflite", "model.json", "lines.bin"
 INDEX, WORKER = "index.html", "worker.js"  # the files of the page that are templates
 ICONS = (180, 192, 512)  # widths in pixels
 
-# LiteRT.js as it is published: its address, its version, and the SHA-384 of each file that the page
-# runs. Of its WebAssembly builds the compatible one is taken: relaxed SIMD may round differently on
-# each processor, and a seed is to give the same text everywhere.
+# The published LiteRT.js: its version, its address, and the SHA-384 of each file the page runs.
+# Its compatible WebAssembly build is used, because relaxed SIMD may round differently on each
+# processor, and a seed must give the same text everywhere.
 VERSION = "2.5.3"
 ADDRESS = "https://cdn.jsdelivr.net/npm/@litertjs/"
 RUNTIME = {
@@ -61,19 +61,19 @@ def write(
         opened: The model.
         folder: An empty folder.
         content: The on-device file that the page runs.
-        runtime: Folder of the npm package @litertjs/core, whose files the page then carries; by
-            default it fetches them from `ADDRESS` and refuses any other content.
+        runtime: Folder of the npm package @litertjs/core, to include its files in the page; by
+            default the page fetches them from `ADDRESS` and verifies their hashes.
 
     Returns:
-        A report: `files`, the bytes of each; `runtime`, its version and where the page takes it
-        from; of a list `novelty`, the number of its lines and the bytes of their fingerprints.
+        A report: `files`, the bytes of each; `runtime`, its version and where the page loads it
+        from; for lines `novelty`, the number of lines and the bytes of their fingerprints.
 
     Raises:
         ExportError: `runtime` is not that package.
         BundleError: The model's files, or `content`, are damaged.
         OSError: The folder cannot be written.
     """
-    Runner(content)  # refuses what no browser could open either
+    Runner(content)  # raises an error if no browser could open it either
     files: dict[str, bytes] = {MODEL: content}
     facts = _facts(opened) | {"model": _integrity(content)}
     report: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def write(
 
 
 def _facts(opened: TrainedModel) -> dict[str, Any]:
-    """What the page says of the model, and needs for reading a text as the corpus was read."""
+    """Facts about the model for the page, and how to read a prompt like the corpus."""
     card, shape = opened.card, opened.card.model
     scores = card.scores.get("test") or card.scores.get("validation") or {}
     return {
@@ -113,7 +113,7 @@ def _facts(opened: TrainedModel) -> dict[str, Any]:
 
 
 def _runtime(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Where the page finds LiteRT.js, and the files that it carries itself."""
+    """Where the page finds LiteRT.js, and the files that it includes itself."""
     if package is None:
         files = {
             role: {"path": f"{name}@{VERSION}/{path}", "integrity": integrity}
@@ -124,7 +124,7 @@ def _runtime(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
         version = str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])
         files, carried = {}, {}
         for role, (name, path, _) in RUNTIME.items():
-            # wasm-utils is a package of its own: beside core, or below it.
+            # wasm-utils is a separate package, next to core or inside it.
             homes = [package.parent / name, package / "node_modules" / "@litertjs" / name]
             if name == "core":
                 homes = [package]
@@ -146,10 +146,10 @@ def _page(facts: dict[str, Any]) -> dict[str, bytes]:
     files = {item.name: item.read_bytes() for item in page.iterdir() if item.is_file()}
     files[FACTS] = _json(facts)
     files["manifest.webmanifest"] = _json(_manifest(facts["name"]))
-    # The runtime may be fetched from its one address, and nothing else from anywhere.
+    # Only the runtime may be fetched from another host.
     remote = "" if facts["runtime"]["base"] == "runtime/" else facts["runtime"]["base"]
     files[INDEX] = _filled(INDEX, name=facts["name"], remote=remote)
-    # Only a worker that differs makes a browser fetch the other files again.
+    # A browser fetches the other files again only if the worker has changed.
     digest = hashlib.sha256()
     for _, data in sorted(files.items()):
         digest.update(data)
@@ -163,7 +163,7 @@ def _filled(name: str, /, **values: Any) -> bytes:
 
 
 def _manifest(name: str) -> dict[str, Any]:
-    """What a device shows of the page when it is installed there."""
+    """The web app manifest: how a device shows the installed page."""
     pictures = [
         {
             "src": f"icon-{size}.png",

@@ -1,1 +1,1 @@
-"""An on-device file and a prompt come in; drawn texts and scores go out, without TensorFlow."""
+"""Sampling and scoring with the on-device file, without TensorFlow."""

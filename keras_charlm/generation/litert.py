@@ -1,4 +1,4 @@
-"""The on-device file, run by LiteRT; and scores of a text."""
+"""Run the on-device file with LiteRT, and score a text with it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from keras_charlm.display import quiet
 from keras_charlm.errors import BundleError
 from keras_charlm.text.vocabulary import Vocabulary
 
-THREADS_FROM = 2_000_000  # bytes of weights, about as many as a core's own cache holds
+THREADS_FROM = 2_000_000  # bytes of weights, about the size of a core's private cache
 
 
 class SignatureRunner(Protocol):
-    """Runs the signatures of a network: those of a file, or in TensorFlow those of a graph.
+    """Runs the signatures of a network, from a .tflite file or from a TensorFlow graph.
 
     Attributes:
         rows: Rows of `generate_batch` (B).
-        read_width, draw_width: Most characters that a call of `generate` reads (P) and draws (N).
-        score_width: Most characters that a call of `score` reads.
+        read_width, draw_width: Maximum characters that a call of `generate` reads (P) and draws
+            (N).
+        score_width: Maximum characters that a call of `score` reads.
         state_size: Width of the state (S).
     """
 
@@ -36,15 +37,15 @@ class SignatureRunner(Protocol):
 
 
 class Runner:
-    """A SignatureRunner of an on-device file, in LiteRT.
+    """A SignatureRunner that runs an on-device file with LiteRT.
 
     Args:
         file: Path or content of the .tflite file.
         num_threads: Threads for the matrix products; by default one for a small model, and up to
-            four for one that does not fit the cache of a core.
+            four for one that does not fit in the cache of a core.
 
     Raises:
-        BundleError: The file is missing, damaged or something else.
+        BundleError: The file is missing, damaged or not such a file.
     """
 
     def __init__(self, file: str | Path | bytes, num_threads: int | None = None):
@@ -86,17 +87,17 @@ class Runner:
 def score_text(
     runner: SignatureRunner, vocabulary: Vocabulary, text: str | bytes | np.ndarray
 ) -> tuple[int, float, int]:
-    """Measure how well the model predicts a text, from a clean state.
+    """Measure how well the model predicts a text, starting from a zero state.
 
     Args:
         runner: Runs the model.
         vocabulary: The model's characters.
-        text: Normalized as the corpus was, or its codes (N,); characters outside the vocabulary
+        text: Normalized like the corpus, or its codes (N,); characters outside the vocabulary
             count as unknown.
 
     Returns:
         The number of predicted characters (all but the first), the sum of -log2 p over them in
-        bits, and how many of them were the likeliest.
+        bits, and how many of them the model ranked first.
     """
     codes = text if isinstance(text, np.ndarray) else vocabulary.to_codes(text)
     state = np.zeros((1, runner.state_size), np.float32)
@@ -122,8 +123,8 @@ def score_characters(
         ids: Their ids in the model's vocabulary (N,).
 
     Returns:
-        -log2 p of every character but the first, float32 (N - 1,), and whether it was the
-        likeliest, bool (N - 1,).
+        -log2 p of every character but the first, float32 (N - 1,), and whether the model ranked it
+        first, bool (N - 1,).
     """
     state = np.zeros((1, runner.state_size), np.float32)
     bits, likeliest = np.zeros(len(codes) - 1, np.float32), np.zeros(len(codes) - 1, bool)

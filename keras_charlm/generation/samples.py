@@ -1,6 +1,6 @@
-"""Text from the on-device file: one sample as it is drawn, or many at once.
+"""Sampling from the on-device file: one sample as a stream, or many as a batch.
 
-TensorFlow is not imported here: samples come from the file that is shipped.
+TensorFlow is not imported here: samples come from the same file that ships to devices.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
 LENGTH = 500  # characters of a sample when no length is given
-LINE_LENGTH = 1000  # the same for lines, most of which end before
-LINE_CHUNK = 8  # characters drawn between two looks for lines that have ended
+LINE_LENGTH = 1000  # the same for lines, most of which end earlier
+LINE_CHUNK = 8  # characters drawn between two checks for lines that have ended
 PATIENCE = 0.02  # seconds; pieces of a stream grow until drawing one takes this long
 
 
@@ -30,11 +30,11 @@ class Sample:
     """A drawn text.
 
     Attributes:
-        text: What was drawn, without the prompt and without the stop text or newline at its end.
-        prompt: What it continues, normalized.
-        seed: The seed that gives the same text again.
-        bits_per_character: Mean of -log2 p over the characters drawn, the stop text or newline
-            included, by the probabilities at temperature 1; None if nothing was drawn.
+        text: The continuation, without the prompt and without the final stop text or newline.
+        prompt: The normalized prompt.
+        seed: The seed that reproduces the text.
+        bits_per_character: Mean of -log2 p over the characters drawn, including the stop text or
+            newline, with the probabilities at temperature 1; None if nothing was drawn.
     """
 
     text: str | bytes
@@ -44,14 +44,14 @@ class Sample:
 
     @property
     def whole(self) -> str | bytes:
-        """The prompt and what was drawn after it."""
+        """The prompt and its continuation."""
         prompt: Any = self.prompt  # of the same type as the text
         return prompt + self.text
 
 
 @dataclass
 class Counts:
-    """What `draw_samples` has drawn, kept up to date while it runs."""
+    """Counters that `draw_samples` updates while it runs."""
 
     drawn: int = 0  # samples that were not empty
     novel: int = 0  # those of them that are not in the training text
@@ -59,11 +59,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Task:
-    """What stays the same over all calls for a prompt and a configuration."""
+    """The inputs that are the same in all calls for a prompt and a configuration."""
 
     prompt: str | bytes
-    last: int  # the prompt's last code, still to be read
-    state: np.ndarray  # (1, S), after reading the others
+    last: int  # the prompt's last code, not yet read
+    state: np.ndarray  # (1, S), after reading all codes before it
     seed: int
     length: int
     stop: str | bytes  # ends a sample; empty for none, or where the network itself stops
@@ -85,7 +85,7 @@ def _task(
         prompt = unicode_normalize(prompt, normalize)
     vocabulary.encode(prompt, strict=not config.unknown_ok)
     codes = vocabulary.to_codes(prompt)
-    prompt = vocabulary.from_codes(codes)  # bytes for a byte model, also where a str was given
+    prompt = vocabulary.from_codes(codes)  # bytes for a byte model, even if a str was given
     if lines or not len(codes):
         codes = np.concatenate([[start], codes])
     last, state = _read(runner, codes)
@@ -140,9 +140,9 @@ def _generate(
 
     Args:
         runner: Runs the network.
-        codes: int (B, n), to be read first.
+        codes: Codes to read before drawing, int (B, n).
         seeds: int32 (B,).
-        positions: Characters drawn before in each row, int32 (B,).
+        positions: Characters already drawn in each row, int32 (B,).
         length: Characters to draw.
         state: float32 (B, S).
         settings: The inputs that do not change.
@@ -180,26 +180,26 @@ def stream_text(
     start: int,
     normalize: str = "nfc",
 ) -> Iterator[str | bytes]:
-    """Draw one sample and yield its pieces as they come.
+    """Draw one sample and yield it piece by piece.
 
     Args:
         runner: Runs the network.
         vocabulary: The model's characters.
-        config: How to draw; `num` and `novel` have no effect here.
-        prompt: What to continue; it is not part of what is yielded.
-        lines: The model's documents are lines: the start character is read before the prompt, and
-            ends the sample.
+        config: How to draw; `num` and `novel` are ignored.
+        prompt: Text to continue; it is not yielded.
+        lines: Whether the model's documents are lines: the start character is read before the
+            prompt, and ends the sample.
         start: Code of the start character, read instead of an empty prompt.
         normalize: Unicode normalization of prompt and stop text.
 
     Returns:
         An iterator of str, or of bytes for a byte model. The first piece is one character, later
-        ones are longer. No piece holds any part of `config.stop`.
+        ones are longer. No piece contains any part of `config.stop`.
 
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
     """
-    # Not a generator itself, so that a wrong prompt is reported at once.
+    # Not a generator itself, so that an invalid prompt is reported immediately.
     task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
     return _without_stop(_pieces(runner, vocabulary, task), task.stop)
 
@@ -226,7 +226,7 @@ def _pieces(runner: SignatureRunner, vocabulary: Vocabulary, task: _Task) -> Ite
 
 
 def _without_stop(pieces: Iterator[Any], stop: Any) -> Iterator[Any]:
-    """Pass pieces on up to the text `stop`, holding back whatever may be the beginning of it.
+    """Yield pieces up to the text `stop`, holding back a possible beginning of it.
 
     Args:
         pieces: Of str or bytes.
@@ -270,21 +270,21 @@ def draw_samples(
     limit: int | None = None,
     counts: Counts | None = None,
 ) -> Iterator[Sample]:
-    """Draw `config.num` samples, many at a time, and yield them in the order of their seeds.
+    """Draw `config.num` samples as a batch, and yield them in the order of their seeds.
 
-    Sample i has the seed `(config.seed + i) mod 2**31`, so each can be drawn again alone. A row of
-    the batch whose sample has ended goes on with the next one at once.
+    Sample i has the seed `(config.seed + i) mod 2**31`, so each can be reproduced alone. When a
+    sample ends, its row of the batch starts the next one immediately.
 
     Args:
         runner, vocabulary, config, prompt, lines, start, normalize: As for `stream_text`. Empty
-            lines are not yielded; others are drawn instead.
-        known: Whether a whole line, prompt and drawn text, is in the training text. With
-            `config.novel` such lines are not yielded either.
-        limit: Most samples to draw, yielded or not; by default 100 times `config.num`.
-        counts: Is updated with the numbers of samples drawn and novel.
+            lines are replaced by further samples.
+        known: Whether a whole line, prompt included, is in the training text. With `config.novel`
+            such lines are replaced too.
+        limit: Maximum number of samples to draw, yielded or not; by default 100 times `config.num`.
+        counts: Updated with the numbers of samples drawn and novel.
 
     Returns:
-        An iterator of at most `config.num` samples; fewer where `limit` was reached.
+        An iterator of at most `config.num` samples; fewer if `limit` was reached.
 
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
@@ -306,14 +306,14 @@ def draw_samples(
 
 
 def _in_order(batch: _Batch, accept: Callable[[Sample], bool], limit: int) -> Iterator[Sample]:
-    """Yield the accepted samples by rising index; for each one refused, one more is begun.
+    """Yield the accepted samples in order of index; each rejected one is replaced by another.
 
     Args:
         batch: Draws the samples.
         accept: Whether to yield a sample.
-        limit: Most samples to draw.
+        limit: Maximum number of samples to draw.
     """
-    ended: dict[int, Sample | None] = {}  # by index; None where it was refused
+    ended: dict[int, Sample | None] = {}  # by index; None where it was rejected
     needed, following = batch.num, 0
     while batch.fill(min(needed, limit)):
         for index, sample in batch.advance():
@@ -328,32 +328,32 @@ def _in_order(batch: _Batch, accept: Callable[[Sample], bool], limit: int) -> It
 
 
 class _Batch:
-    """Draws samples side by side, each in a row of its own.
+    """Draws samples in parallel, one in each row of a batch.
 
     Args:
         runner: Runs the network.
         vocabulary: The model's characters.
         task: What to draw.
         lines: Whether samples are lines.
-        num: Number of samples asked for; a single one is drawn without a batch.
+        num: Number of samples requested; a single one is drawn without a batch.
     """
 
     def __init__(
         self, runner: SignatureRunner, vocabulary: Vocabulary, task: _Task, lines: bool, num: int
     ):
         self.runner, self.vocabulary, self.task, self.num = runner, vocabulary, task, num
-        # Lines end at different times: in short chunks, rows wait less for one another.
+        # Lines end at different times: with short chunks, rows wait less for each other.
         self.chunk = LINE_CHUNK if lines and num > 1 else runner.draw_width
         self.started = 0
         rows = 1 if num == 1 else runner.rows
         self.rows: list[_Row | None] = [None] * rows
-        self.last = np.full(rows, task.last, np.int32)  # code to be read next (B,)
+        self.last = np.full(rows, task.last, np.int32)  # code to read next (B,)
         self.seeds = np.zeros(rows, np.int32)
         self.positions = np.zeros(rows, np.int32)
         self.state = np.repeat(task.state, rows, axis=0)  # (B, S)
 
     def fill(self, total: int) -> bool:
-        """Start samples in free rows until there were `total`; returns if any is unfinished."""
+        """Start samples in free rows, up to `total` in all; returns whether any is unfinished."""
         for r, row in enumerate(self.rows):
             if row is None and self.started < total:
                 self.rows[r] = _Row(self.started)
@@ -364,7 +364,7 @@ class _Batch:
         return any(self.rows)
 
     def advance(self) -> Iterator[tuple[int, Sample]]:
-        """Draw a chunk in every row; yields index and sample of those that ended."""
+        """Draw a chunk in every row; yields the index and the sample of each row that ended."""
         left = [self.task.length - len(row.codes) for row in self.rows if row]
         length = min(self.chunk, *left)
         idle = np.array([row is None for row in self.rows])
@@ -399,15 +399,15 @@ class _Batch:
         Args:
             r: Number of the row.
             row: Its sample.
-            codes: What was drawn.
-            bits: -log2 p of all of it.
-            done: Whether the network stopped there.
+            codes: Codes of the chunk.
+            bits: Sum of -log2 p over the chunk.
+            done: Whether the network stopped after it.
         """
         task, before = self.task, len(row.codes)
         row.codes += codes
         drawn = len(row.codes) + done
         cut = -1
-        if task.stop:  # it may have begun in an earlier chunk
+        if task.stop:  # it may start in an earlier chunk
             back = max(before - len(task.stop), 0)
             tail: Any = self.vocabulary.from_codes(row.codes[back:])
             cut = tail.find(task.stop)
@@ -426,7 +426,7 @@ class _Batch:
         return (self.task.seed + index) % 2**31
 
     def _bits(self, r: int, length: int) -> float:
-        """Bits of the first characters of a row's last chunk: they are drawn again."""
+        """Bits of the first `length` characters of a row's last chunk, found by redrawing them."""
         one = slice(r, r + 1)
         out = _generate(
             self.runner,

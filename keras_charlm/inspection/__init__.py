@@ -1,1 +1,1 @@
-"""A trained model and a text come in; what each cell does while it reads goes out, as a page."""
+"""What each cell of a trained model does while it reads a text, as data and as a page."""

@@ -1,4 +1,4 @@
-"""What every cell of a trained network does at every character of a text, as arrays."""
+"""The activations of every cell of a trained network at every character of a text, as arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import UNKNOWN
 
 ARRAYS = ("hidden", "cell", "gates", "probabilities")
-GUESSES = 5  # likeliest next characters that are kept
+GUESSES = 5  # most likely next characters that are kept
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Activations:
 
     Attributes:
         codes: int64 (T,), the text: code points, or the bytes of a byte model.
-        surprise: float32 (T,), -log2 of the probability that each character had before it was read,
-            in bits. Their mean is the bits per character of `evaluate`.
-        guesses: int64 (T, K), the codes of the K <= 5 likeliest characters after each, likeliest
-            first. The unknown symbol, which sampling never draws, is left out.
+        surprise: float32 (T,), -log2 of the predicted probability of each character, in bits. The
+            mean is the bits per character of `evaluate`.
+        guesses: int64 (T, K), the codes of the K <= 5 most likely next characters, most likely
+            first, without the unknown symbol, which sampling never draws.
         guess_probabilities: float32 (T, K), their probabilities.
-        hidden: float16 (T, L, U), the output h of each cell after each character.
-        cell: float16 (T, L, U), the cell state c; None but for LSTMs.
+        hidden: float16 (T, L, U), the hidden state h of each cell after each character.
+        cell: float16 (T, L, U), the cell state c; LSTM only, otherwise None.
         gates: {name: float16 (T, L, U)}, between 0 and 1: `input`, `forget`, `output` for LSTMs;
-            `update` (the share of the old state that is kept) and `reset` for GRUs; else none.
-        probabilities: float32 (T, V), of each id of the vocabulary after each character.
+            `update` (the share of the old state that is kept) and `reset` for GRUs; else empty.
+        probabilities: float32 (T, V), of each id as the next character, after each character.
     """
 
     codes: np.ndarray
@@ -49,7 +49,14 @@ class Activations:
     probabilities: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
-        """Write all arrays to a NumPy archive (.npz); gates as `input_gate` and so on."""
+        """Write all arrays to a NumPy archive (.npz), gates as `input_gate` and so on.
+
+        Args:
+            path: The file, which is replaced atomically.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         arrays: dict[str, Any] = {
             name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)
         }
@@ -65,11 +72,11 @@ class Activations:
 def activations(
     model: TrainedModel | str | Path, text: str | bytes | Path, *, keep: Sequence[str] = ARRAYS
 ) -> Activations:
-    """Read a text and keep what every cell does at every character.
+    """Read a text and record the activation of every cell at every character.
 
     Args:
         model: A model, its folder, or its name under saved_models/.
-        text: The text itself, or the Path of a file, which is read as the corpus was.
+        text: The text itself, or the Path of a file, which is read like the corpus.
         keep: Which of the large arrays to keep: `hidden`, `cell`, `gates`, `probabilities`. Each
             of hidden, cell and the gates takes 2 * T * L * U bytes, probabilities 4 * T * V.
 
@@ -111,7 +118,7 @@ def activations(
 
 
 def _empty(network: NumpyNetwork, codes: np.ndarray, keep: Collection[str]) -> Activations:
-    """Activations over a text of codes (T,) with room for the arrays in `keep`."""
+    """Uninitialized activations over a text of codes (T,), with the arrays in `keep`."""
     size = len(codes)
     shape = (size, len(network.layers), network.units)
     guesses = min(GUESSES, network.vocabulary - 1)
@@ -131,7 +138,7 @@ def _empty(network: NumpyNetwork, codes: np.ndarray, keep: Collection[str]) -> A
 
 
 def likeliest(probabilities: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest known ids, likeliest first.
+    """The most likely ids without the unknown symbol, most likely first.
 
     Args:
         probabilities: (n, V).
@@ -149,7 +156,7 @@ def read_codes(opened: TrainedModel, text: str | bytes | Path) -> np.ndarray:
     """A text as the model reads it: code points or bytes, int64 (T,).
 
     Raises:
-        CorpusError: The file cannot be read, or there is no text.
+        CorpusError: The file cannot be read, or the text is empty.
     """
     symbols, alphabet = opened.read(text)
     if not len(symbols):

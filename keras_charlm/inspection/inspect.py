@@ -4,8 +4,8 @@ The network is run in NumPy, one character at a time from the beginning of the t
 gate can be seen and a cell can be held at zero. Layers and cells are counted from 0, as in the
 arrays and in the Keras model (`lstm_0`, `lstm_1`, ...).
 
-Letters in shapes: T characters of the text, L layers, U cells a layer, V ids of the vocabulary, K
-guesses, B copies of the network that read side by side.
+Letters in shapes: T characters of the text, L layers, U cells per layer, V ids of the vocabulary,
+K guesses, B copies of the network that read in parallel.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from keras_charlm.text.vocabulary import UNKNOWN
 # A gate below LEFT is left-saturated, above RIGHT right-saturated (Karpathy, Johnson and Fei-Fei,
 # "Visualizing and Understanding Recurrent Networks", 2015, section 4.2).
 LEFT, RIGHT = 0.1, 0.9
-_SIDE_BY_SIDE = 16  # copies that read at a time, each with another cell held at zero
+_SIDE_BY_SIDE = 16  # copies that read in parallel, each with a different cell held at zero
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What it costs to hold a cell at zero while the text is read.
+    """The cost of holding a cell at zero while the text is read.
 
     Attributes:
         layer, cell: The cell.
-        bits: Bits per character above those of the whole network, over all characters.
+        bits: Increase in bits per character over the intact network, over all characters.
         probe: The probe that the cell scored best on, or None if none was tested.
         inside, outside: The same over the characters that follow one where the probe's feature
-            holds (a number: is above its median), and over the others.
-        inside_characters: How many the former are.
+            holds (for a number: is above its median), and over the others.
+        inside_characters: Number of characters behind `inside`.
     """
 
     layer: int
@@ -55,22 +55,22 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that `inspect` found: the data of the page and of --json.
+    """The results of `inspect`: the data of the page and of --json.
 
     Attributes:
         model: Name, cell, layers, units and more of the model.
         unit: char or byte.
-        name: What the text is called.
-        left_out: Characters of the file after those that were read.
-        unknown: How many of the characters the model has never seen.
+        name: Name of the text.
+        left_out: Number of characters of the file that were not read.
+        unknown: Number of characters outside the vocabulary.
         codes, surprise, guesses, guess_probabilities: As in Activations.
-        shown: What `values` are: `cell`, the tanh of an LSTM's cell state, or `hidden`.
+        shown: Kind of `values`: `cell`, the tanh of an LSTM's cell state, or `hidden`.
         values: int8 (L, U, T), each cell's activation, between -1 and 1, times 127. Time is the
             last axis because probing and drawing read one cell after the other.
         saturation: {gate: float32 (2, L, U)}, the share of characters at which a cell's gate is
             left-saturated (below 0.1) and right-saturated (above 0.9).
-        search: What the probes found.
-        ablations: What the cells cost that were held at zero.
+        search: The findings of the probes.
+        ablations: The costs of the cells that were held at zero.
         config: The settings.
     """
 
@@ -92,11 +92,11 @@ class Inspection:
 
     @property
     def bits_per_character(self) -> float:
-        """The mean of `surprise`, as `evaluate` gives it."""
+        """The mean of `surprise`; equals the score of `evaluate`."""
         return float(self.surprise.mean(dtype=np.float64))
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Layer and cell of a cell counted through all layers."""
+        """Layer and cell of an index that counts the cells of all layers."""
         return divmod(index, self.values.shape[1])
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,13 +170,13 @@ def inspect(
 
     Args:
         model: A model, its folder, or its name under saved_models/.
-        text: The text itself, or the Path of a file, which is read as the corpus was; '-' is stdin.
-        probe: Regular expressions to use as features, beside the known ones.
+        text: The text itself, or the Path of a file, which is read like the corpus; '-' is stdin.
+        probe: Regular expressions to use as features, besides the built-in ones.
         ablate: Cells to hold at zero, as 'LAYER:CELL'.
         **settings: Fields of InspectConfig.
 
     Returns:
-        The findings; `page.write` makes a page of them.
+        The findings; `page.write` writes them as a page.
 
     Raises:
         BundleError, CorpusError: The model or text cannot be read, or the text is empty.
@@ -220,7 +220,7 @@ def inspect(
 
 
 class _Reading(NamedTuple):
-    """What the network did while it read; as in Inspection, but `guesses` are ids."""
+    """The network's activity over a text; as in Inspection, but `guesses` are ids."""
 
     surprise: np.ndarray
     guesses: np.ndarray
@@ -231,7 +231,7 @@ class _Reading(NamedTuple):
 
 
 def _read(network: NumpyNetwork, ids: np.ndarray, shown: str) -> _Reading:
-    """Read ids (T,), and keep `shown` of each cell where the network has it."""
+    """Read ids (T,), and record `shown` of each cell if the network has it."""
     size, layers, units = len(ids), len(network.layers), network.units
     shown = shown if network.kind == "lstm" else "hidden"
     values = np.empty((layers, units, size), np.int8)
@@ -325,7 +325,7 @@ def summary(found: Inspection) -> str:
 
 
 def _name(text: str | bytes | Path) -> str:
-    """What a text is called."""
+    """The name of a text in the output."""
     if not isinstance(text, Path):
         return "the text"
     return "stdin" if str(text) == "-" else text.name
@@ -335,7 +335,7 @@ def _parse(value: str) -> tuple[int, int]:
     """Layer and cell of 'LAYER:CELL'."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(value), re.ASCII)
     if not match:
-        raise OptionError(f"{value!r} names no cell; write LAYER:CELL, counted from 0, e.g. 1:37.")
+        raise OptionError(f"{value!r} is not a cell; write LAYER:CELL, counted from 0, e.g. 1:37.")
     return int(match[1]), int(match[2])
 
 
@@ -351,7 +351,7 @@ def _check(cells: Sequence[tuple[int, int]], opened: TrainedModel) -> None:
 
 
 def _about(opened: TrainedModel) -> dict[str, Any]:
-    """What the page says about a model."""
+    """The facts about a model that the page shows."""
     card, shape = opened.card, opened.card.model
     return {
         "name": card.name,

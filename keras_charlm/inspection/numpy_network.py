@@ -18,7 +18,7 @@ _PIECE = 512  # characters computed at a time
 
 
 class Piece(NamedTuple):
-    """A stretch of n characters as B copies of the network read them.
+    """A piece of n characters as read by B copies of the network.
 
     surprise (n, B) in bits; probabilities (n, B, V) of the next character; hidden and, for LSTMs,
     cell (n, B, L, U); gates {name: (n, B, L, U)}; all float32.
@@ -40,12 +40,12 @@ class _Layer(NamedTuple):
 
 
 class NumpyNetwork:
-    """A trained network that shows what is inside it, without TensorFlow.
+    """A trained network that exposes its states and gates, without TensorFlow.
 
     Args:
-        config: Shape of the network, with nothing left open.
+        config: Shape of the network, resolved.
         weights: Its weights by name, as in `network.model.named_weights`.
-        start: Id that is read before a text.
+        start: Id read before a text.
 
     Attributes:
         kind: Kind of its cells, as in ModelConfig.
@@ -71,7 +71,7 @@ class NumpyNetwork:
         self.units = len(self.layers[0].recurrent)
         kernel, bias = weights[f"{LOGITS}/kernel"], weights[f"{LOGITS}/bias"]
         self.vocabulary = len(bias)
-        # A one-hot vector picks a row of the kernel.
+        # A one-hot vector selects a row of the kernel.
         self.table = (
             weights[f"{EMBEDDING}/embeddings"]
             if config.embedding
@@ -85,12 +85,12 @@ class NumpyNetwork:
         return cls(opened.card.model, opened.bundle.weights(), opened.start)
 
     def read(self, ids: np.ndarray, hold: Sequence[tuple[int, int]] = ()) -> Iterator[Piece]:
-        """Read a text after the start symbol, from a clean state.
+        """Read the start symbol and a text, starting from a zero state.
 
         Args:
             ids: int32 (T,).
-            hold: (layer, cell) of each copy's cell that is held at zero; without any, one copy
-                reads with all its cells.
+            hold: (layer, cell) of the cell that each copy holds at zero; if empty, a single intact
+                copy reads the text.
 
         Yields:
             Pieces that cover the text in order.
@@ -118,7 +118,7 @@ class NumpyNetwork:
 
         Args:
             ids: (n,).
-            states: Of each layer its states, (B, U) each; they are replaced by the new ones.
+            states: The states of each layer, (B, U) each; replaced by the new ones.
             kept: (L, B, U), 0 for each cell that is held at zero and 1 for the others.
 
         Returns:
@@ -150,11 +150,11 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
-# What `equations` needs of NumPy.
+# NumPy as an `equations.Library`.
 NUMPY = SimpleNamespace(sigmoid=_sigmoid, tanh=np.tanh, split=np.split)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Along the last axis, of the same shape."""
+    """Log softmax along the last axis."""
     logits = logits - logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -1,27 +1,27 @@
 """Known features of a text, and which cells of a network follow them.
 
-A feature has a value for each character: yes or no, or a number. Like a cell's activation, it is
-the value *after* the character was read: after an opening quote the text is inside quotes, after
-the closing one it is not.
+A feature has a value for each character, either yes or no, or a number. Like a cell's activation,
+it is the value *after* the character was read: after an opening quote the text is inside quotes,
+after the closing one it is not.
 
 How a cell is matched with a feature:
 
-1. The score is a rank correlation between -1 and 1 of the cell's activation with the feature: for
-   yes or no 2 AUC - 1 (the rank-biserial correlation, Cureton 1956), for numbers Spearman's.
+1. The score is a rank correlation between -1 and 1 of the cell's activation with the feature:
+   2 AUC - 1 (the rank-biserial correlation, Cureton 1956) for yes or no, Spearman's for numbers.
 2. For each feature, the cell with the highest absolute score on the first half of the text is
-   chosen. This pair alone is tested, on the second half, so that the number of cells that were
-   compared does not matter there.
+   chosen. Only this pair is tested, on the second half, so that the number of cells compared does
+   not affect the test.
 3. The control is a set of copies of the feature, shifted circularly by evenly spaced distances. A
    shuffled copy would be too weak a control, because activations and features both change slowly
    from one character to the next. If cell and feature were unrelated, each shift would be equally
    likely to score highest. With S shifts the unshifted feature beats them all with a probability of
    1 / (S + 1), and S is chosen so that this is at most the level divided by the number of features
-   (Bonferroni). With a level of 0.05, a network in which there is nothing to find gives any finding
-   in at most one text of twenty.
+   (Bonferroni). With a level of 0.05, a network in which no cell follows any feature gives a
+   finding on at most one text in twenty.
 4. The cell must also score above `chance`: the highest absolute score on the second half of any
-   cell with a copy shifted by at least an eighth of it. Other cells are labelled with a feature
-   only if a cell was found for it, and if they score above its chance and above 0.5 on the second
-   half, with the same sign as on the first.
+   cell with a copy shifted by at least an eighth of its length. Other cells are labelled with a
+   feature only if a cell was found for it, and if they score above its chance and above 0.5 on the
+   second half, with the same sign as on the first.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ import numpy as np
 
 from keras_charlm.errors import OptionError
 
-SECONDS = 10.0  # longest search of a user's expression
-LABELLED = 0.5  # least score of a cell that is labelled with a feature: an AUC of 0.75
+SECONDS = 10.0  # time limit of a user's expression
+LABELLED = 0.5  # minimum score of a cell to be labelled with a feature: an AUC of 0.75
 _BLOCK = 128  # cells scored at a time
 
 
 def _spans(text: str, spans: Iterator[tuple[int, int]], closed: bool = True) -> np.ndarray:
-    """True along the spans, bool (len(text),); the last character of a closed one is outside."""
+    """True within the spans, bool (len(text),); the last character of a closed span is outside."""
     inside = np.zeros(len(text), bool)
     for start, stop in spans:
         inside[start : stop - closed] = True
@@ -53,7 +53,7 @@ def _spans(text: str, spans: Iterator[tuple[int, int]], closed: bool = True) -> 
 
 
 def _within(pattern: str, closed: bool = True) -> Callable[[str], np.ndarray]:
-    """Inside what the expression's group matches; matches without the group are skipped."""
+    """A feature that holds inside the matches of the expression's group, where it matched."""
     compiled = re.compile(pattern)
     return lambda text: _spans(text, (m.span(1) for m in compiled.finditer(text) if m[1]), closed)
 
@@ -63,7 +63,7 @@ def _each(test: Callable[[str], bool]) -> Callable[[str], np.ndarray]:
 
 
 def _pairs(text: str, opening: str, closing: str) -> Iterator[tuple[int, int]]:
-    """Spans of matching brackets; round and square ones do not reach across an empty line."""
+    """Spans of matching brackets; parentheses and square brackets do not span an empty line."""
     opened: list[int] = []
     for at, char in enumerate(text):
         if char == opening:
@@ -100,7 +100,7 @@ def _to_newline(text: str) -> np.ndarray:
 
 
 def _indentation(text: str) -> np.ndarray:
-    """Blanks at the beginning of the line, as far as it was read."""
+    """Leading blanks of the line, as far as it has been read."""
     width = np.zeros(len(text), np.float32)
     for match in re.finditer(r"([ \t]*)[^\n]*", text):
         start, stop = match.span()
@@ -114,8 +114,8 @@ def _word_start(text: str) -> np.ndarray:
     return letter & ~np.concatenate([[False], letter[:-1]])
 
 
-# What a probe looks for. A quote closes on its line or else within its paragraph, so that one that
-# is never closed does not swap inside and outside for the rest of the text.
+# The feature of each probe. A quote closes on its line or within its paragraph, so that an unclosed
+# one does not swap inside and outside for the rest of the text.
 PROBES: dict[str, Callable[[str], np.ndarray]] = {
     "inside double quotes": _within(
         r'"""[\s\S]*?"""|("(?:\\.|[^"\\\n])*"|"(?:\\.|[^"\\\n]|\n(?!\n))*"|“[^“”]*”)'
@@ -145,7 +145,7 @@ PROBES: dict[str, Callable[[str], np.ndarray]] = {
 }
 
 
-# These depend on the last character or two and need no memory; the page opens on another one.
+# These depend on the last one or two characters and need no memory; the page opens on another one.
 LOCAL = {"at a word's start", "at a letter", "at a digit", "at a capital", "at white space"}
 
 
@@ -157,7 +157,7 @@ def features(text: str | bytes, patterns: Sequence[str] = ()) -> dict[str, np.nd
         patterns: A user's regular expressions; their feature holds on every character they match.
 
     Returns:
-        By name: bool (T,), or float32 (T,) for numbers.
+        Values by feature name: bool (T,), or float32 (T,) for numbers.
 
     Raises:
         OptionError: An expression is not valid, or takes longer than ten seconds.
@@ -181,7 +181,8 @@ def check(pattern: str) -> None:
             re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise OptionError(
-            f"The probe {pattern!r} is no regular expression ({error}); write one of Python's re."
+            f"The probe {pattern!r} is not a regular expression ({error}); use the syntax of "
+            "Python's re."
         ) from None
 
 
@@ -196,8 +197,8 @@ json.dump([m.span() for m in re.finditer(pattern, text)], sys.stdout)
 def _matches(pattern: str, text: str) -> list[tuple[int, int]]:
     """Spans that an expression matches.
 
-    It is searched for in a process of its own: a bad one can take forever, and only a process can
-    be stopped.
+    The search runs in a separate process, because catastrophic backtracking can take forever and
+    only a process can be stopped.
     """
     check(pattern)
     try:
@@ -227,9 +228,9 @@ class Untested:
     """A feature that could not be tested.
 
     Attributes:
-        name: The feature's.
+        name: Name of the feature.
         kind: 'yes or no' or 'number'.
-        reason: Why not.
+        reason: Why it could not be tested.
     """
 
     name: str
@@ -239,10 +240,10 @@ class Untested:
 
 @dataclass(frozen=True)
 class Finding:
-    """The test of a feature; C cells are counted through all layers.
+    """The test result of a feature; the C cells are those of all layers in order.
 
     Attributes:
-        name: The feature's.
+        name: Name of the feature.
         kind: 'yes or no' or 'number'.
         first, second: float32 (C,), each cell's score on the halves of the text.
         cell: The best cell on the first half.
@@ -281,9 +282,9 @@ class Search:
 
     Attributes:
         results: In the order of the features.
-        level: Highest probability of any finding where there is nothing to find.
+        level: Family-wise error rate: probability of any finding by chance.
         tested: Number of features that were tested.
-        shifts: Number of shifted copies of each in the control.
+        shifts: Number of shifted copies of each feature in the control.
     """
 
     results: tuple[Finding | Untested, ...]
@@ -298,15 +299,15 @@ class Search:
 
     @property
     def untested(self) -> list[Untested]:
-        """The features that were not."""
+        """The features that were not tested."""
         return [result for result in self.results if isinstance(result, Untested)]
 
     def ordered(self) -> list[Finding]:
-        """The tested features by their margin above chance, those that need no memory last."""
+        """The tested features: found ones first, then by margin; memoryless ones come last."""
         return sorted(self.findings, key=lambda f: (not f.found, f.name in LOCAL, -f.margin))
 
     def labels(self) -> list[Finding | None]:
-        """For each cell the finding that it follows best, or None if it follows none, (C,)."""
+        """For each of the C cells the finding that it follows best, or None if it follows none."""
         tested = self.findings
         found = [f for f in tested if f.found]
         if not found:
@@ -316,7 +317,7 @@ class Search:
         return [found[i] if scores[i, c] > 0 else None for c, i in enumerate(best)]
 
     def best_of(self, cell: int) -> Finding | None:
-        """The feature that a cell follows best, or else scores best on, in the first half."""
+        """The feature that a cell follows best on the first half, or else scores best on."""
         return max(
             self.findings,
             default=None,
@@ -329,8 +330,8 @@ def search(values: np.ndarray, features: dict[str, np.ndarray], level: float = 0
 
     Args:
         values: int8 (C, T), activations.
-        features: By name bool or float32 (T,).
-        level: Highest probability of any finding where there is nothing to find.
+        features: Values by name, bool or float32 (T,).
+        level: Family-wise error rate: probability of any finding by chance.
 
     Returns:
         A result for each feature.
@@ -365,7 +366,7 @@ def _test(
     name: str,
     kind: str,
 ) -> Finding:
-    """Test cells, int8 (C, T), against a feature (T,) and so many shifted copies of it."""
+    """Test cells, int8 (C, T), against a feature (T,) and `shifts` shifted copies of it."""
     first, second = halves
     size = second.stop - second.start
     scores = _scores(values[:, first], feature[first], np.array([0]))[:, 0]  # (C,)

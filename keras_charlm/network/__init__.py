@@ -1,1 +1,1 @@
-"""A configuration comes in; a Keras network from ids to logits goes out, and draws from logits."""
+"""The Keras network from ids to logits, and sampling from logits."""

@@ -1,7 +1,7 @@
-"""The equations of each recurrent cell for training: one time step, with its derived gradient.
+"""The equations of each recurrent cell for training: one time step, with its analytic gradient.
 
-This is a form of its own beside `equations`, because it also returns what the gradient needs, and
-takes the products as arguments, so that they can be computed apart from the element-wise part.
+They are separate from `equations`, because they also return what the gradient needs, and take the
+matrix products as arguments, so that those can be computed apart from the element-wise part.
 
 Letters in shapes: B sequences, H units, G gate columns of the kernels.
 """
@@ -18,15 +18,16 @@ import tensorflow as tf
 class Cell:
     """The element-wise part of a recurrent layer at one time step.
 
-    All of it is in float32 or wider. The carry is whatever goes from step to step beside the
-    output `h`: a tuple of (B, H), because sums over hundreds of steps must not round to eight bits.
+    It computes in float32 or wider. The carry is what passes from step to step besides the output
+    `h`: a tuple of (B, H), never in bfloat16, whose 8 bits of precision do not suffice for sums
+    over hundreds of steps.
 
     Attributes:
         forward: (x, u, bias, carry) -> (h, carry, saved), where x and u are the projections of the
             input and of the last h, (B, G), and saved is what `backward` needs: the gates and the
             carry before the step, a list of (B, H). With `axis=0` all of these are transposed.
-        backward: (dh, dcarry, saved) -> (dcarry, [dx, du]), or (dcarry, [dx]) where x and u are
-            only ever added, so that their gradients are equal.
+        backward: (dh, dcarry, saved) -> (dcarry, [dx, du]), or (dcarry, [dx]) if x and u are only
+            added, so that their gradients are equal.
         saves: Number of tensors in saved.
         gradients: Number of tensors in [dx, du].
     """
@@ -43,7 +44,7 @@ Carry = Sequence[tf.Tensor]  # (B, H) each
 def _lstm_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1):
     (c,) = carry
     z = x + u + bias
-    # All gates at once, as tanh(z) is 2 sigmoid(2z) - 1: XLA is slow at concatenating.
+    # All gates in one sigmoid, using tanh(z) = 2 sigmoid(2z) - 1: XLA concatenates slowly.
     candidate = tf.repeat(tf.constant([0, 0, 1, 0], z.dtype), c.shape[axis])
     candidate = tf.expand_dims(candidate, 1 - axis)
     gates = tf.sigmoid(z * (1 + candidate)) * (1 + candidate) - candidate

@@ -11,14 +11,14 @@ from keras_charlm.network.dispatch import on_cpu_only, plain_layers
 
 
 def by_core(function: Callable[..., Iterable[tf.Tensor]], *values: tf.Tensor) -> list[tf.Tensor]:
-    """Call `function` once for each core, at the same time, with a share of the rows.
+    """Call `function` once for each core, in parallel, on a share of the rows.
 
     Args:
-        function: From a share of every value, (rows, ...) each, to tensors (rows, ...).
+        function: Maps a share of every value, (rows, ...) each, to tensors (rows, ...).
         *values: (B, ...) each; rows are along the first axis.
 
     Returns:
-        The results, (B, ...) each: the shares joined again.
+        The concatenated results, (B, ...) each.
     """
     batch, replicas = values[0].shape[0], 1  # replicas on this machine
     if tf.distribute.has_strategy():
@@ -29,7 +29,7 @@ def by_core(function: Callable[..., Iterable[tf.Tensor]], *values: tf.Tensor) ->
         return list(function(*values))
     rows = [batch // parts + (i < batch % parts) for i in range(parts)]
     shares = zip(*(tf.split(value, rows) for value in values), strict=True)
-    if tf.inside_function():  # traced once for all shares of as many rows, however many cores
+    if tf.inside_function():  # traced once for all shares with the same number of rows
         function = tf.function(function, autograph=False)
     results = [function(*share) for share in shares]
     return [tf.concat(result, axis=0) for result in zip(*results, strict=True)]

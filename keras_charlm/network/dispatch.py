@@ -6,7 +6,7 @@ import os
 
 import tensorflow as tf
 
-# A cell is a dozen small operations, each of which reads and writes memory; XLA makes them one.
+# A cell is a dozen small operations, each of which reads and writes memory; XLA fuses them.
 fused = tf.function(autograph=False, jit_compile=tf.test.is_built_with_xla() or None)
 
 
@@ -16,16 +16,17 @@ def on_cpu_only() -> bool:
 
 
 def plain_layers() -> bool:
-    """Whether the user asks for Keras's own layers, to settle a numerical doubt.
+    """Whether the user asks for Keras's own layers, to compare results.
 
     With the environment variable `KERAS_CHARLM_PLAIN_LAYERS` set to 1, `model.build` makes the
     layers of `keras.layers` (LSTM, GRU, SimpleRNN, Embedding, Dense, Dropout), the loss is
     `keras.losses.sparse_categorical_crossentropy`, no batch is split among the cores, and texts
     are scored layer by layer with the same layers. Weights have the same names and, from the same
-    seed, the same values, so a model trained one way opens the other way. `TiedDense`, `OneHot` and
-    `Blanks` have no counterpart in Keras and stay, and so does the training loop (`sequential`).
+    seed, the same values, so a model trained either way can be opened the other way. `TiedDense`,
+    `OneHot` and `Blanks` have no counterpart in Keras and are kept, as is the training loop
+    (`sequential`).
 
-    Dropout draws other masks, so set it to 0 when comparing trainings; in bfloat16 the two ways
+    Dropout draws different masks, so set it to 0 when comparing training runs; in bfloat16 the two
     round differently, so compare in float32.
     """
     return os.environ.get("KERAS_CHARLM_PLAIN_LAYERS", "0") not in ("", "0")

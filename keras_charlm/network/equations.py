@@ -1,8 +1,8 @@
 """The recurrent cells in plain arithmetic: one time step of each, and what a cell consists of.
 
 These functions run with any array library: with TensorFlow in the on-device graph, with NumPy in
-the inspector. Training has a form with derived gradients in `cells`. Importing this module loads
-no library, so that a model's description can use the table `CELLS` too.
+the inspector. For training, `cells` has a version with analytic gradients. Importing this module
+loads no library, so that code without TensorFlow can use the table `CELLS` too.
 
 Letters in shapes: B rows, H units, G = blocks * H columns of the kernels.
 """
@@ -17,7 +17,7 @@ Array = Any  # a tensor or an array
 
 
 class Library(Protocol):
-    """What an array library needs for these equations; the module `tensorflow` has it."""
+    """The functions that these equations need; the module `tensorflow` has them."""
 
     sigmoid: Callable[[Array], Array]
     tanh: Callable[[Array], Array]
@@ -36,7 +36,7 @@ class PlainCell:
     Attributes:
         step: One time step. Its arguments are the library; the projected input x (B, G), without
             its bias; the states, (B, H) each, the output h first; the recurrent kernel (H, G);
-            the bias, (G,) or, for more rows than one, (biases, G); and optionally `kept`
+            the bias, (G,) or, if it has several rows, (biases, G); and optionally `kept`
             (B, H), 0 for each unit that is held at zero and 1 for the others. It returns the new
             states and the gates, (B, H) each, in the order of `gates`.
         states: Number of states.
@@ -53,7 +53,7 @@ class PlainCell:
 
 
 def _held(state: Array, kept: Array | None) -> Array:
-    """The state with zeros where `kept` is 0; without `kept` no operation is added."""
+    """The state with zeros where `kept` is 0; if `kept` is None, no operation is added."""
     return state if kept is None else state * kept
 
 

@@ -1,4 +1,4 @@
-"""The layers beside the recurrent ones, and the loss, each with a fast path on the CPU.
+"""The layers other than the recurrent ones, and the loss, each with a fast path on the CPU.
 
 Letters in shapes: B sequences, T time steps, D columns of the embedding, H inputs, V symbols.
 """
@@ -21,10 +21,10 @@ _ONE_HOT = 256
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Embedding(keras.layers.Embedding):
-    """Rows of a table, as `keras.layers.Embedding`, with a faster gradient on the CPU.
+    """`keras.layers.Embedding` with a faster gradient on the CPU.
 
-    For a small vocabulary the gradient is a product with one-hot vectors, where Keras sums row by
-    row and leaves a sparse gradient to the optimizer.
+    For a small vocabulary the gradient is a product with one-hot vectors, whereas Keras passes a
+    sparse gradient to the optimizer, which sums it row by row.
 
     Arguments and results are those of `keras.layers.Embedding`.
     """
@@ -56,7 +56,7 @@ class Embedding(keras.layers.Embedding):
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Dense(keras.layers.Dense):
-    """A fully connected layer, as `keras.layers.Dense`, with the rows shared among the cores.
+    """`keras.layers.Dense` with the rows split among the cores.
 
     Arguments and results are those of `keras.layers.Dense`.
     """
@@ -72,7 +72,7 @@ class Dense(keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class TiedDense(keras.layers.Layer):
-    """Logits by the table of an embedding.
+    """Logits that share the table of an embedding.
 
     The input is projected to the embedding's width; the logit of a symbol is the dot product with
     the symbol's vector, plus a bias.
@@ -83,7 +83,7 @@ class TiedDense(keras.layers.Layer):
         symbols: Rows of the table, V.
         width: Columns of the table, D.
         kernel_initializer: Initializer of the projection (H, D).
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: (B, T, H).
@@ -99,7 +99,7 @@ class TiedDense(keras.layers.Layer):
 
     def tie(self, embedding: keras.layers.Embedding) -> None:
         """Use the table of an embedding, before the first call."""
-        # Inside a function Keras does not see it: it stays a weight of the embedding alone.
+        # Keras does not track it inside a function, so it remains a weight of the embedding only.
         self.table = lambda: embedding.embeddings
 
     def build(self, shape: tuple[int | None, ...]) -> None:
@@ -121,7 +121,7 @@ class TiedDense(keras.layers.Layer):
         return outputs
 
     def affine(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """One kernel (H, V) for both products, and the bias (V,)."""
+        """The product of projection and table as one kernel (H, V), and the bias (V,)."""
         return (
             tf.matmul(self.kernel, self.table(), transpose_b=True),
             tf.convert_to_tensor(self.bias),
@@ -143,8 +143,8 @@ class TiedDense(keras.layers.Layer):
 def _masked(x, row, seed, rate):
     """`x` (B, ...) with a random share `rate` of zeros, the others scaled to keep the mean.
 
-    `row` (B,) says which rows of the whole batch these are: a number of the mask depends on the
-    seed and its position in the whole batch alone.
+    `row` (B,) holds the indices of these rows in the whole batch: each value of the mask depends
+    only on the seed and its position in the whole batch.
     """
     positions = tf.reshape(tf.range(tf.size(x)), tf.shape(x)) + row[0] * tf.size(x[0])
     kept = tf.cast(sampling.uniform(seed, positions) >= rate, x.dtype)
@@ -164,9 +164,9 @@ def _replica() -> tf.Tensor | int:
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Dropout(keras.layers.Dropout):
-    """Dropout, as `keras.layers.Dropout` with other masks, which are drawn faster on the CPU.
+    """`keras.layers.Dropout` with different masks, which are drawn faster on the CPU.
 
-    Each replica of a distribution strategy draws its own mask, where Keras draws one for all.
+    Each replica of a distribution strategy draws its own mask, whereas Keras draws one for all.
 
     Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
     JMLR 15, 2014.
@@ -181,7 +181,7 @@ class Dropout(keras.layers.Dropout):
         if not on_cpu_only():
             seed = tf.random.experimental.stateless_fold_in(seed, number)
             return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
-        # With odd factors no bit of the three is lost; the generator mixes them.
+        # Odd factors lose no bits of the three numbers; the generator mixes them.
         seed = seed[0] * 0x01000193 + seed[1] * 0x0019660D + number * 0x3C6EF35F
 
         def share(x, row):
@@ -200,13 +200,13 @@ class Dropout(keras.layers.Dropout):
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Blanks(keras.layers.Dropout):
-    """Replaces a random share of the ids by 0 in training, against overfitting.
+    """Replaces a random share of the ids with 0 in training, against overfitting.
 
     Source: Xie et al., "Data Noising as Smoothing in Neural Network Language Models", ICLR 2017,
     section 3, blank noising.
 
     Arguments are those of `keras.layers.Dropout`. Inputs and results are ids of any integer dtype
-    and shape; the shape stays.
+    and shape; the shape is unchanged.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -218,12 +218,12 @@ class Blanks(keras.layers.Dropout):
 
 
 def cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The loss of each character, with the rows shared among the cores.
+    """The loss of each character, with the rows split among the cores.
 
     It equals `keras.losses.sparse_categorical_crossentropy` from logits.
 
     Args:
-        ids: (B, T), of any dtype: Keras makes them floats.
+        ids: (B, T), of any dtype, because Keras casts them to float.
         logits: (B, T, V).
 
     Returns:
@@ -238,12 +238,12 @@ def cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def stock_cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """`cross_entropy`, with the same arguments, by Keras's code; see `dispatch.plain_layers`."""
+    """`cross_entropy` with Keras's code; see `dispatch.plain_layers`."""
     return keras.losses.sparse_categorical_crossentropy(ids, logits, from_logits=True)
 
 
 def likeliest(logits: tf.Tensor) -> tf.Tensor:
-    """The id with the largest logit, with the rows shared among the cores.
+    """The id with the largest logit, with the rows split among the cores.
 
     Args:
         logits: (..., V).
@@ -261,7 +261,7 @@ class OneHot(keras.layers.Layer):
 
     Args:
         size: Number of symbols, V.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         ids: int (B, T).

@@ -1,8 +1,8 @@
 """The loops over time of the fast path, forward and backward.
 
-Only what is sequential is inside: the recurrent product and the element-wise cell. For a small
-layer the whole loop is one program of XLA, products included. For a large one the products are
-faster by oneDNN, and XLA compiles the cell alone.
+They contain only the sequential part: the recurrent product and the element-wise cell. For a small
+layer the whole loop is one XLA program, including the products. For a large layer oneDNN's products
+are faster, and XLA compiles only the cell.
 
 Letters in shapes: B sequences, T time steps, H units, G gate columns of the kernels.
 """
@@ -17,16 +17,15 @@ from keras_charlm.network.cells import Carry, Cell
 from keras_charlm.network.dispatch import fused
 from keras_charlm.network.tensors import wide
 
-# Most time steps in one iteration of `scan`: an iteration itself costs about as much as a small
-# cell.
+# Maximum time steps in one iteration of `scan`, whose overhead is about the cost of a small cell.
 UNROLLED = 10
 
 # oneDNN reorders the right factor of a product in memory at every call, which for few rows takes
-# longer than the product. From this many units a row on, the transposed product, with the kernel on
-# the left, is faster; in the forward pass in bfloat16 only.
+# longer than the product. From this many units per row on, the transposed product, with the kernel
+# on the left, is faster; in the forward pass only in bfloat16.
 _THIN = 10
 
-# Up to this many multiplications in a step's product for each gate, XLA runs the whole loop.
+# Up to this many multiplications per step and gate, the whole loop is one XLA program.
 _SMALL = 1 << 20
 
 
@@ -51,7 +50,7 @@ def forward(
         save: Whether to keep what `backward` needs.
 
     Returns:
-        outputs (T, B, H), last h, last carry, and what is saved, empty unless `save`.
+        outputs (T, B, H), last h, last carry, and the saved tensors, empty unless `save`.
     """
     batch, units = h.shape
     if _in_one_program(x, h):
@@ -70,7 +69,7 @@ def forward(
     shapes = [(batch, units), (batch, cell.saves, units)][: 1 + save]
     (h, carry), (outputs, *saved) = scan(step, [x], (tf.cast(h, x.dtype), carry), shapes)
     outputs = outputs.concat()
-    outputs.set_shape((x.shape[0], batch, units))  # which the loop has forgotten
+    outputs.set_shape((x.shape[0], batch, units))  # the loop loses the static shape
     return outputs, wide(h), carry, saved
 
 
@@ -82,12 +81,12 @@ def backward(
     dh: tf.Tensor,
     dcarry: Carry,
 ) -> tuple[tf.Tensor, Carry, list[tf.Tensor]]:
-    """Gradients of the projections, from those of what `forward` returned.
+    """Gradients of the projections, given those of the results of `forward`.
 
     Args:
         cell: The cell.
         recurrent_kernel: (H, G).
-        saved: What `forward` saved.
+        saved: The tensors that `forward` saved.
         doutputs: (T, B, H).
         dh: (B, H).
         dcarry: (B, H) each.
@@ -116,10 +115,9 @@ def backward(
 
 
 def _in_one_program(x: tf.Tensor, h: tf.Tensor) -> bool:
-    """Whether XLA runs the whole loop over `x` (T, B, N), products included.
+    """Whether the whole loop over `x` (T, B, N) is one XLA program, including the products.
 
-    That saves the start of two operations a step; from some size on the products of oneDNN are
-    faster.
+    That saves launching two operations per step; above some size oneDNN's products are faster.
     """
     if None in x.shape[:2]:
         return False
@@ -183,17 +181,18 @@ def _product(
 
 
 def _bits(x: tf.Tensor) -> tf.Tensor:
-    """Numbers of two bytes as integers, of any shape; others as they are.
+    """Two-byte floats reinterpreted as integers, of any shape; other dtypes unchanged.
 
-    To read or write one of many such numbers XLA would convert them all to float32 and back.
+    To read or write an element of such an array, XLA would convert the whole array to float32 and
+    back.
     """
     return tf.bitcast(x, tf.uint16) if x.dtype.size == 2 else x
 
 
 def _scan_in_program(step, sequences, state, shapes, dtype, reverse=False):
-    """`scan` within a program of XLA: one step an iteration, on wide numbers.
+    """`scan` within an XLA program: one step per iteration, in float32 or wider.
 
-    The sequences and what is emitted, tensors (T, ...), are `_bits` of numbers of the dtype.
+    The sequences and the emitted tensors, (T, ...), are `_bits` of arrays of the dtype.
     """
     times = sequences[0].shape[0]
     arrays = [tf.TensorArray(sequences[0].dtype, times, element_shape=s) for s in shapes]
@@ -212,7 +211,7 @@ def _scan_in_program(step, sequences, state, shapes, dtype, reverse=False):
 
 
 def _unrolled(times: int | None) -> int:
-    """Steps of one iteration of `scan`: at most `UNROLLED`, and a divisor of all its steps."""
+    """Steps per iteration of `scan`: at most `UNROLLED`, and a divisor of the number of steps."""
     return max(n for n in range(1, UNROLLED + 1) if (times or 1) % n == 0)
 
 
@@ -226,15 +225,15 @@ def scan(
     """A loop over time, first to last or in `reverse`, with several steps in each iteration.
 
     Args:
-        step: (elements of the sequences at one time, *state) -> (state, list of what it emits).
+        step: (elements of the sequences at one time, *state) -> (state, list of emitted tensors).
         sequences: (T, ...) each, or a TensorArray that an earlier call over T steps returned; the
             first is a tensor.
-        state: What the first step begins with.
-        shapes: Those of what a step emits, in the dtype of the first sequence.
+        state: Initial state.
+        shapes: Shapes of the tensors that a step emits, in the dtype of the first sequence.
         reverse: Whether to go from the last step to the first.
 
     Returns:
-        The last state, and of each thing emitted a TensorArray with an element (n, ...) for each
+        The last state, and for each emitted tensor a TensorArray with an element (n, ...) for each
         iteration of n steps.
     """
     lead = sequences[0]

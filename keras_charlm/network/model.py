@@ -27,12 +27,12 @@ def build(
 ) -> Sequential:
     """Build the network with fresh weights and zero states.
 
-    Where `config.tied`, the embedding's table gives the logits as well: see `layers.TiedDense`.
+    If `config.tied`, the logits share the embedding's table: see `layers.TiedDense`.
 
     Args:
-        config: Shape of the network, with nothing left open (see `config.resolve`).
+        config: Shape of the network, resolved (see `config.resolve`).
         vocabulary_size: Width of the logits, the unknown symbol included.
-        batch_size: Rows of a batch on one device; each has a recurrent state of its own.
+        batch_size: Rows of a batch on one device; each has its own recurrent state.
         seed: Seed of the weights, of dropout and of noise.
         policy: Keras dtype policy of the layers; logits are always float32.
 
@@ -67,7 +67,7 @@ def _embedding(
     return kind(
         vocabulary_size,
         config.embedding,
-        # Keras's default is 35 times smaller; the first layer would learn from almost nothing.
+        # Keras's default is 35 times smaller: the first layer's input would be almost zero.
         embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds)),
         name=EMBEDDING,
         dtype=policy,
@@ -93,8 +93,8 @@ def _recurrent(
 def _logits(config: ModelConfig, vocabulary_size: int, seeds: Iterator[int]) -> keras.layers.Layer:
     """Vectors (B, T, H) to logits (B, T, V)."""
     if config.tied and config.embedding:
-        # The embedding's numbers have variance 1: with this scale the logits have the mean square
-        # of the layer's input.
+        # The embedding has variance 1: with this scale the mean square of the logits equals that of
+        # the layer's input.
         scaled = keras.initializers.VarianceScaling(1 / config.embedding, seed=next(seeds))
         return layers.TiedDense(
             vocabulary_size, config.embedding, scaled, name=LOGITS, dtype="float32"
@@ -132,7 +132,7 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def zero_states(model: keras.Model, batch_size: int) -> list[list[tf.Tensor]]:
-    """A clean state for `run`: per recurrent layer its states, float32 (B, H) each."""
+    """The zero state for `run`: for each recurrent layer its states, float32 (B, H) each."""
     return [
         [tf.zeros((batch_size, layer.units)) for _ in tf.nest.flatten(layer.cell.state_size)]
         for layer in recurrent_layers(model)
@@ -142,12 +142,12 @@ def zero_states(model: keras.Model, batch_size: int) -> list[list[tf.Tensor]]:
 def run(
     model: keras.Model, ids: tf.Tensor, states: list[list[tf.Tensor]]
 ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
-    """Read ids from given states, without dropout or noise; the model's own states stay.
+    """Read ids from given states, without dropout or noise; the model's own states do not change.
 
     Args:
-        model: A network of `build`; its batch size does not matter here.
+        model: A network of `build`, of any batch size.
         ids: int32 (B, T).
-        states: Per recurrent layer its states (B, H), as `zero_states` or `run` returns them.
+        states: For each recurrent layer its states (B, H), as returned by `zero_states` or `run`.
 
     Returns:
         Logits float32 (B, T, V) and the states after the last character.

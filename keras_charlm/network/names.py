@@ -1,4 +1,4 @@
-"""Names of the layers; a weight is named by its layer and what it is, as in `lstm_0/kernel`.
+"""Names of the layers; a weight is named by its layer and its role, as in `lstm_0/kernel`.
 
 No array library is loaded, so that saved weights can be read without TensorFlow.
 """

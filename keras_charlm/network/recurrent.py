@@ -1,27 +1,27 @@
-"""The recurrent layers of Keras with a fast forward and backward pass on the CPU.
+"""Keras's recurrent layers with a fast forward and backward pass on the CPU.
 
 `LSTM`, `GRU` and `SimpleRNN` here have the weights, the configuration and the results of the layers
-of the same name in Keras. Where TensorFlow sees CPUs only and the configuration is the usual one,
-the loop over time contains only what is sequential, the recurrent product and the element-wise
-cell (see `loops`):
+of the same name in Keras. If TensorFlow sees only CPUs and the configuration is the usual one, the
+loop over time contains only the sequential part, the recurrent product and the element-wise cell
+(see `loops`):
 
     forward     all input projections as one matrix product, then the loop over time
     backward    the loop over time for the gate gradients alone, then every weight gradient and the
                 input gradient as one large matrix product each
 
-To score a text no gradient is needed, and one program of XLA can do a time step of all layers
-before the next step: see `stepper`.
+Scoring a text needs no gradient, so one XLA program can run all layers in each time step: see
+`stepper`.
 
 Each core runs all of this on a share of the batch's rows (see `cores`): the products of one time
-step are too small to be split, and the cores would wait for each other twice a step. The other
-layers and the loss split their rows likewise, because `cpu.tune` gives each operation one thread.
+step are too small to be split, and the cores would wait for each other twice per step. The other
+layers and the loss split their rows too, because `cpu.tune` gives each operation one thread.
 
 Everywhere else (GPU, masks, unusual activations, recurrent dropout) Keras's own code runs.
 
-Under a mixed policy the products, the outputs and what is saved for the gradient have the compute
-dtype, while gates and states are computed in float32. From one call to the next a stateful layer
-keeps what Keras lets it: all of the state in float32 and float64, and under the mixed policies the
-state rounded to the compute dtype, once per window. `run` rounds nothing.
+Under a mixed policy the products, the outputs and the tensors saved for the gradient have the
+compute dtype, while gates and states are computed in float32. Between calls, Keras keeps the state
+of a stateful layer exactly in float32 and float64, and under the mixed policies rounded to the
+compute dtype, once per window. `run` rounds nothing.
 
 Letters in shapes: B sequences, T time steps, D input features, H units, G gate columns of the
 kernels (4H for LSTM, 3H for GRU, H for SimpleRNN).
@@ -41,8 +41,8 @@ from keras_charlm.network.cores import by_core
 from keras_charlm.network.dispatch import on_cpu_only
 from keras_charlm.network.tensors import flat, leading_sizes, rounded, wide
 
-# Most units of a layer that `stepper` is faster for in less than float32, for which XLA has no
-# products.
+# Maximum units of a layer for which `stepper` is faster under a mixed policy: it computes in
+# float32, because XLA has no products in bfloat16 and float16.
 _NARROW = 128
 
 
@@ -55,7 +55,7 @@ def recur(
     bias: tf.Tensor,
     training: bool,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Run a whole recurrent layer, with a derived gradient; there is no second derivative.
+    """Run a whole recurrent layer, with an analytic gradient; there is no second derivative.
 
     Args:
         cell: The equations.
@@ -64,8 +64,8 @@ def recur(
         kernel: (D, G).
         recurrent_kernel: (H, G).
         bias: (G,), or (2, G) for the GRU.
-        training: Whether a gradient is expected. Without it nothing is saved for one; if it is
-            asked for after all, the forward pass is run again.
+        training: Whether a gradient is expected. If not, nothing is saved for it, and a gradient
+            requested anyway runs the forward pass again.
 
     Returns:
         outputs (B, T, H) and the new states, (B, H) each, in float32 or wider.
@@ -74,7 +74,7 @@ def recur(
 
     @tf.custom_gradient
     def layer(*arguments):
-        # Keeps an outer gradient tape from recording the loops.
+        # Prevents an outer gradient tape from recording the loops.
         x, kernel, recurrent_kernel, bias, h = map(tf.stop_gradient, arguments[:5])
         carry = tuple(map(tf.stop_gradient, arguments[5:]))
 
@@ -125,7 +125,7 @@ def _gradients(
     dx, du = dx_du[0], dx_du[-1]
     dkernel = tf.matmul(flat(x), dx, transpose_a=True)
     drecurrent = tf.matmul(flat(before), du, transpose_a=True)
-    ones = tf.ones_like(dx[:, :1])  # as a product, a sum is several times faster
+    ones = tf.ones_like(dx[:, :1])  # a sum as a matrix product is several times faster
     dbias = tf.concat([tf.matmul(ones, d, transpose_a=True) for d in dx_du], axis=0)
     dinputs = tf.reshape(tf.matmul(dx, kernel, transpose_b=True), tf.shape(x))
     return dinputs, dkernel, drecurrent, tf.reshape(dbias, bias.shape)
@@ -137,7 +137,7 @@ def _split_states(cell: Cell, states: Sequence[tf.Tensor]) -> Sequence[tf.Tensor
 
 
 def _join_states(cell: Cell, h: tf.Tensor, carry: Carry) -> list[tf.Tensor]:
-    """The states, (B, H) each, of h and the carry."""
+    """The layer's states, (B, H) each, from h and the carry; inverse of `_split_states`."""
     return list(carry) if cell is GRU_CELL else [h, *carry]
 
 
@@ -145,7 +145,7 @@ _RNN: Any = object  # for type checkers: the layer of Keras that follows the mix
 
 
 class FastOnCPU(_RNN):
-    """Mixin before a recurrent layer of Keras: its inner loop by `recur` where that applies.
+    """Mixin before a recurrent layer of Keras: runs its inner loop with `recur` if possible.
 
     Attributes:
         fast_cell: The equations of the layer.
@@ -155,8 +155,8 @@ class FastOnCPU(_RNN):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        # Keras compiles a whole training step with XLA if every layer agrees to it; on the CPU
-        # that is slower than without, and the part that profits is compiled here.
+        # Keras compiles the whole training step with XLA if every layer supports it; on the CPU
+        # that is slower, and the part that benefits is compiled here.
         self.supports_jit = False
 
     def is_fast(self, mask: tf.Tensor | None = None, training: bool = False) -> bool:
@@ -181,7 +181,7 @@ class FastOnCPU(_RNN):
         mask: tf.Tensor | None,
         training: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """What `call` of Keras leaves to its recurrent layers.
+        """Run the layer over all time steps; called by Keras's `call`.
 
         Args:
             sequences: (B, T, D).
@@ -202,13 +202,13 @@ class FastOnCPU(_RNN):
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class LSTM(FastOnCPU, keras.layers.LSTM):
-    """Long short-term memory, as `keras.layers.LSTM` in all but speed on the CPU.
+    """Long short-term memory: `keras.layers.LSTM`, but faster on the CPU.
 
     Source: Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997;
     the forget gate from Gers, Schmidhuber and Cummins, "Learning to Forget", 2000.
 
     Args:
-        *args, **kwargs: Those of `keras.layers.LSTM`.
+        *args, **kwargs: Arguments of `keras.layers.LSTM`.
 
     Call arguments:
         sequences: (B, T, D).
@@ -223,7 +223,7 @@ class LSTM(FastOnCPU, keras.layers.LSTM):
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class GRU(FastOnCPU, keras.layers.GRU):
-    """Gated recurrent unit, as `keras.layers.GRU` in all but speed on the CPU.
+    """Gated recurrent unit: `keras.layers.GRU`, but faster on the CPU.
 
     Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", EMNLP 2014,
     in the variant that resets after the recurrent product.
@@ -236,7 +236,7 @@ class GRU(FastOnCPU, keras.layers.GRU):
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class SimpleRNN(FastOnCPU, keras.layers.SimpleRNN):
-    """Fully connected recurrence, as `keras.layers.SimpleRNN` in all but speed on the CPU.
+    """Fully connected recurrence: `keras.layers.SimpleRNN`, but faster on the CPU.
 
     Source: Elman, "Finding Structure in Time", Cognitive Science 14(2), 1990.
 
@@ -247,7 +247,7 @@ class SimpleRNN(FastOnCPU, keras.layers.SimpleRNN):
 
 
 def has_stepper(layer: keras.layers.RNN) -> bool:
-    """Whether a layer has a `stepper`, and one that is faster than `run`."""
+    """Whether a layer has a `stepper` that is faster than `run`."""
     return (
         isinstance(layer, FastOnCPU)
         and layer.is_fast()
@@ -256,17 +256,17 @@ def has_stepper(layer: keras.layers.RNN) -> bool:
 
 
 def stepper(layer: keras.layers.RNN) -> Callable[[tf.Tensor, list[tf.Tensor]], list[tf.Tensor]]:
-    """One time step of a layer, for the loop of a program of XLA.
+    """One time step of a layer, for a loop within an XLA program.
 
-    Here each sequence is a column and not a row: with the kernels on the left of the products, no
-    kernel has to be reordered in memory in every step.
+    Here each sequence is a column, not a row: with the kernels on the left of the products, no
+    kernel is reordered in memory at every step.
 
     Args:
         layer: An `LSTM`, `GRU` or `SimpleRNN` of this module, on its fast path.
 
     Returns:
-        The function from x (D, B) and states, (H, B) each, to the new states, of which the
-        first is the output; all in float32.
+        A function from x (D, B) and states, (H, B) each, to the new states, of which the first is
+        the output; all in float32.
     """
     cell, weights = layer.fast_cell, (layer.cell.kernel, layer.cell.recurrent_kernel)
     kernel, recurrent = (tf.transpose(rounded(layer, w)) for w in weights)
@@ -283,7 +283,7 @@ def stepper(layer: keras.layers.RNN) -> Callable[[tf.Tensor, list[tf.Tensor]], l
 def run(
     layer: keras.layers.RNN, sequences: tf.Tensor, states: Sequence[tf.Tensor] | None = None
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Run a built recurrent layer forward without touching its own state, at any batch size.
+    """Run a built recurrent layer forward at any batch size, without changing its own state.
 
     Args:
         layer: A layer of this module or of Keras that returns sequences.
@@ -292,8 +292,8 @@ def run(
 
     Returns:
         outputs (B, T, H) in the layer's compute dtype and the new states, (B, H) each. On the
-        fast path these are float32 or wider, so that a text read in pieces gives what it gives in
-        one piece.
+        fast path these are float32 or wider, so that reading a text in pieces gives the same result
+        as reading it at once.
     """
     sequences = tf.cast(sequences, layer.compute_dtype)
     if states is None:
@@ -302,8 +302,8 @@ def run(
         weights = layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias
         return recur(layer.fast_cell, sequences, states, *weights, training=False)
     states = [tf.cast(s, layer.compute_dtype) for s in states]
-    # cuDNN gets the weights as they are. Outside a call of the layer, in which Keras casts them,
-    # mixed precision has to go through the cell, which casts its own.
+    # cuDNN would get the uncast weights: Keras casts them only within a call of the layer. The
+    # generic loop uses the cell, which casts its own.
     mixed = layer.compute_dtype != layer.variable_dtype
     inner_loop = keras.layers.RNN.inner_loop if mixed else type(layer).inner_loop
     _, outputs, states = inner_loop(layer, sequences, states, mask=None, training=False)

@@ -1,7 +1,7 @@
-"""Logits to the next character: temperature, top-k, top-p, and random numbers with a seed.
+"""Sampling the next character from logits: temperature, top-k, top-p, and seeded random numbers.
 
-It is written with operators that TensorFlow Lite has built in, so that the same code draws during
-training, in the on-device file and in a browser. Letters in shapes: B rows, V symbols.
+Only built-in operators of TensorFlow Lite are used, so that the same code samples during training,
+in the on-device file and in a browser. Letters in shapes: B rows, V symbols.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import tensorflow as tf
 
 
 def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Random numbers that depend on nothing but a seed and a position.
+    """Uniform random numbers that depend only on a seed and a position.
 
     A counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)
-    with the finalizer of MurmurHash3 (Appleby, 2011) as its mixing function. It keeps no state, so
-    a text can be drawn in pieces, and a row does not depend on the other rows.
+    with the finalizer of MurmurHash3 (Appleby, 2011) as its mixing function. It has no state, so a
+    text can be drawn in pieces, and a row does not depend on the other rows.
 
     Args:
         seed: int32 (B,), or any shape.
@@ -25,7 +25,7 @@ def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """
     key = _mix(tf.cast(seed, tf.uint32) * _u32(0x9E3779B1) ^ _u32(0x7F4A7C15))
     bits = _mix(_mix(key ^ tf.cast(position, tf.uint32) * _u32(0xC2B2AE3D)) + key)
-    # 24 bits are what a float32 holds exactly.
+    # A float32 represents 24 bits exactly.
     return tf.cast(tf.cast(_shift(bits, 8), tf.int32), tf.float32) * 2.0**-24
 
 
@@ -38,18 +38,18 @@ def draw(
 ) -> tf.Tensor:
     """Draw one id for each row, never the unknown symbol (id 0).
 
-    The logits are divided by the temperature, then cut to the `top_k` likeliest, then to the
-    nucleus: the smallest set of likeliest characters that holds `top_p` of the remaining
+    The logits are divided by the temperature, then restricted to the `top_k` most likely, then to
+    the nucleus: the smallest set of most likely characters with at least `top_p` of the remaining
     probability, at least one (Holtzman et al., "The Curious Case of Neural Text Degeneration",
-    2020). This is the order of Hugging Face's `generate` and of most other samplers. Both cuts keep
-    the first of the sorted characters, so one sort and one cumulative sum serve for both, and for
-    the draw itself by inversion of the distribution.
+    2020). This is the order of Hugging Face's `generate` and of most other samplers. Both keep a
+    prefix of the sorted characters, so one sort and one cumulative sum serve for both, and for
+    inverse transform sampling.
 
     Args:
         logits: float32 (B, V).
         uniform: float32 (B,) in [0, 1).
-        temperature: Scalar, (1,), or (B, 1) for rows with settings of their own; 0 takes the
-            likeliest character, as `top_k` 1 does.
+        temperature: Scalar, (1,), or (B, 1) for a setting per row; 0 takes the most likely
+            character, like `top_k` 1.
         top_k: Of the same shapes; 0 for all.
         top_p: Of the same shapes; above 0 and at most 1.
 
@@ -61,23 +61,23 @@ def draw(
     greedy = tf.equal(temperature, 0.0)
     divisor = tf.where(greedy, 1.0, temperature)
     kept = tf.where(greedy, 1, tf.where(tf.equal(top_k, 0), size, top_k))
-    # Without a cut the order does not matter, and sorting thousands of characters is slow.
+    # Without top-k or top-p the order does not matter, and sorting thousands of characters is slow.
     cut = (kept < size) | tf.less(top_p, 1.0)
     unsorted = known, tf.zeros_like(known, tf.int32) + tf.range(size)  # (B, V - 1) each
 
     def sorted_where_cut():
-        # A row without a cut stays unsorted, whatever the settings of the other rows are, so that
-        # it draws what it draws alone.
+        # A row without top-k or top-p stays unsorted, so that its result does not depend on the
+        # settings of the other rows.
         values, order = tf.math.top_k(known, size)
         return tf.where(cut, values, unsorted[0]), tf.where(cut, order, unsorted[1])
 
     values, order = tf.cond(tf.reduce_any(cut), sorted_where_cut, lambda: unsorted)
-    # Subtracting the largest before dividing: no temperature, however low, can overflow.
+    # Subtract the largest before dividing, so that no temperature, however low, overflows.
     largest = tf.reduce_max(known, axis=1, keepdims=True)
     weights = tf.exp((values - largest) / divisor)
     weights = tf.where(tf.range(size) < kept, weights, 0.0)
     below = tf.cumsum(weights, axis=1)
-    # Index of the nucleus's last character: those before it hold less than top_p.
+    # Index of the nucleus's last character: those before it have less than top_p in total.
     last = _count(below < top_p * below[:, -1:])  # (B,)
     mass = tf.gather(below, last, batch_dims=1)
     # u * mass can round up to mass itself, hence the minimum.

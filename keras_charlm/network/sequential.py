@@ -2,14 +2,14 @@
 
 What is replaced here, and why (Keras 3.15, TensorFlow 2.21):
 
-- Keras clips the gradient of each replica before it sums them, so that the clipped gradient of two
-  devices is not that of one. The optimizers of this package sum first.
-- With `steps_per_execution` its train function decides within the loop whether there is a next
-  batch, which does not run under a strategy. Here every batch exists: `fit` is given their number.
-- It builds a model again under a strategy by reducing the first batch to its mean, which fails
-  among several machines. Here a model is built completely, optimizer included, before `fit`.
+- Keras clips the gradient of each replica before summing them, so that the clipped gradient differs
+  between one device and two. The optimizers of this package sum first.
+- With `steps_per_execution` its train function checks within the loop whether there is a next
+  batch, which does not work under a strategy. Here the number of batches is known.
+- It rebuilds a model under a strategy by reducing the first batch to its mean, which fails on
+  several machines. Here a model is fully built, including the optimizer, before `fit`.
 - It averages the logs over the machines within each step. Here they are averaged over the devices
-  of the machine; the averages over the machines are sent together (`workers.Workers.mean`).
+  of one machine; `workers.Workers.mean` averages all values over the machines at once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from keras_charlm.network.layers import TiedDense
 
 @keras.saving.register_keras_serializable(package="keras_charlm")
 class Sequential(keras.Sequential):
-    """A Sequential whose training gives the same on any number of replicas.
+    """A Sequential whose training gives the same result on any number of replicas.
 
     A `TiedDense` is tied to the embedding when it is added.
 
-    The model has to be built and compiled, and its optimizer built, within the strategy's scope.
-    The data have one element (B / replicas, T) for each replica and batch; `steps_per_epoch` has to
-    be given, as a multiple of `steps_per_execution`.
+    The model must be built and compiled, and its optimizer built, within the strategy's scope. The
+    data have one element (B / replicas, T) for each replica and batch; `steps_per_epoch` must be
+    given, as a multiple of `steps_per_execution`.
     """
 
     train_function: Callable | None
@@ -75,7 +75,7 @@ class Sequential(keras.Sequential):
         def train(iterator):
             if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
                 return alone(next(iterator))  # train_on_batch has a generator of one batch
-            # TensorFlow's own look-up by the iterator's type costs as much as twenty products.
+            # TensorFlow's own lookup by the iterator's type costs as much as twenty products.
             if (kind := iterator.element_spec) not in traced:
                 traced[kind] = steps.get_concrete_function(iterator)
             return traced[kind](iterator)

@@ -1,1 +1,1 @@
-"""A trained model's folder comes in; a page on how good it is and how it came to be goes out."""
+"""The report of a trained model: a page with its scores, its training and its samples."""

@@ -1,8 +1,8 @@
 """Charts of a report as inline SVG, drawn by Matplotlib.
 
-Every chart is drawn twice, for a desktop and for a phone, and the page shows the one that fits:
-letters shrink with an SVG. Colours are the CSS variables of the page, so that a chart follows its
-light, dark and print styles.
+Every chart is drawn twice, for a desktop and for a phone, and the page shows the one that fits,
+because text shrinks with an SVG. Colours are the CSS variables of the page, so that a chart follows
+its light, dark and print styles.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# Matplotlib takes no CSS variables as colours: these are replaced by them in the SVG.
+# Placeholders: Matplotlib does not accept CSS variables as colours; they are inserted in the SVG.
 _COLOURS = {
     "ink": "#010101",
     "soft": "#020202",
@@ -30,7 +30,7 @@ _COLOURS = {
     "validation": "#050505",
     "baseline": "#060606",
 }
-_WIDTHS = {"wide": 920, "narrow": 350}  # pixels; Matplotlib draws 72 of them an inch
+_WIDTHS = {"wide": 920, "narrow": 350}  # pixels, 72 per inch in Matplotlib
 _STYLE = {
     "svg.fonttype": "none", "font.size": 12, "axes.spines.top": False, "axes.spines.right": False,
     "axes.spines.left": False, "axes.edgecolor": _COLOURS["line"], "axes.grid.axis": "y",
@@ -52,10 +52,10 @@ class Curves:
     Args:
         train, validation: Bits per character; validation may be empty.
         rate: Learning rates.
-        speed: Characters a second.
-        seconds: Time since the start, for the scale at the top.
+        speed: Characters per second.
+        seconds: Time since the start, for the axis at the top.
         best: Step of the model that was kept, or None.
-        top: Highest bits per character shown; the first batches may lie above.
+        top: Highest bits per character shown; the first batches may be higher.
         levels: Bits per character of baselines, drawn as horizontal lines if in range.
     """
 
@@ -70,7 +70,7 @@ class Curves:
 
 
 def curves(data: Curves, title: str, description: str) -> Markup:
-    """A training: bits per character above, learning rate and speed below, over the same steps.
+    """Draw a training: bits per character above, learning rate and speed below, over the steps.
 
     Args:
         data: What to draw.
@@ -129,7 +129,7 @@ def _clock(axes: Axes, points: tuple[np.ndarray, np.ndarray], ticks: int) -> Non
 def _small(
     axes: Axes, points: tuple[np.ndarray, np.ndarray], title: str, form: Callable[[float, int], str]
 ) -> None:
-    """Draw a low chart from zero, with values labelled by `form`."""
+    """Draw a small chart that starts at zero, with tick labels formatted by `form`."""
     axes.set_title(title)
     axes.plot(*points, color=_COLOURS["ink"], linewidth=1.4)
     axes.set_ylim(0, 1.1 * max(*points[1], 1e-9))
@@ -138,10 +138,10 @@ def _small(
 
 
 def ladder(rungs: Sequence[tuple[str, float, str]], title: str, description: str) -> Markup:
-    """Horizontal bars of bits per character.
+    """Draw horizontal bars of bits per character.
 
     Args:
-        rungs: Name, bits per character, and the colour's name of each.
+        rungs: Name, bits per character and colour name of each bar.
         title, description: For screen readers.
     """
 

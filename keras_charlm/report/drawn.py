@@ -1,4 +1,4 @@
-"""What a model writes at several temperatures."""
+"""Samples of a model at several temperatures."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from keras_charlm.saved.trained import TrainedModel
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
 SEED = 1  # fixed, so that the same model gives the same page
 LENGTH = 320  # characters of a sample
-# Of a list, to see how many lines are new: most lines drawn at each temperature, and about how many
-# characters they may have together.
+# For a model of lines: maximum lines drawn at each temperature, to measure how many are new, and
+# about how many characters they may have in all.
 LINES, LINES_LENGTH = 200, 8000
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the model writes at a temperature.
+    """The model's samples at a temperature.
 
     Args:
         temp: The temperature.
-        texts: Samples, and whether each is new, which is known of a list only.
-        bits: Mean of -log2 p of a sample's characters, by the model itself.
-        number: Of a list, lines drawn in all.
-        novel: Of a list, the share of them that are not in the training text.
-        distinct: Of a list, the number of different ones divided by all.
+        texts: Samples, and whether each is new, which is known for lines only.
+        bits: Mean of the model's own -log2 p over a sample's characters.
+        number: For lines, the number drawn.
+        novel: For lines, the share that is not in the training text.
+        distinct: For lines, the share that is distinct.
     """
 
     temp: float
@@ -38,7 +38,14 @@ class Drawn:
 
 
 def draw(model: TrainedModel) -> list[Drawn]:
-    """Samples at several temperatures, by the on-device file, with fixed seeds."""
+    """Draw samples at several temperatures with the on-device file and fixed seeds.
+
+    Args:
+        model: The model.
+
+    Returns:
+        One entry for each of `TEMPERATURES`.
+    """
     draw_one = _draw_lines if model.card.lines else _draw_text
     return [draw_one(model, temp) for temp in TEMPERATURES]
 

@@ -17,7 +17,7 @@ from keras_charlm.saved.history import History
 from keras_charlm.saved.trained import TrainedModel
 
 Rows = list[tuple[str, str]]  # labels and values
-_FILES = 5  # most files of the corpus that are named
+_FILES = 5  # maximum number of corpus files that are named
 
 
 def facts(model: TrainedModel, history: History | None) -> dict[str, Rows]:
@@ -78,7 +78,7 @@ def _training(model: TrainedModel, history: History | None) -> Rows:
 
 
 def _course(model: TrainedModel, history: History) -> Rows:
-    """How far the training came, and how fast."""
+    """How long the training ran, and how fast."""
     fit, unit, last = model.card.fit, model.vocabulary.unit_name, history.rows[-1]
     epochs, steps = int(last["epoch"] or 0), int(last["step"] or 0)
     characters = steps * fit.batch_size * fit.seq_length

@@ -1,4 +1,4 @@
-"""What the charts of a report show."""
+"""The data of a report's charts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_charlm.saved.description import describe_layers
 from keras_charlm.saved.history import History, read_history
 from keras_charlm.saved.trained import TrainedModel
 
-Rung = tuple[str, float, str]  # what it is, its bits per character, and its colour's name
+Rung = tuple[str, float, str]  # name, bits per character, colour name
 
 
 def rungs(model: TrainedModel, part: str, counted: dict[int, float]) -> list[Rung]:
@@ -19,8 +19,8 @@ def rungs(model: TrainedModel, part: str, counted: dict[int, float]) -> list[Run
 
     Args:
         model: The model.
-        part: The part of the text that the scores are of.
-        counted: Bits per character of n-grams on it, by order.
+        part: The part of the text that was scored.
+        counted: Bits per character of n-grams on that part, by order.
     """
     card, symbol, size = model.card, model.vocabulary.unit_name, model.vocabulary.size - 1
     steps = [(f"a uniform guess among {size:,} {symbol}s", math.log2(size), "line")]
@@ -73,7 +73,7 @@ def curves(model: TrainedModel, history: History, counted: dict[int, float]) -> 
 
 
 def _kept(history: History, epoch: int | None) -> int | None:
-    """The step of the epoch whose model was kept, if it has a validation figure."""
+    """The step of the epoch whose model was kept, if it has a validation loss."""
     for row in history.rows:
         step = row["step"]
         if row["epoch"] == epoch and row["val_bits_per_character"] is not None and step is not None:

@@ -1,7 +1,7 @@
-"""The page that a training leaves: the model's scores, the course of its training, and samples.
+"""The report page: the model's scores, its training curves, and samples.
 
-`report.html` is written into the model's folder and needs no other file. It holds no script: the
-charts are drawn here, and every text in it is untrusted and escaped by the template.
+`report.html` is written into the model's folder and is self-contained. It has no script: the charts
+are drawn here. Every text in it is untrusted, and escaped by the template.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from keras_charlm.saved.history import TrainingSample, read_history, read_sample
 from keras_charlm.saved.trained import TrainedModel
 
 MOMENTS = 8  # samples shown from the training
-MOST_COUNTED = 100_000_000  # characters; counting them takes some minutes and 4 GB
-_ROWS = 60  # most rows of the history's table
+MOST_COUNTED = 100_000_000  # characters; counting their n-grams takes some minutes and 4 GB
+_ROWS = 60  # maximum rows of the history's table
 
 
 def write(
@@ -45,22 +45,22 @@ def write(
         model: The model, its folder, or its name under saved_models/.
         output: The page; by default report.html in the folder.
         folder: The folder that the commands on the page name; by default the model's own.
-        corpus: The files that the model was trained on, if they are no longer at their paths.
-        count: Count n-grams for the baseline if the model's scores hold none.
-        verbose: 1 notes long work on stderr.
+        corpus: The files that the model was trained on, if they have moved.
+        count: Count n-grams for the baseline if the model's scores have none.
+        verbose: 1 shows notes about long tasks on stderr.
 
     Returns:
         The page's path.
 
     Raises:
-        BundleError: The model cannot be read, or is an on-device file alone.
+        BundleError: The model cannot be read, or is only an on-device file.
         CorpusError: `corpus` is not the text that the model was trained on.
         OptionError: The page cannot be written.
     """
     opened = TrainedModel.of(model)
     if opened.on_device:
         raise BundleError(
-            f"{opened.path} is an on-device file alone, without the history of its "
+            f"{opened.path} is only an on-device file, without the history of its "
             "training; name the folder that kcharlm fit wrote."
         )
     page = Path(output) if output else opened.path / bundle.REPORT
@@ -81,13 +81,13 @@ def write(
 def render(
     model: TrainedModel, folder: str, baseline: list[dict[str, Any]], reason: str = ""
 ) -> str:
-    """The page of a model as HTML.
+    """Render the page of a model as HTML.
 
     Args:
         model: The model, with its folder.
-        folder: The model as the commands on the page name it.
-        baseline: The rows of `ngram.scores`, or none.
-        reason: Why there are none.
+        folder: The folder as shown in the commands on the page, shell-quoted.
+        baseline: The rows of `ngram.scores`; may be empty.
+        reason: Why it is empty.
     """
     card = model.card
     history, samples = read_history(model.path), read_samples(model.path)
@@ -128,7 +128,7 @@ def render(
 def _count(
     model: TrainedModel, files: Sequence[str | Path], display: Display
 ) -> tuple[list[dict[str, Any]], str]:
-    """The baseline by the training text, or why there is none."""
+    """The n-gram baseline counted in the training text, or the reason why there is none."""
     size = model.card.split["train"]["characters"]
     if not model.card.scores.keys() & {"validation", "test"}:
         return [], "there is no held-out text"
@@ -145,7 +145,7 @@ def _count(
 
 
 def choose(samples: list[TrainingSample], number: int = MOMENTS) -> list[TrainingSample]:
-    """The first sample, the last, and some between, evenly by the logarithm of their steps."""
+    """Choose the first sample, the last, and some in between, evenly spaced by log of the step."""
     if not samples:
         return []
     samples = list({sample.step: sample for sample in samples}.values())
@@ -163,7 +163,7 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _thin(rows: list[Any], most: int) -> list[Any]:
-    """At most so many rows, evenly chosen, the last among them."""
+    """At most `most` rows, evenly spaced, including the last."""
     every = -(-len(rows) // most)
     return rows[::-1][::every][::-1]
 

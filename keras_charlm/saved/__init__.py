@@ -1,1 +1,1 @@
-"""The folder or file of a trained model: what it holds, and what opens it."""
+"""The folder or file of a trained model: its content, reading and writing."""

@@ -1,17 +1,17 @@
-"""The folder of one trained model: looked up, read, checked and written as a whole.
+"""The folder of one trained model: found, read, verified, and written atomically.
 
-    config.json         what the model is, where it comes from, its scores, a hash of each file
+    config.json         configuration, corpus, scores, and a hash of each file
     vocabulary.json     characters and ids
     model.weights.h5    the weights, saved by Keras
-    model.tflite        the on-device file that `generate` runs; it holds the card as well
-    training_lines.u64  fingerprints of the training lines (lists only), for novelty
-    history.csv         figures of each epoch; curve.csv has them within the epochs too
-    samples.jsonl       texts drawn during the training; samples.txt shows them to people
-    report.html         how good the model is and how it was trained, for the browser
+    model.tflite        the on-device file that `generate` runs; it contains the card as well
+    training_lines.u64  fingerprints of the training lines (models of lines only), for novelty
+    history.csv         figures of each epoch; curve.csv also has them within epochs
+    samples.jsonl       texts drawn during the training; samples.txt has them in readable form
+    report.html         scores, training curves and samples, for the browser
     checkpoint/         only while a training can be resumed
 
-A .tflite file of ours opens like such a folder, with less in it. Reading needs no TensorFlow and
-runs no code from the folder.
+A .tflite file of this package opens like such a folder, with less content. Reading needs no
+TensorFlow and runs no code from the folder.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ CHECKPOINT, LOCK = "checkpoint", "lock"
 
 _CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes are in config.json
 
-# Bytes of a file; weights take twice those of an on-device file in float16.
+# Maximum bytes of a file; float32 weights take twice the space of a float16 on-device file.
 _LARGEST = {WEIGHTS: 2 * LARGEST + (1 << 20)}
 
 
@@ -78,7 +78,7 @@ class Bundle:
         """The path of one of the model's files, its content checked against its hash.
 
         Raises:
-            BundleError: The file is missing, no regular file, or not the one that training wrote.
+            BundleError: The file is missing, not a regular file, or not what training wrote.
         """
         path = regular(self.path / name, _LARGEST.get(name, LARGEST))
         try:
@@ -86,8 +86,8 @@ class Bundle:
                 return path
         except OSError as error:
             raise BundleError(
-                f"{path} cannot be read ({error.strerror or error}); the folder is half-written: "
-                "copy the model again, or train it again."
+                f"{path} cannot be read ({error.strerror or error}), so the model is incomplete; "
+                "copy it again, or train it again."
             ) from error
         raise BundleError(
             f"{path} is not the file that training wrote (its hash differs); copy the model again, "
@@ -98,7 +98,7 @@ class Bundle:
         """The network's weights by name, float32; see `weights.weight_shapes`.
 
         Raises:
-            BundleError: This is an on-device file alone, or the weights are damaged.
+            BundleError: This is only an on-device file, or the weights are damaged.
         """
         return read_weights(self.file(WEIGHTS), self.card.model, self.vocabulary.size)
 
@@ -132,7 +132,7 @@ class DeviceFile(Bundle):
         if name == DEVICE:
             return self.path
         raise BundleError(
-            f"{self.path} is an on-device file alone, without {name}; name the "
+            f"{self.path} is only an on-device file, without {name}; name the "
             "folder that kcharlm fit wrote."
         )
 
@@ -147,11 +147,14 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
     """Open a model folder or an on-device file.
 
     Args:
-        path: The folder, a name under saved_models/, or a .tflite file; None takes the newest model
-            there, and the shipped name generator where there is none.
+        path: The folder, a name under saved_models/, or a .tflite file; None is the newest model
+            under saved_models/, or the bundled name generator if there is none.
+
+    Returns:
+        The bundle; a DeviceFile for a .tflite file.
 
     Raises:
-        BundleError: It is missing, half-written, damaged or of another format.
+        BundleError: It is missing, incomplete, damaged or of another format.
     """
     folder = newest() if path is None else find(path)
     if folder.is_file():
@@ -190,7 +193,7 @@ def _open_file(path: Path) -> DeviceFile:
 
 
 def _check_sizes(bundle: Bundle, file: Path) -> None:
-    """Refuse a card that names a larger network than its file can hold, before any is built."""
+    """Refuse a card whose network is larger than its file can hold, before it is built."""
     card, vocabulary = bundle.card, bundle.vocabulary
     weights, size = count_parameters(card.model, vocabulary.size), file.stat().st_size
     if weights > size:
@@ -235,8 +238,8 @@ def find(path: str | Path) -> Path:
 
 
 def newest() -> Path:
-    """The newest model under saved_models/, or the shipped name generator."""
-    # A hidden folder is one that is half-written, or about to be replaced.
+    """The newest model under saved_models/, or the bundled name generator."""
+    # A hidden folder is a temporary one of `replace_folder`.
     configs = [path for path in MODELS.glob(f"*/{CONFIG}") if path.parent.name[0] != "."]
     if configs:
         return max(configs, key=lambda path: (path.stat().st_mtime, path)).parent
@@ -246,7 +249,7 @@ def newest() -> Path:
 
 
 def shipped() -> Path | None:
-    """The folder of the name generator that comes with the program."""
+    """The folder of the bundled name generator."""
     package = Path(__file__).parent.parent
     homes = (home / MODELS / "names" for home in (package, package.parent))  # wheel, checkout
     return next((home for home in homes if (home / CONFIG).is_file()), None)
@@ -258,13 +261,13 @@ def publish(
     write: Callable[[Path], None],
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> Card:
-    """Write a model folder under another name and rename it as a whole.
+    """Write a model folder under a temporary name, and rename it.
 
     Args:
-        folder: Where the model goes; what is there is replaced at the very end.
-        card: What config.json says; the files' hashes are filled in.
+        folder: The model's folder; an existing one is replaced last.
+        card: The content of config.json; the files' hashes are filled in.
         write: Fills an empty folder with the model's other files.
-        finish: Adds what is made from the model, once the folder can be opened.
+        finish: Adds files derived from the model, once the folder can be opened.
 
     Returns:
         The card with the hashes.
@@ -281,7 +284,7 @@ def publish(
 
 
 def recover(folder: Path) -> None:
-    """Finish or undo a `publish` that a crash cut short.
+    """Finish or undo a `publish` that was interrupted by a crash.
 
     Raises:
         TrainingError: Another process trains there, and may be publishing at this moment.

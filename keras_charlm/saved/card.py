@@ -1,4 +1,4 @@
-"""What a trained model says about itself."""
+"""The card of a trained model: its configuration, corpus and scores."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ FORMAT = 5
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is: the content of config.json.
+    """The description of a model: the content of config.json.
 
     Args:
         name: The folder's name at the time of training.
         run: Identifies the training run.
         created: ISO 8601 date and time, UTC.
         versions: Library versions at training.
-        model, fit: The configurations with nothing left open.
-        corpus: `name`, `files` (none: the embedded list), `bytes`, `characters`, `sha256`, and
-            `config` (a CorpusConfig).
-        split: Characters (and for lists lines) of each part.
-        start: Code of the character that is read first where there is no prompt.
-        finished: False where the training was stopped and can go on.
-        scores: `epoch`, the Scores of `validation` and `test` where there are such parts, and
+        model, fit: The resolved configurations.
+        corpus: `name`, `files` (empty for the bundled list of names), `bytes`, `characters`,
+            `sha256`, and `config` (a CorpusConfig).
+        split: Number of characters (and lines, for a corpus of lines) of each part.
+        start: Code of the character that is read first if there is no prompt.
+        finished: False if the training was stopped and can be resumed.
+        scores: `epoch`, the Scores of `validation` and `test` if there are such parts, and
             `baseline`, the scores of n-grams on them (see `ngram.scores`).
         files: SHA-256 of the model's files.
     """
@@ -57,7 +57,7 @@ class Card:
 
     @property
     def lines(self) -> bool:
-        """Whether the text is a list, one document a line."""
+        """Whether each line of the text is a document."""
         return self.corpus_config.lines
 
     @property
@@ -73,15 +73,18 @@ class Card:
     def on_device(
         self, vocabulary: Vocabulary, quantize: str = "none", license: str | None = None
     ) -> dict[str, Any]:
-        """What an on-device file says about itself; see `tflite_card`.
+        """The card of an on-device file; see `tflite_card`.
 
-        The file may be passed on, so of paths it has the file names only, and no hashes of
-        other files.
+        The file may be shared, so paths are reduced to file names, and hashes of other files are
+        left out.
 
         Args:
             vocabulary: The model's vocabulary.
-            quantize: How its weights are stored.
-            license: Licence of the text.
+            quantize: Format of its weights.
+            license: Licence of the training text.
+
+        Returns:
+            The card as JSON values.
         """
         names = [Path(name).name for name in self.corpus["files"]]
         card = replace(
@@ -99,10 +102,14 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Any, where: Path) -> Card:
-        """Rebuild from `to_dict`'s value.
+        """Rebuild from the value of `to_dict`.
+
+        Args:
+            values: The JSON value.
+            where: The file it was read from, for errors.
 
         Raises:
-            BundleError: It is of another format, or not such a value.
+            BundleError: It is of another format, or invalid.
         """
         version = values.get("format") if isinstance(values, dict) else None
         if type(version) is not int:
@@ -132,7 +139,7 @@ class Card:
 
 
 def _wrong(card: Card) -> str | None:
-    """The first field of a card whose value is not of its kind; a file can say anything."""
+    """The first field of a card with an invalid value, as files are untrusted; else None."""
     model, fit = card.model, card.fit
     chosen = (model.layers, model.units, model.embedding, model.tied, model.dropout)
     right = {
@@ -171,7 +178,7 @@ def _is_digest(value: Any) -> bool:
 
 
 def _is_table(value: Any, kind: Callable[[Any], bool], *needed: str) -> bool:
-    """Whether a value is an object with these names at least, all of whose values are of a kind."""
+    """Whether a value is an object with at least these names and only values of a kind."""
     return (
         isinstance(value, dict)
         and set(needed) <= set(value)
@@ -224,7 +231,7 @@ def _is_counted(value: Any) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a model depends on."""
+    """Installed versions of the packages that a model depends on."""
     names = ("keras_charlm", "keras", "tensorflow", "tensorflow-text", "ai-edge-litert", "numpy")
     installed = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Facts of a model in a few words, for every place that shows them."""
+"""Short descriptions of a model's settings, shared by `info`, `fit` and the report."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def describe_part(size: Mapping[str, int], unit: str) -> str:
     """A part of the split: 640 characters in 160 lines.
 
     Args:
-        size: Its `characters`, and of lists its `lines`.
+        size: Its `characters`, and for a corpus of lines its `lines`.
         unit: What its symbols are called: character or byte.
     """
     if not size["characters"]:

@@ -27,7 +27,7 @@ COLUMNS = {
         "val_bits_per_character",
         "learning_rate",
         "characters_per_second",
-    ),  # a row an epoch
+    ),  # one row per epoch
     CURVE: ("step", "seconds", "train_bits_per_character", "learning_rate"),  # within epochs too
 }
 
@@ -36,24 +36,24 @@ _MOST = 1e15  # above any step, time, speed or loss of a training
 
 @dataclass(frozen=True)
 class History:
-    """The rows of history.csv or curve.csv: values by column, None where there is none."""
+    """The rows of history.csv or curve.csv: values by column, None if missing."""
 
     rows: list[dict[str, float | None]]
 
     def column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values, float64 (N,) each, of the rows that have one."""
+        """Steps and values of a column, float64 (N,) each, without missing values."""
         pairs = [(row["step"], row[name]) for row in self.rows if row[name] is not None]
         steps, values = np.array(pairs, float).reshape(-1, 2).T
         return steps, values
 
     @property
     def seconds(self) -> float:
-        """Seconds that the training took."""
+        """Duration of the training in seconds."""
         return self.rows[-1]["seconds"] or 0.0
 
     @property
     def speed(self) -> float:
-        """Median of the epochs, in characters a second; 0 where no epoch took long enough."""
+        """Median of the epochs, in characters per second; 0 if no epoch was long enough."""
         return float(np.median(self.column("characters_per_second")[1]))
 
 
@@ -61,7 +61,7 @@ def write_history(folder: Path, name: str, rows: Sequence[Sequence[Any]]) -> Non
     """Write history.csv or curve.csv.
 
     Args:
-        folder: Where to.
+        folder: Folder of the file.
         name: One of the keys of `COLUMNS`.
         rows: Values in the order of its columns.
     """
@@ -71,10 +71,10 @@ def write_history(folder: Path, name: str, rows: Sequence[Sequence[Any]]) -> Non
 
 
 def read_history(folder: Path, name: str = HISTORY) -> History | None:
-    """Read history.csv or curve.csv; None where the folder has none.
+    """Read history.csv or curve.csv; None if the folder has none.
 
     Raises:
-        BundleError: The file cannot be read, or holds what no training writes.
+        BundleError: The file cannot be read, or has invalid values.
     """
     path = folder / name
     if not os.path.lexists(path):
@@ -94,7 +94,7 @@ def _number(column: str, text: str | None) -> float | None:
     value = int(text or "") if column in ("epoch", "step") else float(text or "nan")
     if 0 <= value < _MOST:
         return value
-    # There is no such part, or the network overflowed.
+    # There is no validation part, or the network overflowed.
     if column == "val_bits_per_character" and not math.isfinite(value):
         return None
     raise ValueError(f"its {column} is {text!r}")
@@ -102,13 +102,13 @@ def _number(column: str, text: str | None) -> float | None:
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """A text drawn during the training, and how good the model was then.
+    """A sample drawn during the training, and the loss at that moment.
 
     Args:
         step: Batches done.
         epoch: The epoch that had just ended; None within an epoch.
         train: Mean training loss of the epoch so far, bits per character.
-        validation: Validation loss, bits per character; None where there is none.
+        validation: Validation loss, bits per character; None if there is none.
         text: The text; a byte model's is decoded as UTF-8.
     """
 
@@ -119,7 +119,7 @@ class TrainingSample:
     text: str
 
     def __post_init__(self) -> None:
-        """Refuse what a damaged file may hold."""
+        """Reject values from a damaged file."""
         counts = [self.step, *([] if self.epoch is None else [self.epoch])]
         losses = [self.train, *([] if self.validation is None else [self.validation])]
         if not (
@@ -138,7 +138,7 @@ class TrainingSample:
         """The sample as samples.txt shows it.
 
         Args:
-            unit: What the losses are counted by, 'character' or 'byte'.
+            unit: Unit of the losses, 'character' or 'byte'.
         """
         if self.epoch is None:
             title = f"step {self.step}, training loss {self.train:.4f}"
@@ -150,10 +150,10 @@ class TrainingSample:
 
 
 def write_samples(folder: Path, content: bytes, unit: str) -> None:
-    """Write samples.jsonl, and samples.txt for people.
+    """Write samples.jsonl, and samples.txt in readable form.
 
     Args:
-        folder: Where to.
+        folder: Folder of the files.
         content: Lines of `TrainingSample.to_line`.
         unit: As for `TrainingSample.render`.
     """
@@ -163,10 +163,10 @@ def write_samples(folder: Path, content: bytes, unit: str) -> None:
 
 
 def read_samples(folder: Path) -> list[TrainingSample]:
-    """Read samples.jsonl; nothing where the folder has no such file.
+    """Read samples.jsonl; an empty list if the folder has no such file.
 
     Raises:
-        BundleError: The file holds what no training writes.
+        BundleError: The file has invalid values.
     """
     path = folder / SAMPLES
     try:

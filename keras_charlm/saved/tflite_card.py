@@ -1,13 +1,13 @@
-"""What an on-device file says about itself, read without TensorFlow.
+"""The card of an on-device file, read without TensorFlow.
 
 A .tflite file is a FlatBuffer that can hold named metadata. Its entry `keras_charlm` is a JSON
 object in UTF-8, the file's card, which `export.packing` writes:
 
-    card         what config.json of the model's folder says (see `card.Card`)
+    card         the content of the model folder's config.json (see `card.Card`)
     vocabulary   {"unit", "codes"}
     quantize     none, float16 or int8
     license      the licence of the text, or null
-    file_sha256  SHA-256 of this very file, computed with 64 zeros instead of the digest
+    file_sha256  SHA-256 of the file itself, computed with 64 zeros in place of the digest
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
         )
     try:
         values = _values(content)
-    except Exception as error:  # whatever a damaged FlatBuffer makes its reader do
+    except Exception as error:  # a damaged FlatBuffer can make its reader raise anything
         raise _damaged(path) from error
     if values is None:
         raise BundleError(
@@ -82,7 +82,7 @@ def _values(content: bytes) -> Any:
 
 
 def sign(content: bytes) -> bytes:
-    """Put the digest into a file whose card has `NO_DIGEST` instead."""
+    """Replace `NO_DIGEST` in a file's card with the file's digest."""
     return _with_digest(content, NO_DIGEST, _digest(content))
 
 
@@ -96,10 +96,13 @@ def _with_digest(content: bytes, old: str, new: str) -> bytes:
 
 
 def sizes(content: bytes) -> dict[str, int]:
-    """Where the bytes of a file go: weights, tables of integers, the card, and the graph.
+    """Bytes of each part of a file: weights, integer tables, the card, and the graph.
 
     Args:
         content: A .tflite file.
+
+    Returns:
+        Bytes by part: `weights`, `tables`, `card`, `graph`.
     """
     from ai_edge_litert import schema_py_generated as schema
 

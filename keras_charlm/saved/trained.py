@@ -1,4 +1,4 @@
-"""A trained model, opened: what it is, the file that draws its text, and its Keras network."""
+"""An opened model: its card, its on-device file for sampling, and its Keras network."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class TrainedModel:
 
     Args:
         path: The model's folder, its name under saved_models/, or a .tflite file; by default the
-            newest model there, and the shipped name generator where there is none.
+            newest model under saved_models/, or the bundled name generator if there is none.
 
     Attributes:
         path: Its folder, or its .tflite file.
-        card: What it is and where it comes from.
+        card: Its configuration, corpus and scores.
         vocabulary: Its characters.
 
     Raises:
-        BundleError: The folder is missing, half-written, damaged or of another format.
+        BundleError: The folder is missing, incomplete, damaged or of another format.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -50,7 +50,7 @@ class TrainedModel:
 
     @classmethod
     def of(cls: type[Model], model: TrainedModel | str | Path) -> TrainedModel:
-        """The model itself, or the one at a path or of a name."""
+        """The model itself, or the one with a path or name."""
         return model if isinstance(model, TrainedModel) else cls(model)
 
     def __repr__(self) -> str:
@@ -59,17 +59,17 @@ class TrainedModel:
 
     @property
     def on_device(self) -> bool:
-        """Whether this is a .tflite file alone."""
+        """Whether this is only a .tflite file."""
         return isinstance(self.bundle, bundle.DeviceFile)
 
     @property
     def start(self) -> int:
-        """Id of the character that is read first where there is no prompt."""
+        """Id of the character that is read first if there is no prompt."""
         return self.vocabulary.id_of(self.card.start)
 
     @functools.cached_property
     def device_file(self) -> Path:
-        """The on-device file, its content checked."""
+        """The on-device file, its hash verified."""
         return self.bundle.file(bundle.DEVICE)
 
     @functools.cached_property
@@ -83,7 +83,11 @@ class TrainedModel:
         return self.build(batch_size=1)
 
     def build(self, batch_size: int) -> keras.Sequential:
-        """The Keras model with its trained weights for another batch size."""
+        """Build the Keras model with its trained weights, with zero states.
+
+        Args:
+            batch_size: Rows of a batch.
+        """
         from keras_charlm.network.model import build, named_weights
 
         expect("batch_size", batch_size, int, "a whole number")
@@ -96,18 +100,18 @@ class TrainedModel:
     def samples(
         self, prompt: str | bytes = "", counts: Counts | None = None, **settings: Any
     ) -> Iterator[Sample]:
-        """Draw `num` texts as a batch; each is yielded when it and those before it are done.
+        """Draw `num` texts as a batch; each is yielded when it and those before it are complete.
 
         Args:
-            prompt: What to go on from.
-            counts: Is filled with how many were drawn and how many of them were novel.
+            prompt: The text to continue.
+            counts: Updated with the numbers of samples drawn and novel.
             **settings: Fields of SampleConfig.
 
         Returns:
             An iterator of Sample (text, prompt, seed, bits_per_character).
 
         Raises:
-            PromptError: The prompt has a character that the model has never seen.
+            PromptError: The prompt has a character outside the vocabulary.
             OptionError: A setting is out of range.
         """
         config = SampleConfig.of("generate", settings)
@@ -123,9 +127,9 @@ class TrainedModel:
         )
 
     def stream(self, prompt: str | bytes = "", **settings: Any) -> Iterator[str | bytes]:
-        """Draw one text and yield its pieces as they come, the prompt not included.
+        """Draw one text and yield it piece by piece, without the prompt.
 
-        Args, Raises: As for `samples`; `num` and `novel` do not matter.
+        Arguments and errors are those of `samples`; `num` and `novel` are ignored.
         """
         return stream_text(
             self.runner,
@@ -137,7 +141,7 @@ class TrainedModel:
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
-        """A function that says whether a line is in the training text (models of lines only)."""
+        """A function that tells whether a line is in the training text (models of lines only)."""
         lines = self.bundle.training_lines()
 
         def known(line: str | bytes) -> bool:
@@ -149,16 +153,16 @@ class TrainedModel:
         return known
 
     def read(self, text: str | bytes | Path) -> tuple[np.ndarray, np.ndarray]:
-        """A text as the model reads it: normalized, and of a file decoded, as the corpus was.
+        """Read a text like the corpus: normalized, and decoded if it is a file.
 
         Args:
             text: The text itself, or the Path of a file; '-' is stdin.
 
         Returns:
-            Symbols, int (N,), of a file memory-mapped; and the code of each symbol, int64 (A,).
+            Symbols, int (N,), memory-mapped for a file; and the code of each symbol, int64 (A,).
 
         Raises:
-            CorpusError: The file cannot be read, is no text, or is empty.
+            CorpusError: The file cannot be read, is not text, or is empty.
         """
         if isinstance(text, Path):
             if text.is_dir():
@@ -172,24 +176,30 @@ class TrainedModel:
         return symbols, alphabet
 
     def read_prompt(self, path: str | Path) -> str | bytes:
-        """A file as a prompt, read as the corpus was; bytes for a byte model. It may be empty.
+        """Read a file like the corpus, as a prompt.
 
         Args:
             path: The file; '-' is stdin.
 
+        Returns:
+            The text, bytes for a byte model; it may be empty.
+
         Raises:
-            CorpusError: It cannot be read, or is no text in the corpus's encoding.
+            CorpusError: It cannot be read, or is not text in the corpus's encoding.
         """
         return read_text(str(path), self.card.corpus_config, remedy="convert it")
 
     def corpus(self, files: Sequence[str | Path] = ()) -> tuple[Corpus, Split]:
-        """The text that the model was trained on, and its parts as they were cut then.
+        """The text that the model was trained on, and the same split into parts.
 
         Args:
-            files: Where the text is, if it is neither in the cache nor where it was.
+            files: The files of the text, if it is neither in the cache nor at its old path.
+
+        Returns:
+            The text and its parts.
 
         Raises:
-            CorpusError: It is not there, or it is another text.
+            CorpusError: The text is missing, or is a different one.
         """
         card = self.card
         sha256, config = card.corpus["sha256"], card.corpus_config
@@ -208,13 +218,13 @@ class TrainedModel:
             except CorpusError:
                 raise CorpusError(
                     f"The text that {self.path} was trained on ({card.corpus['name']}) is no "
-                    "longer in the cache, nor where it was; name its files with --corpus."
+                    "longer in the cache or at its old path; name its files with --corpus."
                 ) from None
         parts = split_corpus(text, card.fit.seed)
         if parts.vocabulary != self.vocabulary:
             raise CorpusError(
-                f"{card.corpus['name']} gives other characters than {self.path} has; "
-                "the model is damaged, so copy or train it again."
+                f"{card.corpus['name']} has a different vocabulary from {self.path}, so the model "
+                "is damaged; copy or train it again."
             )
         return text, parts
 

@@ -20,10 +20,10 @@ from keras_charlm.network.equations import CELLS
 
 
 def weight_shapes(model: ModelConfig, symbols: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a network's weights, as `network.model.named_weights` orders them.
+    """Names and shapes of a network's weights, in the order of `network.model.named_weights`.
 
     Args:
-        model: The network's shape, with nothing left open.
+        model: The network's shape, resolved.
         symbols: V, size of the vocabulary, the unknown symbol included.
     """
     embedding, units, layers = model.embedding or 0, model.units or 0, model.layers or 0
@@ -44,7 +44,7 @@ def weight_shapes(model: ModelConfig, symbols: int) -> dict[str, tuple[int, ...]
 
 
 def count_parameters(model: ModelConfig, symbols: int) -> int:
-    """How many numbers the weights of `weight_shapes` have."""
+    """Number of parameters in the weights of `weight_shapes`."""
     return sum(math.prod(shape) for shape in weight_shapes(model, symbols).values())
 
 
@@ -53,11 +53,11 @@ def read_weights(path: Path, model: ModelConfig, symbols: int) -> dict[str, np.n
 
     Args:
         path: The file.
-        model: The network's shape, with nothing left open.
+        model: The network's shape, resolved.
         symbols: V, size of the vocabulary.
 
     Returns:
-        Arrays float32 by name, in the shapes of `weight_shapes`.
+        float32 arrays by name, with the shapes of `weight_shapes`.
 
     Raises:
         BundleError: The file is damaged, or has weights of another network.
@@ -75,7 +75,7 @@ def read_weights(path: Path, model: ModelConfig, symbols: int) -> dict[str, np.n
                     raise ValueError(f"it has no layer {layer}")
                 weights[name] = _read(groups[layer], weight, shape)
             return weights
-    except Exception as error:  # whatever a damaged file makes HDF5 raise
+    except Exception as error:  # a damaged file can make HDF5 raise anything
         raise BundleError(
             f"{path} does not hold the weights of its model ({error}); copy the model again, or "
             "train it again."
@@ -97,7 +97,7 @@ def _read(layer: Any, weight: str, shape: tuple[int, ...]) -> np.ndarray:
     else:
         order = ["embeddings"] if weight == "embeddings" else ["kernel", "bias"]
     dataset = _member(_member(layer, "vars"), str(order.index(weight)))
-    # Chunks may be compressed, and other storage may be in other files: Keras writes neither.
+    # Chunks may be compressed, and external storage is in other files: Keras uses neither.
     if dataset.chunks is not None or dataset.external or dataset.is_virtual:
         raise ValueError(f"{dataset.name} is not stored as Keras stores it")
     if dataset.shape != shape or dataset.dtype != np.float32:
@@ -108,7 +108,7 @@ def _read(layer: Any, weight: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _member(group: Any, name: str) -> Any:
-    """A member of an HDF5 group that is in the file itself."""
+    """A member of an HDF5 group; links, which may point outside the file, are refused."""
     import h5py
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):

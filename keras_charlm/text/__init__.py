@@ -1,1 +1,1 @@
-"""Files come in; characters, their ids and windows of them for training go out."""
+"""From files to characters, their ids, and windows of ids for training."""

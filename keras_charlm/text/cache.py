@@ -1,7 +1,7 @@
-"""Prepared texts on the disk, each under the hash of what was read and how.
+"""Prepared texts on the disk, each under the hash of its content and of how it was read.
 
-An entry is two files: the text's symbols, memory-mapped by those who use them, and a JSON header
-that is written last and makes them count.
+An entry is two files: the text's symbols, to be memory-mapped, and a JSON header, which is written
+last and makes the entry valid.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Entry:
     """A text in the cache.
 
     Attributes:
-        key: Hash of what was read and how, in hexadecimal.
+        key: Hash of the content and of how it was read, in hexadecimal.
         symbols: Memory-mapped unsigned integers (N,).
         alphabet: Code point (or byte value) of each symbol, int64 (A,).
         size: Bytes read.
-        notices: What a reader of the text has to know, such as files that were skipped.
+        notices: Messages for the user, such as files that were skipped.
     """
 
     key: str
@@ -60,7 +60,7 @@ class SymbolWriter:
     """Writes a text to a temporary file of the cache as symbols; a context manager.
 
     Each distinct character gets a symbol in order of first appearance (ASCII keeps its codes). The
-    file's integer type is widened when there are more symbols than it holds.
+    file's integer type is widened when there are more symbols than it can hold.
 
     Args:
         folder: The cache.
@@ -79,7 +79,7 @@ class SymbolWriter:
         self.dtype: np.dtype = np.dtype(np.uint8)
         self.length = 0
         self.ends_line = False
-        # Symbol of each code, -1 for none yet; made when the first code above ASCII comes.
+        # Symbol of each code, -1 for none yet; allocated for the first non-ASCII character.
         self._symbol_of: np.ndarray | None = None
 
     def __enter__(self) -> SymbolWriter:
@@ -94,7 +94,7 @@ class SymbolWriter:
         """Append a piece of the text.
 
         Raises:
-            CorpusError: It holds a surrogate.
+            CorpusError: It contains a surrogate.
         """
         if isinstance(text, bytes):
             self.alphabet = list(range(256))
@@ -109,16 +109,16 @@ class SymbolWriter:
         self.ends_line = bool(len(symbols)) and int(symbols[-1]) == NEWLINE
 
     def truncate(self, length: int) -> None:
-        """Drop all symbols but the first `length`."""
+        """Keep only the first `length` symbols."""
         self.length = length
         self._file.seek(length * self.dtype.itemsize)
         self._file.truncate()
 
     def finish(self) -> None:
-        """Flush the file to the disk; it can be renamed then."""
+        """Flush the file to the disk, so that it can be renamed."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        if sys.platform == "win32":  # which renames no open file, and removes none either
+        if sys.platform == "win32":  # Windows neither renames nor removes an open file
             self._file.close()
 
     def _assign(self, codes: np.ndarray) -> np.ndarray:
@@ -131,8 +131,8 @@ class SymbolWriter:
             fresh = codes[symbols < 0]
             if ((fresh >= 0xD800) & (fresh < 0xE000)).any():
                 raise CorpusError(
-                    "The text has lone surrogates, halves of characters that no file may hold "
-                    "alone; mend it, name its right --encoding, or train with --unit byte."
+                    "The text has lone surrogates, which are halves of characters and not valid "
+                    "alone; repair it, name its right --encoding, or train with --unit byte."
                 )
             _, first = np.unique(fresh, return_index=True)
             fresh = fresh[np.sort(first)]
@@ -142,7 +142,7 @@ class SymbolWriter:
         return symbols
 
     def _widen(self) -> None:
-        """Copy the file to one of a wider type, if the alphabet has outgrown it."""
+        """Copy the file to one of a wider integer type, if the alphabet has outgrown it."""
         wide = np.min_scalar_type(len(self.alphabet) - 1)
         if wide == self.dtype:
             return
@@ -163,18 +163,18 @@ def _open_temporary(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         path = folder / f"{os.getpid()}-{time.monotonic_ns()}.tmp"
         file = path.open("w+b")
-        # Before it was locked, another process may have removed it as a dead process's.
+        # Before the lock, another process may have removed it as abandoned.
         if lock(file) and path.exists():
             return path, file
         file.close()
 
 
 def store(folder: Path, key: str, writer: SymbolWriter, size: int, notices: list[str]) -> None:
-    """Make what was written an entry of the cache.
+    """Turn a written text into an entry of the cache.
 
     Args:
         folder: The cache.
-        key: Hash of what was read and how.
+        key: Hash of the content and of how it was read.
         writer: Has written the whole text.
         size, notices: As in `Entry`.
 
@@ -201,8 +201,8 @@ def store(folder: Path, key: str, writer: SymbolWriter, size: int, notices: list
 
 
 def find(folder: Path, key: str) -> Entry | None:
-    """The entry of a key; None where there is none or it is damaged."""
-    if not _KEY.fullmatch(key):  # a model's folder can say anything
+    """The entry of a key; None if there is none or it is damaged."""
+    if not _KEY.fullmatch(key):  # it comes from a model's folder, which is untrusted
         return None
     try:
         header = json.loads((folder / f"{key}.json").read_text())
@@ -218,7 +218,7 @@ def find(folder: Path, key: str) -> Entry | None:
             header["size"],
             tuple(map(str, header["notices"])),
         )
-        os.utime(folder / f"{key}.json")  # `tidy` goes by the last use
+        os.utime(folder / f"{key}.json")  # `tidy` needs the time of the last use
         return entry
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
@@ -233,7 +233,7 @@ def tidy(folder: Path) -> None:
                 _remove_abandoned(path)
             elif _KEY.fullmatch(path.stem):  # the folder may hold other people's files
                 header = path.with_suffix(".json")
-                # Symbols without a header: it is being written, or the writer was killed.
+                # Without a header, the entry is being written, or its writer was killed.
                 days = _UNUSED_DAYS if header.exists() else 1
                 if (header if header.exists() else path).stat().st_mtime < now - days * 86_400:
                     for part in folder.glob(f"{path.stem}.*"):
@@ -241,7 +241,7 @@ def tidy(folder: Path) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove a temporary file, unless a living process is writing it."""
+    """Remove a temporary file, unless a running process is writing it."""
     with path.open("r+b") as file:
         if not lock(file):
             return

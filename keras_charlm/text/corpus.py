@@ -1,8 +1,8 @@
 """Files, folders, stdin and .gz to one memory-mapped array of symbols, cached by content.
 
-A text is read in blocks and never held whole. Its distinct characters are numbered, and these
-symbols are kept in the smallest integer type that holds them all. The vocabulary depends on the
-training part alone; it is applied when windows are cut.
+A text is read in blocks and never held in memory whole. Its distinct characters are numbered, and
+these symbols are stored in the smallest integer type that fits. The vocabulary depends on the
+training part alone; it is applied when windows are read.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Corpus:
 
     Args:
         name: Stem of the first file's name.
-        files: The paths it was read from, as given; '-' for stdin, none for the embedded list.
+        files: The paths as given; '-' for stdin, empty for the bundled list of names.
         symbols: Memory-mapped unsigned integers (N,).
         alphabet: Code point (or byte value) of each symbol, int64 (A,).
         size: Bytes read.
         sha256: Hash of the content and of how it was read.
-        notices: What a reader of the text has to know, such as files that were skipped.
+        notices: Messages for the user, such as files that were skipped.
         config: How it was read.
     """
 
@@ -67,7 +67,7 @@ class Corpus:
         return total
 
     def vocabulary(self, counts: np.ndarray) -> Vocabulary:
-        """The characters counted at least `min_count` times.
+        """The vocabulary: characters that occur at least `min_count` times.
 
         Args:
             counts: Occurrences of each symbol in the training part (A,).
@@ -85,11 +85,11 @@ class Corpus:
         return Vocabulary(self.config.unit, tuple(int(c) for c in kept))
 
     def text(self, start: int, stop: int) -> bytes:
-        """The symbols [start, stop) as UTF-8; of a text of bytes, the bytes themselves."""
+        """The symbols [start, stop) as UTF-8; for a text of bytes, the bytes themselves."""
         return _to_bytes(self.alphabet[self.symbols[start:stop]], self.config.unit)
 
     def lines(self) -> Lines:
-        """The lines, empty ones left out.
+        """The lines, without empty ones.
 
         Raises:
             CorpusError: There are none.
@@ -117,7 +117,7 @@ class Corpus:
         return Lines(*map(np.concatenate, (starts, lengths, prints)))
 
     def looks_like_list(self) -> bool:
-        """Whether the beginning reads like a list of short, distinct lines."""
+        """Whether the beginning looks like a list of short, distinct lines."""
         rows = self.text(0, min(len(self.symbols), 100_000)).split(b"\n")[:-1]
         if len(rows) < 30:
             return False
@@ -142,7 +142,7 @@ class Lines:
         return len(self.starts)
 
     def take(self, index: np.ndarray | slice) -> Lines:
-        """The lines of these numbers, in this order."""
+        """The lines with these indices, in this order."""
         return Lines(self.starts[index], self.lengths[index], self.fingerprints[index])
 
     def distinct(self) -> Lines:
@@ -153,8 +153,7 @@ class Lines:
 def fingerprints(lines: Iterable[bytes]) -> np.ndarray:
     """64-bit BLAKE2b of each line, uint64 (L,).
 
-    Different lines have different ones in practice: among ten million lines two agree with a
-    probability of 3 in a million.
+    Collisions are negligible: among ten million lines the probability of one is 3 in a million.
     """
     digests = b"".join(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
     return np.frombuffer(digests, "<u8")
@@ -166,13 +165,16 @@ def prepare(
     """Read texts into one memory-mapped array, or find them in the cache.
 
     Args:
-        paths: Files, folders (with `config.glob`), '-' for stdin; '.gz' is unpacked. None at all
-            is the embedded list of first names.
+        paths: Files, folders (with `config.glob`), '-' for stdin; '.gz' is decompressed. If empty,
+            the bundled list of first names is read.
         config: How to read them.
-        stdin: What '-' reads; by default the process's standard input.
+        stdin: Stream that '-' reads; by default the process's standard input.
+
+    Returns:
+        The prepared text.
 
     Raises:
-        CorpusError: Something cannot be read, is no text, or there is nothing in it.
+        CorpusError: A file cannot be read or is not text, or all of them are empty.
     """
     config = config or CorpusConfig()
     names = [str(path) for path in paths] or [str(NAMES)]
@@ -193,13 +195,16 @@ def prepare(
 def reopen(
     files: tuple[str, ...], config: CorpusConfig, sha256: str, stdin: BinaryIO | None = None
 ) -> Corpus:
-    """The text that a training began with: from the cache, or read again.
+    """The text that a training started with: from the cache, or read again.
 
     Args:
         files: `Corpus.files` of the text.
         config: How it was read.
         sha256: `Corpus.sha256` of the text.
-        stdin: What '-' reads.
+        stdin: Stream that '-' reads.
+
+    Returns:
+        The same text.
 
     Raises:
         CorpusError: It is not in the cache, and the files are gone or have changed since.
@@ -224,7 +229,7 @@ def sources(paths: Iterable[str], config: CorpusConfig) -> list[str]:
     """The files behind the paths: those of folders in sorted order.
 
     Raises:
-        CorpusError: A path leads nowhere, or to a folder in which there is nothing to read.
+        CorpusError: A path does not exist, or is a folder without matching files.
     """
     files = []
     for path in paths:
@@ -238,7 +243,7 @@ def sources(paths: Iterable[str], config: CorpusConfig) -> list[str]:
 
 
 def _files_of(folder: str, glob: str | None) -> list[str]:
-    """The files in a folder and the folders in it whose names match `glob`, sorted."""
+    """The files in a folder and its subfolders whose names match `glob`, sorted."""
     if glob is None:
         raise CorpusError(
             f"{folder} is a folder; say which of its files to read, e.g. --glob '*.txt'."
@@ -257,7 +262,7 @@ def _files_of(folder: str, glob: str | None) -> list[str]:
 
 
 def _is(path: str, kind: Callable[[Path], bool]) -> bool:
-    """Whether a path is of this kind; one that no file can have is of none."""
+    """Whether a path is of this kind; False for a path that no file can have."""
     try:
         return kind(Path(path))
     except (OSError, ValueError):
@@ -269,14 +274,14 @@ class _Content:
 
     Args:
         source: A path, or '-' for stdin.
-        stdin: What '-' reads.
-        digest: A hashlib object that has read the files before this one; it is not changed.
+        stdin: Stream that '-' reads.
+        digest: A hashlib object updated with the files before this one; it is not changed.
 
     Attributes:
         blocks: Generator of the file's blocks.
-        digest: A hashlib object that has also read what was read of this file.
-        size: Bytes read of it.
-        whole: Whether it was read to its end.
+        digest: A copy of it, also updated with the blocks read so far.
+        size: Bytes read so far.
+        whole: Whether the file was read to its end.
     """
 
     def __init__(self, source: str, stdin: BinaryIO | None, digest: Any):
@@ -299,14 +304,14 @@ def _prepare(
     folder: Path,
     stdin: BinaryIO | None,
 ) -> Corpus:
-    """Find the text of the files in the cache, or put it there.
+    """Find the text of the files in the cache, or add it.
 
     Args:
         paths: As the user gave them.
-        files: The files behind them.
+        files: The files that they stand for.
         config: How to read them.
         folder: The cache.
-        stdin: What '-' reads.
+        stdin: Stream that '-' reads.
     """
     unreadable: list[str] = []
     if all(map(_can_be_read_again, files)):
@@ -314,12 +319,12 @@ def _prepare(
         for incomplete in (False, True) if config.skip_unreadable else (False,):
             if entry := cache.find(folder, _key(digest, incomplete)):
                 return _corpus(paths, entry, config, unreadable)
-    # A file that changes between the two readings is kept under the hash of what was read.
+    # Hashed again while reading, because a file may have changed since the first pass.
     digest, size = hashlib.sha256(_recipe(config)), 0
     undecodable: list[str] = []
     with SymbolWriter(folder) as writer:
         if config.lines:
-            writer.write("\n")  # as before every later line: it starts a sample
+            writer.write("\n")  # a newline precedes every line, and starts a sample
         for source in files:
             content, begun = _Content(source, stdin, digest), writer.length
             try:
@@ -327,7 +332,7 @@ def _prepare(
             except CorpusError as error:
                 reason = _skip(error, config)
                 writer.truncate(begun)
-                with contextlib.suppress(CorpusError):  # the hash is of all that can be read
+                with contextlib.suppress(CorpusError):  # hash the rest of the file too
                     for _ in content.blocks:
                         pass
                 (undecodable if content.whole else unreadable).append(reason)
@@ -344,17 +349,17 @@ def _prepare(
 
 
 def _can_be_read_again(source: str) -> bool:
-    """Whether a second reading finds the same content; stdin and pipes have none left."""
+    """Whether a source can be read twice; stdin and pipes cannot."""
     return source != "-" and (_is(source, Path.is_file) or not _is(source, Path.exists))
 
 
 def _hash_files(
     files: list[str], config: CorpusConfig, unreadable: list[str]
 ) -> tuple[Any, list[str]]:
-    """Hash the content of all files that can be read; why others cannot goes to `unreadable`.
+    """Hash the content of all readable files; `unreadable` gets a notice for each other one.
 
     Returns:
-        A hashlib object, and the files that it has read.
+        A hashlib object, and the readable files.
     """
     digest, readable = hashlib.sha256(_recipe(config)), []
     for source in files:
@@ -371,7 +376,7 @@ def _hash_files(
 
 
 def _key(digest: Any, incomplete: bool) -> str:
-    """The hash of a text; where files that do not decode were left out, it is another one."""
+    """The hash of a text; it differs if files that do not decode were left out."""
     if incomplete:
         digest = digest.copy()
         digest.update(b"\0incomplete\0")
@@ -379,7 +384,7 @@ def _key(digest: Any, incomplete: bool) -> str:
 
 
 def _recipe(config: CorpusConfig) -> bytes:
-    """What decides, besides the content, how a text is prepared."""
+    """The settings that determine, besides the content, how a text is prepared."""
     if config.unit == "byte":
         return f"byte lines={config.lines} 1".encode()
     return (
@@ -394,7 +399,7 @@ def _names(paths: list[str]) -> str:
 
 
 def _skip(error: CorpusError, config: CorpusConfig) -> str:
-    """The notice about a file that is left out; raises the error where none may be."""
+    """The notice about a skipped file; raises the error if files must not be skipped."""
     if not config.skip_unreadable:
         raise error
     return f"Skipped: {error}"
@@ -433,7 +438,7 @@ def _corpus(
         paths: As the user gave them.
         entry: The text.
         config: How it was read.
-        notices: Those that are not the entry's.
+        notices: Notices besides the entry's own.
     """
     first = "pipe" if _is(paths[0], Path.is_fifo) else paths[0]
     path = Path("stdin" if first == "-" else first).resolve()

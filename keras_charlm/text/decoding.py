@@ -42,21 +42,21 @@ def open_blocks(source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
 
     Args:
         source: A path, or '-' for stdin.
-        stdin: What '-' reads; by default the process's standard input.
+        stdin: Stream that '-' reads; by default the process's standard input.
 
     Yields:
         At most BLOCK bytes each.
 
     Raises:
-        CorpusError: It cannot be read, or is no whole gzip file.
-        OptionError: `stdin` is not opened for bytes.
+        CorpusError: It cannot be read, or is not a complete gzip file.
+        OptionError: `stdin` is not a binary stream.
     """
     if source == "-" and stdin is not None:
         expect(
             "stdin",
             stdin.read(0) if hasattr(stdin, "read") else stdin,
             bytes,
-            "a file opened for bytes",
+            "a file opened in binary mode",
         )
     try:
         if source == "-":
@@ -73,7 +73,7 @@ def open_blocks(source: str, stdin: BinaryIO | None) -> Iterator[bytes]:
         raise CorpusError(f"There is no file {source}; check the path.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(
-            f"{source} is no whole gzip file ({error}); unpack or fetch it again."
+            f"{source} is not a complete gzip file ({error}); create or download it again."
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise CorpusError(
@@ -88,18 +88,18 @@ def _blocks(file: BinaryIO | io.BufferedIOBase) -> Iterator[bytes]:
 
 
 def read_text(source: str, config: CorpusConfig, remedy: str = _REMEDY) -> str | bytes:
-    """Read a short file as a corpus is read, without the cache.
+    """Read a short file like a corpus, but without the cache.
 
     Args:
         source: A path, or '-' for stdin.
         config: How to read it.
-        remedy: What an error about its content advises.
+        remedy: Advice in an error about its content.
 
     Returns:
-        The text, or the bytes where the unit is a byte; either may be empty.
+        The text, or bytes if the unit is the byte; either may be empty.
 
     Raises:
-        CorpusError: It cannot be read, or is no text.
+        CorpusError: It cannot be read, or is not text.
     """
     blocks = open_blocks(source, None)
     if config.unit == "byte":
@@ -114,9 +114,9 @@ def decoded(
 
     Args:
         blocks: Its content.
-        name: What errors call it.
+        name: Its name in errors.
         config: Encoding, normalization and line ends.
-        remedy: What an error about its content advises.
+        remedy: Advice in an error about its content.
 
     Yields:
         Pieces of the text. Each ends where normalization cannot combine it with the next.
@@ -137,7 +137,7 @@ def decoded(
         try:
             text = decoder.decode(block, final)
         except UnicodeDecodeError as error:
-            # The decoder's object starts with bytes held back from earlier blocks.
+            # The error's object starts with bytes held back from earlier blocks.
             offset = read + len(block) - len(error.object) + error.start
             raise CorpusError(
                 f"{name} is not {config.encoding}: byte 0x{error.object[error.start]:02X} at "
@@ -160,15 +160,15 @@ def decoded(
 
 
 def _with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """The blocks, and at the end an empty one marked as the last."""
+    """Yield the blocks, and finally an empty one marked as the last."""
     for block in blocks:
         yield block, False
     yield b"", True
 
 
 def _safe_cut(text: str) -> int:
-    """The last index at which the text can be cut: normalization composes nothing across it, and
-    it is not between \\r and \\n. 0 where there is none."""
+    """The last index where the text can be cut: normalization composes nothing across it, and it is
+    not between \\r and \\n; 0 if there is none."""
     if text.endswith("\n"):
         return len(text)
     for at in range(len(text) - 1, -1, -1):
@@ -178,7 +178,7 @@ def _safe_cut(text: str) -> int:
 
 
 def _starts_segment(char: str) -> bool:
-    """Whether a character surely never composes with the one before it."""
+    """Whether a character certainly never composes with the one before it."""
     if char.isascii():
         return char != "\n"
     jamo = any(a <= char <= b for a, b in _JAMO)
@@ -188,9 +188,9 @@ def _starts_segment(char: str) -> bool:
 
 
 def _normalizer(form: str) -> Callable[[str], str]:
-    """Unicode normalization by tensorflow-text, or by the standard library where it has no wheels.
+    """Unicode normalization with tensorflow-text, or the standard library if that is not installed.
 
-    Nearly all text is normalized already, and this is found without loading TensorFlow.
+    Nearly all text is normalized already, which is checked without loading TensorFlow.
     """
     if form == "none":
         return lambda text: text

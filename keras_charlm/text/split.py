@@ -1,4 +1,4 @@
-"""A corpus cut into training, validation and test part."""
+"""A corpus split into training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Split:
         vocabulary: The characters of the training part.
         train, validation, test: The parts.
         start: Code of the character that a model reads first when there is no prompt.
-        train_lines: Lines of the training part, where the corpus is read as lines.
+        train_lines: Lines of the training part, if the corpus is read as lines.
     """
 
     vocabulary: Vocabulary
@@ -31,14 +31,17 @@ class Split:
 
 
 def split_corpus(corpus: Corpus, seed: int = 0) -> Split:
-    """Cut a corpus into training, validation and test part and take the training part's vocabulary.
+    """Split a corpus into training, validation and test parts, with the first one's vocabulary.
 
-    Text is cut contiguously, in this order. Lines are assigned at random, for lists are often
-    sorted. All copies of a line go to the same part, where one is kept, or with `duplicates` each.
+    Text is split contiguously, in this order. Lines are assigned at random, because lists are often
+    sorted. All copies of a line go to the same part, which keeps one, or all with `duplicates`.
 
     Args:
-        corpus: A prepared text; its configuration holds the shares.
-        seed: Decides which line goes where, and the order of each epoch.
+        corpus: A prepared text; its configuration holds the fractions.
+        seed: Seed of the assignment of lines, and of their order in each epoch.
+
+    Returns:
+        The parts and the vocabulary.
 
     Raises:
         CorpusError: The training part is too small to learn from.
@@ -80,8 +83,8 @@ def _split_lines(corpus: Corpus, seed: int) -> Split:
 
 
 def _cuts(size: int, val_frac: float, test_frac: float) -> tuple[int, int]:
-    """Where validation and test begin. Parts of a single one are left empty: it has no successor
-    to predict."""
+    """Where validation and test begin. A part of a single element is left empty, because it has no
+    successor to predict."""
     val, test = (n if n >= 2 else 0 for n in (int(size * val_frac), int(size * test_frac)))
     return size - val - test, size - test
 
@@ -92,7 +95,7 @@ def _line_counts(corpus: Corpus, lines: Lines) -> np.ndarray:
     for chunk in range(0, len(lines), 100_000):
         part = lines.take(slice(chunk, chunk + 100_000))
         lengths = part.lengths + 1
-        # Positions of all the characters, each line's newline in front, without a loop over lines.
+        # Positions of all characters, each line with its preceding newline, without a loop.
         at = np.repeat(part.starts - 1 - (np.cumsum(lengths) - lengths), lengths)
         at += np.arange(len(at))
         total += np.bincount(corpus.symbols[at], minlength=len(total))
@@ -106,7 +109,7 @@ def _start_code(corpus: Corpus, counts: np.ndarray, vocabulary: Vocabulary) -> i
     Args:
         corpus: A text.
         counts: Occurrences of each symbol in its training part (A,).
-        vocabulary: That of the training part.
+        vocabulary: The vocabulary of the training part.
     """
     if vocabulary.id_of(NEWLINE):
         return NEWLINE

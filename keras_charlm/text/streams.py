@@ -1,8 +1,8 @@
-"""Ids to stateful windows to tf.data.
+"""From ids to stateful windows, and to tf.data.
 
-A stream is a text to be read from left to right. It is cut into as many rows of equal length as
-the batch has, and each row into windows of `seq_length` characters: row r of batch k+1 continues
-row r of batch k, so that the recurrent state of a row fits the row's next window.
+A stream is a text that is read from left to right. It is split into B rows of equal length for
+batches of B rows, and each row into windows of `seq_length` characters: row r of batch k+1
+continues row r of batch k, so that the recurrent state of a row fits the row's next window.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TextStream:
         length: Characters.
     """
 
-    lead = 0  # characters at the beginning that are given, not predicted
+    lead = 0  # characters at the beginning that are read but not predicted
 
     def __init__(self, symbols: np.ndarray, ids: np.ndarray, start: int, stop: int):
         self.symbols, self.ids, self.start, self.length = symbols, ids, start, stop - start
@@ -46,7 +46,7 @@ class TextStream:
 
 
 class LineStream:
-    """Lines as documents: a newline, then each line with its newline, every epoch in a new order.
+    """Lines as documents: a newline, then each line with its newline, reordered every epoch.
 
     Args:
         symbols: Integers (N,), with a newline before each line.
@@ -63,20 +63,20 @@ class LineStream:
     def __init__(self, symbols: np.ndarray, ids: np.ndarray, lines: Lines, seed: int | None):
         self.symbols, self.ids, self.lines, self.seed = symbols, ids, lines, seed
         self.length = int(lines.lengths.sum()) + len(lines) + (1 if len(lines) else 0)
-        # The epoch last read, where each of its blocks stops in the corpus (L,) and in the epoch's
-        # text (L,). A block is a line with the newline before it.
+        # The last epoch read, and where each of its blocks ends in the corpus (L,) and in the
+        # epoch's text (L,). A block is a line with the newline before it.
         self._order: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
         """Ids of the `width` characters from each of `starts` (R,), int32 (R, width)."""
         stops, ends = self._blocks(epoch)
-        # After the last block comes the first again, whose newline closes the text.
+        # After the last block the first one follows again: its newline ends the text.
         at = (starts[:, None] + np.arange(width)) % (self.length - 1)  # (R, width)
         block = np.searchsorted(ends, at, side="right")
         return self.ids[self.symbols[stops[block] - (ends[block] - at)]]
 
     def _blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where the epoch's blocks stop in the corpus and in the epoch's text, int64 (L,) each."""
+        """Where the epoch's blocks end in the corpus and in the epoch's text, int64 (L,) each."""
         epoch = 0 if self.seed is None else epoch
         if self._order is None or self._order[0] != epoch:
             lines = self.lines
@@ -92,10 +92,10 @@ class Windows:
     """The training batches of a stream, by number.
 
     Args:
-        stream: What is read.
+        stream: The text.
         batch_size: Rows (B).
         seq_length: Characters of a window (T).
-        seed: Seed of each epoch's offset, by which windows begin elsewhere in every epoch.
+        seed: Seed of the random offset at which the windows of each epoch start.
     """
 
     stream: TextStream | LineStream
@@ -105,14 +105,14 @@ class Windows:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch: as many as fit at every offset below a window."""
+        """Batches of an epoch: as many as fit for every offset smaller than a window."""
         room = self.stream.length - 1 - (self.seq_length - 1)
         return max(1, room // (self.batch_size * self.seq_length))
 
     def offset(self, epoch: int) -> int:
-        """Where the epoch's first row begins: the whole epoch fits behind it."""
+        """Where the epoch's first row begins, such that the whole epoch fits after it."""
         slack = self.stream.length - 1 - self.batch_size * self.seq_length * self.steps
-        if epoch == 0 or slack <= 0:  # the first epoch begins at the beginning
+        if epoch == 0 or slack <= 0:  # the first epoch starts at the beginning
             return 0
         return int(np.random.default_rng([self.seed, epoch, 1]).integers(slack + 1))
 
@@ -121,11 +121,11 @@ class Windows:
 
         Args:
             index: Number of the batch in the whole training.
-            part, parts: Which part of how many.
+            part, parts: Index of the part, and the number of parts.
 
         Returns:
-            Inputs and targets, int32 (B / parts, T) each. The targets are the inputs one character
-            later, across the edges of windows too.
+            Inputs and targets, int32 (B / parts, T) each. The targets are the inputs shifted by one
+            character, also across window boundaries.
         """
         epoch, step = divmod(index, self.steps)
         size = self.batch_size // parts
@@ -141,8 +141,8 @@ class Windows:
 
         Args:
             start, stop: Which batches.
-            mine: Which parts of each batch's rows to read. A row's state is on one device, so the
-                row goes there in every batch.
+            mine: Which parts of each batch's rows to read. A row's recurrent state is on one
+                device, so the row goes to that device in every batch.
             parts: Equal parts of a batch, one for each device.
 
         Returns:
@@ -160,8 +160,8 @@ class Windows:
             shape = (self.batch_size // parts, self.seq_length)
             return tf.ensure_shape(x, shape), tf.ensure_shape(y, shape)
 
-        # There is nothing to tune here, and an iterator that is dropped half way waits up to a
-        # minute for the tuning thread.
+        # There is nothing to autotune, and an iterator that is abandoned early waits up to a minute
+        # for the autotune thread.
         options = tf.data.Options()
         options.autotune.enabled = False
         elements = tf.data.Dataset.range(start * len(mine), stop * len(mine))
@@ -175,12 +175,12 @@ def fit_windows(
 
     Args:
         stream: The training part.
-        batch_size, seq_length: Rows and characters asked for.
+        batch_size, seq_length: Rows and characters requested.
         replicas: Devices that share a batch; the batch stays a multiple of them.
 
     Returns:
-        (batch_size, seq_length), shrunk where the text is shorter than one batch of windows:
-        first the batch, then the window.
+        (batch_size, seq_length), reduced if the text is shorter than one batch of windows: first
+        the batch, then the window.
 
     Raises:
         CorpusError: Not even one window per replica fits.

@@ -1,7 +1,7 @@
 """Characters to ids and back.
 
-Id 0 is the unknown symbol: every character that training never had is read as it, and sampling
-never emits it. The other ids follow the characters' code points (or byte values) in rising order.
+Id 0 is the unknown symbol: every character that is not in the training text is read as it, and
+sampling never emits it. The other ids are in ascending order of code points (or byte values).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
 
 
 def normalize(text: str, form: str) -> str:
-    """Unicode-normalize a text by the standard library ('nfc', 'nfkc' or 'none')."""
+    """Unicode-normalize a text with the standard library ('nfc', 'nfkc' or 'none')."""
     return text if is_normalized(text, form) else unicodedata.normalize(_FORMS[form], text)
 
 
@@ -38,7 +38,7 @@ class Vocabulary:
 
     Args:
         unit: 'char' (Unicode code points) or 'byte'.
-        codes: Code points or byte values of ids 1, 2, ..., rising.
+        codes: Code points or byte values of ids 1, 2, ..., ascending.
     """
 
     unit: str
@@ -58,7 +58,7 @@ class Vocabulary:
             and not any(0xD800 <= c < 0xE000 for c in self.codes)
         ):
             raise BundleError(
-                f"The vocabulary's codes must be rising whole numbers from 0 to {top} without "
+                f"The vocabulary's codes must be ascending whole numbers from 0 to {top} without "
                 "surrogates; the file is damaged, so train or copy the model again."
             )
 
@@ -81,22 +81,22 @@ class Vocabulary:
 
     def lookup(self, codes: np.ndarray) -> np.ndarray:
         """Ids of an array of codes, of the same shape, int32."""
-        # The table's last entry is UNKNOWN, and serves for all codes beyond the table.
+        # The table's last entry is UNKNOWN, and is used for all codes beyond the table.
         return self.table[np.minimum(codes, len(self.table) - 1)]
 
     def id_of(self, code: int) -> int:
-        """The id of one code; UNKNOWN where there is none."""
+        """The id of one code; UNKNOWN if it has none."""
         return int(self.lookup(np.array([code]))[0])
 
     def to_codes(self, text: str | bytes) -> np.ndarray:
         """The code points (or byte values) of a text, int64 (N,).
 
         Args:
-            text: A str, which a byte model reads as UTF-8; or bytes, which are UTF-8 for a model
-                of characters.
+            text: A str, which a byte model encodes as UTF-8; or bytes, which a character model
+                decodes as UTF-8.
 
         Raises:
-            PromptError: It is bytes that are not UTF-8, and the model reads characters.
+            PromptError: A character model was given bytes that are not UTF-8.
         """
         if self.unit == "byte":
             data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
@@ -106,8 +106,8 @@ class Vocabulary:
                 text = text.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise PromptError(
-                    f"The text is bytes that are not UTF-8 (at {error.start:,}); this model reads "
-                    "characters, so decode it first."
+                    f"The text is bytes that are not UTF-8 (at offset {error.start:,}), and this "
+                    "model reads characters; decode it first."
                 ) from error
         return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
 
@@ -128,7 +128,7 @@ class Vocabulary:
             int32 (N,).
 
         Raises:
-            PromptError: `strict`, and the text holds an unknown character; it is named.
+            PromptError: `strict`, and the text has a character outside the vocabulary.
         """
         codes = self.to_codes(text)
         ids = self.lookup(codes)
@@ -136,7 +136,7 @@ class Vocabulary:
             at = int(np.argmax(ids == UNKNOWN))
             raise PromptError(
                 f"The prompt's character {at + 1} is {describe(int(codes[at]), self.unit)}, which "
-                "the training text never had; leave it out, or pass --unknown-ok (unknown_ok=True) "
+                "is not in the training text; leave it out, or pass --unknown-ok (unknown_ok=True) "
                 "to read it as the unknown symbol."
             )
         return ids
@@ -151,7 +151,7 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, values: Any) -> Vocabulary:
-        """Rebuild from `to_dict`'s value; raises BundleError where it is not one."""
+        """Rebuild from the value of `to_dict`; raises BundleError if it is invalid."""
         if not isinstance(values, dict) or not isinstance(values.get("codes"), list):
             raise BundleError("The vocabulary has no list of codes; copy or train the model again.")
         return cls(values.get("unit", ""), tuple(values["codes"]))

@@ -1,1 +1,1 @@
-"""A text and its settings come in; a trained model's folder goes out."""
+"""Training: from a text and settings to a model folder."""

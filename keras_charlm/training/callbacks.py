@@ -1,6 +1,6 @@
-"""What happens around the batches of a training, as Keras callbacks.
+"""The Keras callbacks of a training: pace, validation, report, saving.
 
-Their order matters: pace, validation, report, the user's own, saving.
+Their order matters: the user's own callbacks run between the report and the saving.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _SHORT = 1.0  # seconds: not every epoch shorter than this is shown and saved
 
 
 class Pace(keras.callbacks.Callback):
-    """Zeroes the states at an epoch's start, sets the learning rate, counts steps and time, and
-    lets the workers agree after each batch.
+    """Resets the recurrent states at an epoch's start, sets the learning rate, counts steps and
+    time, and synchronizes the workers' decisions after each batch.
 
     Args:
         schedule: The training's schedule and progress.
         workers: The workers that train together.
-        saving: Gets what the workers agreed on.
+        saving: Is notified of the workers' joint decision.
         display: Shows the progress.
         vocabulary: Names the unit of the speed.
-        resumed: The state of a training that goes on; emptied once it has gone on.
+        resumed: The state of a resumed training; emptied once it is restored.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Pace(keras.callbacks.Callback):
         super().__init__()
         self.schedule, self.workers, self.saving = schedule, workers, saving
         self.display, self.vocabulary = display, vocabulary
-        self.resumed = resumed  # until the training goes on
+        self.resumed = resumed  # until it is restored
         self.compiled = self.estimated = False
         self.characters, self.busy = 0, 0.0  # trained on, and seconds, since the process began
         self.before = 0, 0.0  # the same at the epoch's start
@@ -66,17 +66,17 @@ class Pace(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.before = self.characters, self.busy
         if self.resumed is not None and self.schedule.progress.step % self.schedule.steps:
-            # Keras has just reset the metrics of the epoch's first part: bring them back.
+            # Keras has just reset the metrics: restore those of the epoch's first part.
             restore(self.resumed, self.model, self.workers)
         else:
             set_states(self.model)
         if self.resumed is not None:
-            self.resumed.clear()  # frees the memory of what is as large as the training itself
+            self.resumed.clear()  # frees memory: it is as large as the training state itself
             self.resumed = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.rate = self.schedule.learning_rate()
-        # TensorFlow keeps every Python number that it made a tensor of: half a kilobyte each.
+        # TensorFlow caches every Python number converted to a tensor: half a kilobyte each.
         self.model.optimizer.learning_rate = np.float32(self.rate)
         self.began = time.perf_counter()
 
@@ -96,12 +96,12 @@ class Pace(keras.callbacks.Callback):
         progress.seconds += took
         if not math.isfinite(loss):
             raise TrainingError(
-                f"The loss became {loss} at batch {progress.step:,}; the best model so far is kept "
-                f"where there is one: try a lower --learning-rate than {config.learning_rate:g}, a "
-                "lower --clip-norm or --precision float32."
+                f"The loss became {loss} at batch {progress.step:,}, and any best model so far is "
+                f"kept; try a lower --learning-rate than {config.learning_rate:g}, a lower "
+                "--clip-norm or --precision float32."
             )
         progress.note(loss * _BITS, self.rate)
-        if self.compiled:  # by the first batch, which would spoil the speed
+        if self.compiled:  # the first batch compiles, and would distort the speed
             self.busy += took
             self.characters += config.batch_size * config.seq_length
         self.compiled = True
@@ -117,7 +117,7 @@ class Pace(keras.callbacks.Callback):
             self.estimated = True
             self.display.note(
                 f"estimate    {duration(left)} at {speed:,.0f} "
-                f"{self.vocabulary.unit_name}s a second"
+                f"{self.vocabulary.unit_name}s per second"
             )
         epoch, step = divmod(schedule.progress.step - 1, schedule.steps)
         self.display.update(
@@ -128,23 +128,23 @@ class Pace(keras.callbacks.Callback):
         )
 
     def speed(self) -> float:
-        """Characters a second since the process began, validation not counted."""
+        """Characters per second since the process started, excluding validation."""
         return self.characters / self.busy if self.busy else 0.0
 
     def epoch_speed(self) -> float:
-        """Characters a second of this epoch's batches."""
+        """Characters per second over this epoch's batches."""
         busy = self.busy - self.before[1]
         return (self.characters - self.before[0]) / busy if busy else 0.0
 
 
 class Validation(keras.callbacks.Callback):
-    """After an epoch: the validation figure, the best weights, early stopping.
+    """After each epoch: validation loss, best weights, early stopping.
 
     Args:
         schedule: The training's schedule and progress.
         workers: The workers, each of which reads its share of the rows.
         split: Its validation part is scored.
-        checkpoints: Keeps the best weights.
+        checkpoints: Stores the best weights.
         display: Shows why the training stops.
     """
 
@@ -177,9 +177,14 @@ class Validation(keras.callbacks.Callback):
         self.schedule.progress.seconds += took
 
     def compare(self, epoch: int, bits: float) -> None:
-        """Keep the weights if the validation figure is the best so far, or stop."""
+        """Keep the weights if the validation loss is the best so far; stop if out of patience.
+
+        Args:
+            epoch: The epoch, from 0.
+            bits: Validation loss, bits per character.
+        """
         progress = self.schedule.progress
-        # A figure that is not a number is below no other.
+        # NaN is never the best: it is below nothing.
         if bits < (math.inf if progress.best is None else progress.best):
             progress.best, progress.stale = bits, 0
             self.keep(epoch)
@@ -187,7 +192,7 @@ class Validation(keras.callbacks.Callback):
         progress.stale += 1
         if self.schedule.out_of_patience:
             self.model.stop_training = True
-            self.display.note(f"Stopping: no better validation figure for {progress.stale} epochs.")
+            self.display.note(f"Stopping: no lower validation loss for {progress.stale} epochs.")
 
     def keep(self, epoch: int) -> None:
         """Keep the weights of this epoch (from 0) as the best, if all are finite."""
@@ -198,7 +203,7 @@ class Validation(keras.callbacks.Callback):
 
 
 class EpochReport(keras.callbacks.Callback):
-    """Notes an epoch's figures and shows them with a sample.
+    """Records and shows the figures of each epoch, with a sample.
 
     Args:
         schedule: The training's schedule and progress.
@@ -206,7 +211,7 @@ class EpochReport(keras.callbacks.Callback):
         samples: Draws and writes the samples.
         display: Shows the epochs.
         vocabulary: Names the unit.
-        lines: Whether the text is a list.
+        lines: Whether the documents are lines.
     """
 
     def __init__(
@@ -259,13 +264,13 @@ class EpochReport(keras.callbacks.Callback):
 
 
 class Saving(keras.callbacks.Callback):
-    """Writes checkpoints, and stops after the batch in which a signal came; all workers at once.
+    """Writes checkpoints, and stops all workers after the batch during which a signal arrived.
 
     Args:
         schedule: The training's schedule and progress.
         checkpoints: Writes them.
         workers: The workers that train together.
-        signals: Holds `signal` once one came; see `loop.noted_signals`.
+        signals: Has the key `signal` once one has arrived; see `loop.noted_signals`.
         display: Shows that the training stops.
         folder: The model's folder, for the advice to resume.
     """
@@ -287,7 +292,7 @@ class Saving(keras.callbacks.Callback):
 
     @property
     def stopped(self) -> bool:
-        """Whether a signal came to this worker."""
+        """Whether this worker has received a signal."""
         return "signal" in self.signals
 
     def agree(self, stop: bool, due: bool) -> None:
@@ -300,11 +305,11 @@ class Saving(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.schedule.progress.step % self.schedule.steps == 0:
-            return  # the epoch's end, with its validation, belongs to this state
+            return  # on_epoch_end saves, after validation
         self._act()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        # A training of very short epochs would otherwise do little but save.
+        # With very short epochs the training would otherwise do little but save.
         stop, due, self.model.stop_training = self.workers.any(
             self.stopped, self.due(_SHORT), self.model.stop_training
         )
@@ -320,7 +325,7 @@ class Saving(keras.callbacks.Callback):
             self.save()
             raise Interrupted(
                 f"Stopped after batch {self.schedule.progress.step:,}, and nothing is lost; "
-                f"go on with: kcharlm fit --resume {self.folder}",
+                f"continue with: kcharlm fit --resume {self.folder}",
                 self.signals.get("signal", signal.SIGTERM),
             )
         if self.save_now:

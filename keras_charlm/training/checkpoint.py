@@ -1,9 +1,9 @@
-"""A training's whole state in one file, so that resumed equals uninterrupted to the last bit.
+"""The complete state of a training in one file, so that resuming is exact to the last bit.
 
-The file holds weights, optimizer, metrics, dropout's generators, the recurrent states of all rows,
-and the progress. It is replaced by an atomic rename: a crash leaves the one before. Its rows are in
-the order of the batch, whatever devices they were on, so that any number of devices and workers can
-go on from it; several workers write one file.
+The file holds the weights, the optimizer, the metrics, the random generators of dropout, the
+recurrent states of all rows, and the progress. It is replaced by an atomic rename: a crash leaves
+the previous one. Rows are in the order of the batch, independent of devices, so that any number of
+devices and workers can resume from it; several workers write one file.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ STATE, BEST = "state.npz", "best.npz"
 
 
 class Checkpoints:
-    """Writes the checkpoints of a training; of several workers the chief does.
+    """Writes the checkpoints of a training; only the chief worker writes.
 
     Args:
-        folder: Where the checkpoint is.
-        settings: What the training is; see `Plan.to_dict`.
-        progress: How far it is.
+        folder: Folder of the checkpoint.
+        settings: The plan of the training; see `Plan.to_dict`.
+        progress: The training's progress.
         steps: Batches of an epoch.
-        workers: The workers that share it.
+        workers: The workers that train together.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Checkpoints:
     ):
         self.folder, self.settings, self.progress = folder, settings, progress
         self.steps, self.workers = steps, workers
-        self._best: list[np.ndarray] | None = None  # until the next checkpoint has them
+        self._best: list[np.ndarray] | None = None  # until the next checkpoint writes them
 
     def keep_best(self, weights: list[np.ndarray]) -> None:
         """Keep the weights of the best epoch so far; the next checkpoint writes them."""
@@ -59,7 +59,7 @@ class Checkpoints:
             self._best = weights
 
     def best_weights(self) -> list[np.ndarray] | None:
-        """The weights of the best epoch so far, where there is one."""
+        """The weights of the best epoch so far; None if there is none."""
         if self._best is not None:
             return self._best
         path = self.folder / BEST
@@ -68,11 +68,11 @@ class Checkpoints:
     def save(self, model: keras.Model) -> None:
         """Collect the state on all workers and write it.
 
-        The best weights are written first: if a crash comes between the two, resuming from the
-        older state makes the same ones again.
+        The best weights are written first: after a crash between the two writes, resuming from the
+        older state computes the same ones again.
 
         Raises:
-            OSError: They cannot be written; the checkpoint before is untouched.
+            OSError: A file cannot be written; the previous checkpoint is kept.
         """
         state = collect(model, self.workers)
         if not self.workers.chief:
@@ -90,7 +90,7 @@ class Checkpoints:
 
 
 def collect(model: keras.Model, workers: Workers) -> dict[str, np.ndarray]:
-    """The model's whole state, the same on every worker.
+    """Collect the model's complete state, identical on every worker.
 
     Returns:
         Arrays by name: 'v0', ... the weights and the optimizer, which are equal on all devices;
@@ -112,11 +112,11 @@ def save(
     Args:
         path: The file.
         arrays: The state, as `collect` returns it.
-        progress: How far the training is.
-        settings: What it is; see `Plan.to_dict`.
+        progress: The training's progress.
+        settings: Its plan; see `Plan.to_dict`.
 
     Raises:
-        OSError: It cannot be written; the checkpoint before is untouched.
+        OSError: It cannot be written; the previous checkpoint is kept.
     """
     text = json.dumps({"progress": asdict(progress), "settings": settings})
     write_arrays(path, {**arrays, "json": np.frombuffer(text.encode(), np.uint8)})
@@ -130,8 +130,8 @@ def restore(
     Args:
         arrays: The state, as `collect` returned it.
         model: A model built and compiled in the same way, on any number of devices that divides
-            the batch.
-        workers: The workers that share it.
+            the batch size.
+        workers: The workers that train together.
         metrics: Whether to load the metrics too.
 
     Raises:
@@ -169,8 +169,8 @@ def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
         workers: The workers now.
 
     Returns:
-        (devices of this worker, ...): the sum that each had; where the number of devices has
-        changed, the first of all gets the whole.
+        (devices of this worker, ...): the sum that each had; if the number of devices has changed,
+        the first device of all gets the total and the others zero.
     """
     if len(saved) != workers.replicas:
         whole = saved.sum(axis=0)
@@ -211,7 +211,7 @@ def read_best(path: Path) -> list[np.ndarray]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write named arrays as one file that is there whole or not at all."""
+    """Write named arrays to one file atomically."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -221,12 +221,12 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote; raises BundleError where it is damaged."""
+    """Read what `write_arrays` wrote; raises BundleError if it is damaged."""
     return parse(read(path), path)
 
 
 def read(path: Path) -> bytes:
-    """The content of a file of `write_arrays`; raises BundleError where it cannot be read."""
+    """The content of a file of `write_arrays`; raises BundleError if it cannot be read."""
     try:
         return regular(path, largest=1 << 62).read_bytes()
     except OSError as error:
@@ -234,7 +234,7 @@ def read(path: Path) -> bytes:
 
 
 def parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
-    """The arrays in what `read` gave; raises BundleError where it is damaged."""
+    """The arrays in the content that `read` returned; raises BundleError if it is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             # `write_arrays` compresses nothing, so no member is larger than the file.
@@ -242,7 +242,7 @@ def parse(data: bytes, path: Path) -> dict[str, np.ndarray]:
                 raise ValueError("it is compressed")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return dict(file)
-    except Exception as error:  # whatever a damaged file makes its readers do
+    except Exception as error:  # a damaged file can make its readers raise anything
         raise BundleError(
             f"{path} cannot be read ({error or type(error).__name__}); train the model again."
         ) from error
@@ -268,7 +268,7 @@ def set_states(model: keras.Model, values: list[np.ndarray] | None = None) -> No
 
 
 def _shared(model: keras.Model) -> list[np.ndarray]:
-    """Values of what is the same on every replica."""
+    """The values of weights and optimizer, which are equal on every replica."""
     return [np.asarray(_locals(v)[0]) for v in [*model.weights, *model.optimizer.variables]]
 
 

@@ -1,4 +1,4 @@
-"""The network of a training: built and compiled on all devices, with its optimizer and its first
+"""The network of a training: built and compiled on all devices, with its optimizer and its initial
 weights."""
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def build(
     """
     with workers.strategy.scope():
         network = model.build(config, symbols, fit.batch_size // workers.replicas, fit.seed, policy)
-        # Keras's automatic XLA would compile the time loop too, which is slower than without.
+        # Keras's automatic XLA would compile the time loop too, which makes it slower.
         network.compile(_optimizer(fit), model.loss(), jit_compile=False)
         network.optimizer.build(network.trainable_variables)
     return network
 
 
 def dtype_policy(precision: str) -> str:
-    """The Keras dtype policy of a precision; 'auto' asks the hardware."""
+    """The Keras dtype policy of a precision; 'auto' depends on the hardware."""
     if precision == "auto":
         precision = "bfloat16" if prefer_bfloat16() else "float32"
     return "float32" if precision == "float32" else f"mixed_{precision}"
@@ -47,22 +47,22 @@ def dtype_policy(precision: str) -> str:
 def start_from(network: keras.Model, base: Bundle, vocabulary: Vocabulary) -> int:
     """Copy another model's weights.
 
-    Characters that both know keep their rows of the embedding (with one-hot input, of the first
-    kernel), their columns of the logits' kernel and their biases.
+    Characters in both vocabularies keep their rows of the embedding (of the first kernel for
+    one-hot input), their columns of the logits' kernel and their biases.
 
     Args:
         network: The network, of the same shape.
         base: The other model.
-        vocabulary: The network's own.
+        vocabulary: The network's vocabulary.
 
     Returns:
-        How many characters of the vocabulary the other model knows.
+        How many of its characters are in the other model's vocabulary.
     """
     theirs = base.vocabulary.lookup(np.array(vocabulary.codes))  # their id of each of our codes
     known = np.concatenate([[True], theirs > 0])  # the unknown symbol is always id 0
     theirs = np.concatenate([[0], theirs])
     mine, values = model.named_weights(network), base.weights()
-    # Name: axis of the characters. The logits' kernel has one unless the embedding gives them.
+    # Axis of the characters by weight name. The logits' kernel has none if it is tied.
     by_character = {next(iter(mine)): 0, f"{model.LOGITS}/bias": 0}
     if not base.card.model.tied:
         by_character[f"{model.LOGITS}/kernel"] = 1
@@ -85,21 +85,21 @@ class _SumsBeforeClipping:
     """Mixin before a Keras optimizer: the norm that is clipped is that of the global batch."""
 
     def _clip_gradients(self, gradients):  # a list of tensors of the weights' shapes
-        # The embedding's gradient is a list of rows, one for each character read: larger than the
-        # table, with another norm, and on several devices the lists of all would be sent to each.
+        # The embedding's gradient is sparse, one row per character read: larger than the table,
+        # with a different norm, and on several devices each would receive the rows of all.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         replica = tf.distribute.get_replica_context()
         return super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
 
     def _all_reduce_sum_gradients(self, gradients_and_variables: list[Any]) -> list[Any]:
-        return gradients_and_variables  # the sum already
+        return gradients_and_variables  # already summed
 
 
 class Adam(_SumsBeforeClipping, keras.optimizers.Adam):
     """`keras.optimizers.Adam` for any number of replicas, without `amsgrad`.
 
-    A weight's update is one operation, where Keras has a dozen: in a small network starting them
-    takes longer than what they do.
+    A weight's update is one operation instead of Keras's dozen: in a small network launching them
+    takes longer than running them.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
     """

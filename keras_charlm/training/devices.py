@@ -13,28 +13,28 @@ from keras_charlm.errors import OptionError
 
 
 def strategy(spec: str = "auto") -> tf.distribute.Strategy:
-    """The strategy for the devices that were asked for.
+    """The distribution strategy for the requested devices.
 
-    TensorFlow divides a machine into devices when it starts, once in a process: where it has
-    started already, only the devices that it has then are possible.
+    TensorFlow initializes its devices once per process: if it has done so already, only those
+    devices are available.
 
     Args:
         spec: `FitConfig.devices`.
 
     Returns:
-        MirroredStrategy over several devices; for one TensorFlow's default, which puts
-        everything there.
+        MirroredStrategy over several devices; for one device TensorFlow's default or
+        OneDeviceStrategy.
 
     Raises:
-        OptionError: The machine, or TensorFlow as it has started, has no such devices.
+        OptionError: The machine, or the already initialized TensorFlow, has no such devices.
     """
     with quiet():
         gpus, cpus = _chosen(spec)
         _show(gpus, cpus)
         names = _names(gpus, cpus)
     if len(names) > 1:
-        # On the CPU TensorFlow would take its collectives, whose groups outlive a strategy: the
-        # next one in the process, of another size, could not work.
+        # On the CPU TensorFlow would use its collectives, whose groups outlive a strategy: a later
+        # strategy of another size in this process would fail.
         sums = None if gpus else tf.distribute.ReductionToOneDevice()
         return tf.distribute.MirroredStrategy(names, cross_device_ops=sums)
     if names[0].endswith(":0"):
@@ -42,12 +42,18 @@ def strategy(spec: str = "auto") -> tf.distribute.Strategy:
     return tf.distribute.OneDeviceStrategy(names[0])
 
 
-@functools.cache  # TensorFlow joins its workers once in a process
+@functools.cache  # TensorFlow can join its workers only once per process
 def join(spec: str = "auto") -> tf.distribute.Strategy:
-    """The strategy of one of several workers, as TF_CONFIG has it, over its own devices.
+    """The strategy of one of several workers, as set by TF_CONFIG, over its own devices.
+
+    Args:
+        spec: `FitConfig.devices`.
+
+    Returns:
+        MultiWorkerMirroredStrategy.
 
     Raises:
-        OptionError: As `strategy`, or several devices were asked of a CPU.
+        OptionError: As for `strategy`, or several devices were requested on a CPU.
     """
     gpus, cpus = _chosen(spec)
     if cpus > 1:
@@ -60,7 +66,7 @@ def join(spec: str = "auto") -> tf.distribute.Strategy:
 
 
 def _chosen(spec: str) -> tuple[list, int]:
-    """The GPUs that were asked for, or none and how many devices of the CPU."""
+    """The requested GPUs, and the number of CPU devices to use if there are none."""
     gpus = tf.config.list_physical_devices("GPU")
     count = int(spec) if spec.isdigit() else 1
     if spec == "cpu" or (spec.isdigit() and not gpus):
@@ -77,7 +83,7 @@ def _chosen(spec: str) -> tuple[list, int]:
 
 
 def _show(gpus: list, cpus: int) -> None:
-    """Show TensorFlow these devices alone, if it has not started."""
+    """Make only these devices visible to TensorFlow, unless it is already initialized."""
     with contextlib.suppress(RuntimeError):
         tf.config.set_visible_devices(gpus, "GPU")
         if cpus > 1:
@@ -88,7 +94,7 @@ def _show(gpus: list, cpus: int) -> None:
 
 
 def _names(gpus: list, cpus: int) -> list[str]:
-    """The names, such as GPU:0, that TensorFlow has given to these devices; starts it."""
+    """TensorFlow's names for these devices, such as GPU:0; initializes it."""
     has_cpus, has_gpus = (
         [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices(kind)]
         for kind in ("CPU", "GPU")
@@ -103,15 +109,15 @@ def _names(gpus: list, cpus: int) -> list[str]:
 
 
 def describe(count: int) -> str:
-    """So many devices of those that TensorFlow works with, such as '2 x GPU'."""
+    """The number and kind of devices in use, such as '2 x GPU'."""
     return f"{count} x {'GPU' if tf.config.get_visible_devices('GPU') else 'CPU'}"
 
 
 def prefer_bfloat16() -> bool:
     """Whether the device multiplies bfloat16 matrices faster than those of float32.
 
-    A CPU has to have a unit for matrices: by vector instructions alone (avx512_bf16) a network of
-    512 units trains at 0.6 times the speed of float32.
+    A CPU needs a matrix unit (AMX) for that: with vector instructions alone (avx512_bf16) a network
+    of 512 units trains at 0.6 times the speed of float32.
     """
     gpus = tf.config.get_visible_devices("GPU")
     if gpus:

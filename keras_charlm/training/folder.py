@@ -1,4 +1,4 @@
-"""The folder of a training: chosen, made, held by one process, cleared, removed."""
+"""The folder of a training: chosen, created, locked by one process, cleared, removed."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class TrainingFolder:
 
     def __init__(self, path: Path):
         self.path, self.work = path, path / CHECKPOINT
-        self._made: list[Path] = []  # folders that were not there before, innermost first
+        self._made: list[Path] = []  # folders that did not exist before, innermost first
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Make the folder and hold it for this process.
+        """Create the folder and lock it for this process.
 
         Raises:
-            BundleError: It cannot be made.
+            BundleError: It cannot be created.
             TrainingError: Another process trains there.
         """
         self._make()
@@ -67,13 +67,13 @@ class TrainingFolder:
             ) from error
 
     def clear(self) -> None:
-        """Remove what an earlier training left."""
+        """Remove the files of an earlier training."""
         for name in (STATE, BEST, HISTORY, CURVE):
             (self.work / name).unlink(missing_ok=True)
         (self.work / SAMPLES).write_bytes(b"")
 
     def discard(self) -> None:
-        """Remove the checkpoint's folder, and the empty folders that were made for it."""
+        """Remove the checkpoint's folder, and the empty folders that were created for it."""
         shutil.rmtree(self.work, ignore_errors=True)
         self._remove_made()
 
@@ -84,15 +84,18 @@ class TrainingFolder:
 
 
 def choose(output: str | Path | None, name: str, overwrite: bool) -> Path:
-    """The folder of a new model: the one that was named, or a new one named for the corpus.
+    """The folder of a new model: the given one, or a new one named after the corpus.
 
     Args:
-        output: The folder, where one was named.
+        output: The folder, if one was given.
         name: The corpus's name.
-        overwrite: Whether a model that is there may be replaced.
+        overwrite: Whether an existing model may be replaced.
+
+    Returns:
+        The folder, which need not exist.
 
     Raises:
-        BundleError: Something is there that may not be replaced.
+        BundleError: The folder has content that may not be replaced.
     """
     if output is None:
         folder, number = MODELS / name, 2
@@ -106,20 +109,20 @@ def choose(output: str | Path | None, name: str, overwrite: bool) -> Path:
     model, checkpoint = (folder / CONFIG).exists(), (folder / CHECKPOINT).exists()
     if (folder / CHECKPOINT / STATE).exists() and not overwrite:
         raise BundleError(
-            f"{folder} holds a training that has not ended; go on with kcharlm fit --resume "
-            f"{folder}, or start over it with --overwrite."
+            f"{folder} holds a training that has not ended; continue it with kcharlm fit --resume "
+            f"{folder}, or replace it with --overwrite."
         )
     if model and not overwrite:
         raise BundleError(
             f"{folder} holds a model; name another --output, or replace it with --overwrite."
         )
     if folder.exists() and any(folder.iterdir()) and not (model or checkpoint):
-        raise BundleError(f"{folder} holds something that is no model; name another --output.")
+        raise BundleError(f"{folder} holds something that is not a model; name another --output.")
     return folder
 
 
 def _free(folder: Path) -> bool:
-    """Whether a new training may take a folder: it does not exist, or it holds a training that was
+    """Whether a new training may use a folder: it does not exist, or it holds a training that was
     killed before its first checkpoint."""
     try:
         recover(folder)
@@ -150,8 +153,8 @@ def resumable(path: str | Path) -> Path:
         return folder
     if (folder / CONFIG).is_file():
         raise BundleError(
-            f"The training of {folder} has ended, so there is nothing to resume; train on from "
-            f"it with: kcharlm fit CORPUS --init-from {folder}"
+            f"The training of {folder} has ended, so there is nothing to resume; start a new one "
+            f"from its weights with: kcharlm fit CORPUS --init-from {folder}"
         )
     raise BundleError(
         f"There is no training to resume in {folder}; start one with: kcharlm fit CORPUS"

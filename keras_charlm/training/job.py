@@ -1,4 +1,4 @@
-"""The order of a training: build, begin or go on, train, publish."""
+"""The sequence of a training: build, start or resume, train, publish."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Job:
-    """A training that is ready to begin or to go on.
+    """A training that is ready to start or resume.
 
     Args:
-        folder: Where the model goes.
-        plan: What the training is.
+        folder: Folder of the model.
+        plan: The plan of the training.
         text: The text.
         split: Its parts.
         workers: The workers that train together.
         display: Shows the training.
         base: The model to start from.
-        resumes: Whether it goes on from the checkpoint in the folder.
-        progress: How far it is.
+        resumes: Whether it resumes from the checkpoint in the folder.
+        progress: Its progress so far.
     """
 
     folder: TrainingFolder
@@ -66,7 +66,11 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
         job: The training.
         users: The user's callbacks.
 
-    Returns, Raises: As for `fit`.
+    Returns:
+        As for `fit`.
+
+    Raises:
+        BundleError, TrainingError, Interrupted: As for `fit`.
     """
     from keras_charlm.charlm import load
 
@@ -78,7 +82,7 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
         _show_beginning(job, windows.steps, network.count_params())
         with job.folder.claimed() if workers.chief else contextlib.nullcontext():
             _train(job, windows, network, users)
-        workers.in_turn(lambda: None)  # no worker ends before the model is there
+        workers.in_turn(lambda: None)  # no worker ends before the model is published
     except tf.errors.OpError as error:
         if (lost := workers.lost(error)) is None:
             raise
@@ -97,12 +101,12 @@ def _train(
     network: keras.Model,
     users: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Train in the folder that this process holds. Where the training ends early, the folder has
-    the model so far, or is removed if nothing was trained."""
+    """Train in the folder that this process has locked. If the training ends early, the folder has
+    the best model so far, or is removed if nothing was trained."""
     folder, plan, workers = job.folder, job.plan, job.workers
     arrays: dict[str, np.ndarray] | None = None
     if job.resumes:
-        # Read again: the training that ran here until a moment ago may have gone on.
+        # Read again: a training that ran here until the lock was taken may have advanced.
         arrays = read_state(folder, workers)
         job.progress = checkpoint.read_json(arrays)["progress"]
     progress = job.progress
@@ -132,7 +136,7 @@ def _begin(
     checkpoints: Checkpoints,
     arrays: dict[str, np.ndarray] | None,
 ) -> None:
-    """Bring the network to where the training begins or goes on."""
+    """Load the state from which the training starts or resumes."""
     if arrays is not None:
         checkpoint.restore(arrays, network, job.workers, metrics=False)
         return
@@ -155,7 +159,7 @@ def _run(
     checkpoints: Checkpoints,
     arrays: dict[str, np.ndarray] | None,
 ) -> None:
-    """Run the epochs with all that happens around their batches."""
+    """Run the epochs with their callbacks."""
     plan, split = job.plan, job.split
     workers, display = job.workers, job.display
     vocabulary, lines = split.vocabulary, plan.corpus.lines
@@ -175,15 +179,15 @@ def _run(
 
 
 def _leave(job: Job, outcome: Outcome, error: BaseException) -> None:
-    """Leave the model so far in the folder, or no trace where nothing was trained."""
+    """Publish the model so far, or remove the folder if nothing was trained."""
     if job.progress.step == 0:
         job.folder.discard()
     elif isinstance(error, CharLMError):
         try:
             outcome.publish_unfinished()
-        except OSError as full:  # the checkpoint has it all the same
+        except OSError as full:  # the checkpoint still has it
             job.display.note(
-                f"The model so far was not put into {job.folder.path} ({full.strerror or full})."
+                f"The model so far was not written to {job.folder.path} ({full.strerror or full})."
             )
 
 

@@ -1,4 +1,4 @@
-"""The call of Keras's fit, signals on the way, and its errors as sentences."""
+"""The call of Keras's fit, with signal handling, and its errors as messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_charlm.text.streams import Windows
 from keras_charlm.training.schedule import Schedule
 from keras_charlm.training.workers import Workers
 
-# What can end a training early and is explained.
+# Errors that can end a training early and get a message of ours.
 EXPLAINED = (OSError, KeyboardInterrupt, tf.errors.ResourceExhaustedError)
 
 
@@ -28,14 +28,14 @@ def run_epochs(
     workers: Workers,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Call Keras's fit: once, or for a training stopped within an epoch once for its rest.
+    """Call Keras's fit: once, or twice if the training resumes within an epoch.
 
     Args:
         network: The compiled network.
         windows: The batches.
-        schedule: Says when the training ends.
+        schedule: Decides when the training ends.
         workers: The workers; each reads its own rows.
-        callbacks: What happens around the batches.
+        callbacks: The callbacks.
     """
     steps, progress = schedule.steps, schedule.progress
     network.stop_training = False
@@ -60,10 +60,10 @@ def run_epochs(
 
 @contextlib.contextmanager
 def noted_signals() -> Iterator[dict[str, int]]:
-    """Note SIGINT and SIGTERM instead of dying; a second SIGINT acts at once.
+    """Record SIGINT and SIGTERM instead of exiting; a second SIGINT interrupts immediately.
 
     Yields:
-        A dictionary that has the number under 'signal' once one came.
+        A dictionary with the signal's number under 'signal', once one has arrived.
     """
     noted: dict[str, int] = {}
     if threading.current_thread() is not threading.main_thread():
@@ -83,7 +83,7 @@ def noted_signals() -> Iterator[dict[str, int]]:
 
 
 def explained(error: BaseException, fit: FitConfig, folder: Path, step: int) -> CharLMError:
-    """One of `EXPLAINED` as an error of ours, with what to do.
+    """Translate one of `EXPLAINED` into an error of this package that says what to do.
 
     Args:
         error: The error.
@@ -91,18 +91,18 @@ def explained(error: BaseException, fit: FitConfig, folder: Path, step: int) -> 
         folder: The model's folder.
         step: Batches done.
     """
-    go_on = f"go on with: kcharlm fit --resume {folder}" if step else "start again."
+    go_on = f"continue with: kcharlm fit --resume {folder}" if step else "start again."
     if isinstance(error, KeyboardInterrupt):
         return Interrupted(
-            f"Stopped at once; what the last checkpoint holds is not lost: {go_on}",
+            f"Stopped immediately, and only the work since the last checkpoint is lost; {go_on}",
             signal.SIGINT,
         )
     if isinstance(error, OSError):
         return TrainingError(
             f"{error.filename or folder} cannot be written ({error.strerror or error}); make "
-            f"room or mend the permissions, then {go_on}"
+            f"room or correct the permissions, then {go_on}"
         )
     return TrainingError(
-        f"The device has no memory for a batch of {fit.batch_size} windows of "
+        f"The device has too little memory for a batch of {fit.batch_size} windows of "
         f"{fit.seq_length}; lower --batch-size, --seq-length or --units."
     )

@@ -1,4 +1,4 @@
-"""What a training makes of its weights: a scored model in its folder, with a report."""
+"""Publishing a trained model: its folder with weights, scores, on-device file and report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from keras_charlm.training.plan import Plan
 from keras_charlm.training.progress import Progress
 from keras_charlm.training.summary import part_sizes
 
-_SOON_COUNTED = 3_000_000  # characters whose n-grams are counted in seconds
+_SOON_COUNTED = 3_000_000  # training characters; n-grams of no more are counted within seconds
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Outcome:
         plan: The training's plan.
         text: The text.
         split: Its parts.
-        progress: How far the training is.
-        checkpoints: Have its best weights and its history.
-        display: Shows what could not be done.
+        progress: The training's progress.
+        checkpoints: Hold its best weights and its history.
+        display: Shows failures.
     """
 
     folder: Path
@@ -56,7 +56,14 @@ class Outcome:
     display: Display
 
     def publish(self, network: keras.Model) -> Card:
-        """Write the best model, scored; where no epoch was the best, the network as it is."""
+        """Write and score the best model; if no epoch was the best, the network's present weights.
+
+        Args:
+            network: The trained network.
+
+        Returns:
+            The model's card.
+        """
         weights = self.checkpoints.best_weights() or [np.asarray(w) for w in network.weights]
         return self._write(weights, finished=True)
 
@@ -72,7 +79,7 @@ class Outcome:
 
     def _write(self, weights: list[np.ndarray], finished: bool) -> Card:
         plan, vocabulary = self.plan, self.split.vocabulary
-        if plan.fit.quantize == "float16":  # what is scored and stored is the rounded model
+        if plan.fit.quantize == "float16":  # score what is stored: the rounded weights
             weights = [w.astype(np.float16).astype(np.float32) for w in weights]
         network = model.build(plan.model, vocabulary.size)
         network.set_weights(weights)
@@ -139,19 +146,19 @@ class Outcome:
         if split.train_lines is not None:
             lines = np.unique(split.train_lines.fingerprints).astype("<u8")
             lines.tofile(folder / bundle.LINES)
-        # Written from the progress, not copied: after a kill the files may be newer than it.
+        # Written from the progress, not copied: after a kill the files may be newer than that.
         self.checkpoints.write_history(folder)
         samples = (work / bundle.SAMPLES).read_bytes()[: self.progress.samples_size]
         write_samples(folder, samples, split.vocabulary.unit_name)
-        if not finished:  # what resuming needs moves along
+        if not finished:  # resuming needs the checkpoint
             (folder / bundle.CHECKPOINT).mkdir()
             for path in work.iterdir():
                 _link(path, folder / bundle.CHECKPOINT / path.name)
 
     def _report(self, folder: Path) -> None:
-        """Write the page of a model that is about to be published; the model matters more."""
+        """Write the report of a model before it is published; a failure must not lose the model."""
         try:
-            with quiet():  # Matplotlib writes to stderr where it cannot use its folders
+            with quiet():  # Matplotlib logs to stderr if its folders cannot be written
                 from keras_charlm.report import report
 
                 report.write(folder, folder=self.folder, count=False)

@@ -1,4 +1,4 @@
-"""The plan of a training: everything that decides its result, kept in its checkpoint."""
+"""The plan of a training: everything that determines its result, stored in its checkpoint."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from keras_charlm.text.split import Split
 from keras_charlm.training.compiled import dtype_policy
 from keras_charlm.training.workers import Workers
 
-# What may differ between workers, or does not change the result.
+# Settings that may differ between workers, or do not change the result.
 _OWN = ("devices", "join_timeout", "tensorboard", "glob")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training is, with nothing left open.
+    """Everything that determines a training's result, with all settings resolved.
 
     Args:
-        run: Identifies the training.
-        files: The text's files, as they were given; none for the embedded list.
+        run: Unique identifier of the training.
+        files: The text's files, as given; empty for the bundled list of names.
         name: The text's name.
         sha256: Hash of the text.
         corpus, model, fit: The configurations.
@@ -79,7 +79,7 @@ class Plan:
             ) from error
 
     def shared_facts(self, split: Split, workers: Workers, base: Bundle | None) -> dict[str, str]:
-        """What all workers must have in common, by the names that users know.
+        """The facts that must be equal on all workers, under the names that users know.
 
         Args:
             split: The text's parts.
@@ -104,16 +104,16 @@ class Plan:
 def make_plan(
     text: Corpus, split: Split, model: ModelConfig, fit: FitConfig, replicas: int
 ) -> tuple[Plan, list[str]]:
-    """Fit the settings to the text and the devices.
+    """Adapt the settings to the text and the devices.
 
     Args:
         text: The prepared text.
         split: Its parts.
-        model, fit: The configurations as they were given.
-        replicas: Devices of all workers.
+        model, fit: The configurations as given.
+        replicas: Number of devices of all workers.
 
     Returns:
-        The plan, and a sentence for each thing that differs from what was asked for.
+        The plan, and a notice for each setting that differs from the request.
 
     Raises:
         CorpusError: The text is too short.
@@ -123,18 +123,17 @@ def make_plan(
     batch, window = streams.fit_windows(split.train, *asked, replicas)
     if asked[0] != fit.batch_size:
         notices.append(
-            f"{replicas} devices cannot share a batch of {fit.batch_size} evenly: "
-            f"going on with {asked[0]}."
+            f"{replicas} devices cannot share a batch of {fit.batch_size} evenly: using {asked[0]}."
         )
     if (batch, window) != asked:
         notices.append(
             f"The text is shorter than a batch of {asked[0]} windows of {asked[1]} characters: "
-            f"going on with a batch of {batch} and windows of {window} characters."
+            f"using a batch of {batch} and windows of {window} characters."
         )
     if not text.config.lines and text.looks_like_list():
         notices.append(
-            "This looks like a list, one item a line: --lines would treat each line "
-            "as a document of its own."
+            "This looks like a list with one item per line: --lines would treat each line as a "
+            "separate document."
         )
     fit = replace(fit, batch_size=batch, seq_length=window)
     model, fit = resolve(model, fit, split.train.length)
@@ -152,7 +151,7 @@ def make_plan(
 
 
 def check_size(plan: Plan, symbols: int) -> None:
-    """Raise OptionError where the network is too large for an on-device file.
+    """Raise OptionError if the network is too large for an on-device file.
 
     Args:
         plan: The training's plan.
@@ -170,7 +169,7 @@ def check_size(plan: Plan, symbols: int) -> None:
 
 
 def check_devices(plan: Plan, replicas: int) -> None:
-    """Raise TrainingError where so many devices cannot share the batch of a resumed training."""
+    """Raise TrainingError if `replicas` does not divide the batch of a resumed training."""
     batch = plan.fit.batch_size
     if batch % replicas == 0:
         return
@@ -178,7 +177,7 @@ def check_devices(plan: Plan, replicas: int) -> None:
     choice = f"{', '.join(others)} or {most}" if others else most
     raise TrainingError(
         f"The training has a batch of {batch}, which {replicas} devices cannot share "
-        f"evenly; go on with {choice} of them."
+        f"evenly; continue with {choice} of them."
     )
 
 

@@ -1,21 +1,21 @@
-"""How far a training is: its counters, its history and the curve of its loss."""
+"""The progress of a training: its counters, its history and the curve of its loss."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_TRACED = 400  # most points of a training's curve; a long one keeps at least half of them
+MOST_TRACED = 400  # maximum points of a training's curve; thinning leaves at least half of them
 
 
 @dataclass
 class Progress:
-    """How far a training is; kept in its checkpoint.
+    """The progress of a training; stored in its checkpoint.
 
     Args:
         step: Batches done, over all epochs.
         seconds: Time spent on batches and validation.
-        best: Lowest validation figure, bits per character.
+        best: Lowest validation loss, bits per character.
         best_epoch: Its epoch, from 1.
         stale: Epochs since then.
         samples_size: Bytes of samples.jsonl that belong to this state.
@@ -36,7 +36,7 @@ class Progress:
     trace_every: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what a damaged file may hold."""
+        """Reject values from a damaged file."""
         counts = (self.step, self.best_epoch, self.stale, self.samples_size, self.trace_every)
         figures = (self.seconds, 0.0 if self.best is None else self.best)
         if not (
@@ -52,7 +52,7 @@ class Progress:
             raise ValueError("its progress has values of the wrong kind")
 
     def note(self, bits: float, rate: float) -> None:
-        """Trace the loss after a batch; a trace that grows too long loses every second row.
+        """Record the loss after a batch; a trace that grows too long keeps every second row.
 
         Args:
             bits: Mean loss of the epoch so far, bits per character.
@@ -66,7 +66,7 @@ class Progress:
             self.trace_every *= 2
 
     def curve(self, steps: int) -> list[list[Any]]:
-        """Rows of curve.csv: step, seconds, mean loss since the row before in bits, learning rate.
+        """Rows of curve.csv: step, seconds, mean loss since the last row in bits, learning rate.
 
         Args:
             steps: Batches of an epoch; an epoch's first row is the mean since its beginning.

@@ -13,24 +13,24 @@ from keras_charlm.errors import OptionError, TrainingError
 def on_ray(count: int, arguments: dict[str, Any], *, resume: bool = False) -> None:
     """Run `fit` or `resume` on the workers of a Ray cluster, or on this machine.
 
-    Ray Train tells each worker through TF_CONFIG who the others are. The workers need the folder
-    that this was started in, for paths that are not absolute.
+    Ray Train sets TF_CONFIG on each worker. Relative paths are resolved in the current folder,
+    which the workers must share.
 
     Args:
-        count: Workers; each takes a GPU where the cluster has them.
+        count: Number of workers; each uses a GPU if the cluster has any.
         arguments: The function's arguments.
-        resume: Whether it is `resume`.
+        resume: Run `resume` instead of `fit`.
 
     Raises:
-        OptionError: Ray is not installed, or text was to come from stdin.
-        TrainingError: What went wrong on a worker.
+        OptionError: Ray is not installed, or the text is read from stdin.
+        TrainingError: A worker failed.
     """
     if not util.find_spec("ray"):
         raise OptionError(
             "--launcher ray needs Ray Train; install it with: pip install 'keras_charlm[ray]'"
         )
     if "-" in arguments.get("corpus", ()):
-        raise OptionError("Workers of Ray have no stdin; give the text as a file.")
+        raise OptionError("Ray's workers have no stdin; give the text as a file.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Ray imports TensorFlow
     import ray
     from ray.train import ScalingConfig
@@ -42,7 +42,7 @@ def on_ray(count: int, arguments: dict[str, Any], *, resume: bool = False) -> No
         runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "3", **passed}}, ignore_reinit_error=True
     )
     cpu = arguments.get("devices") == "cpu" or not ray.cluster_resources().get("GPU")
-    errors = Queue(actor_options={"num_cpus": 0})  # an error that a worker raised would be logged
+    errors = Queue(actor_options={"num_cpus": 0})  # Ray would log an error that a worker raises
     trainer = TensorflowTrainer(
         _work,
         train_loop_config={
@@ -56,7 +56,7 @@ def on_ray(count: int, arguments: dict[str, Any], *, resume: bool = False) -> No
     try:
         try:
             trainer.fit()
-        finally:  # where a worker died, the others have put an error
+        finally:  # if a worker died, the others have put an error
             raised = sorted(errors.get_nowait_batch(errors.qsize()))
             if raised:
                 raise TrainingError(raised[0][1])

@@ -45,23 +45,24 @@ def fit(
     """Train a character-level language model on a text.
 
     Args:
-        corpus: A file, several, folders (with `glob`), '-' for stdin; '.gz' is unpacked. Nothing
-            trains on the embedded list of first names.
-        output: The model's folder; by default a new one under saved_models/, named for the corpus.
-        overwrite: Replace a model that is in `output`, once the new one is ready.
-        init_from: A model whose weights to start from; characters both know keep theirs.
-        callbacks: Keras callbacks; they see `val_loss` in nats in each epoch's logs.
+        corpus: One or several files, folders (with `glob`), or '-' for stdin; '.gz' is
+            decompressed. If empty, the model is trained on the bundled list of first names.
+        output: The model's folder; by default saved_models/ and the corpus's name.
+        overwrite: Replace an existing model in `output`, once the new one is ready.
+        init_from: A model whose weights to start from; characters in both vocabularies keep
+            theirs.
+        callbacks: Keras callbacks; each epoch's logs have `val_loss` in nats.
         verbose: 0 shows nothing, 1 everything, on stderr.
-        stdin: What '-' reads.
+        stdin: Stream that '-' reads.
         **settings: Fields of CorpusConfig, ModelConfig and FitConfig.
 
     Returns:
-        The trained model, as `load` gives it; on workers other than the chief None.
+        The trained model, as returned by `load`; None on workers other than the chief.
 
     Raises:
-        OptionError, CorpusError, BundleError: Something given is wrong; nothing was changed.
-        TrainingError: The training could not go on; the last checkpoint and the best model stay.
-        Interrupted: A signal stopped it; go on with `resume`.
+        OptionError, CorpusError, BundleError: An argument is wrong; nothing was changed.
+        TrainingError: The training failed; the last checkpoint and the best model are kept.
+        Interrupted: A signal stopped it; continue with `resume`.
 
     Example:
         >>> model = keras_charlm.fit("corpus.txt", max_time=600)
@@ -100,21 +101,21 @@ def resume(
     verbose: int = 1,
     stdin: BinaryIO | None = None,
 ) -> CharLM | None:
-    """Go on with a training that was stopped or killed, from its last checkpoint.
+    """Continue a training that was stopped or killed, from its last checkpoint.
 
-    The result is the one that the training would have had without the stop; on a CPU in float32
-    to the last bit (unless `max_time` decided how long it took).
+    The result is the same as without the interruption, on a CPU in float32 to the last bit
+    (unless `max_time` limits the training).
 
     Args:
         path: The model's folder.
-        devices: Other devices than it began with, as `FitConfig.devices`; any number goes that
-            divides the batch.
-        callbacks: Keras callbacks for the rest; their own state is not kept.
+        devices: As `FitConfig.devices`, if other devices than before are to be used; their number
+            must divide the batch size.
+        callbacks: Keras callbacks for the rest; their own state is not restored.
         verbose: 0 shows nothing, 1 everything, on stderr.
-        stdin: The text again, where it came from stdin and is no longer in the cache.
+        stdin: The text, if it came from stdin and is no longer in the cache.
 
     Returns:
-        The trained model, as `load` gives it; on workers other than the chief None.
+        The trained model, as returned by `load`; None on workers other than the chief.
 
     Raises:
         BundleError: There is nothing to resume, or the checkpoint is damaged.
@@ -125,7 +126,7 @@ def resume(
     _check_callbacks(callbacks)
     display = _display(verbose)
     began = FitConfig()
-    if not addresses():  # of several workers the chief alone may have the folder
+    if not addresses():  # with several workers, only the chief may have the folder
         folder = TrainingFolder(resumable(path))
         saved = checkpoint.read_json(checkpoint.read_arrays(folder.work / STATE))
         began = Plan.from_dict(saved["settings"]).fit
@@ -169,7 +170,7 @@ def resumed(
 
 
 def _display(verbose: int) -> Display:
-    """What shows the training: of several workers the chief's."""
+    """The display of the training; only the chief worker shows anything."""
     return Display(0 if worker_index() else verbose)
 
 
@@ -188,7 +189,7 @@ def _check_callbacks(callbacks: Any) -> None:
 
 
 def _check_tensorboard(folder: str | None) -> None:
-    """Find out before the training whether its events can be written."""
+    """Check before the training that TensorBoard's events can be written."""
     if folder is None:
         return
     if not importlib.util.find_spec("tensorboard"):
@@ -211,8 +212,8 @@ def _model_of(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, A
     Args:
         base: The model.
         unit: The unit of the text.
-        asked: The configuration that was asked for.
-        given: The settings that were given by name.
+        asked: The requested configuration.
+        given: The settings that the user gave.
 
     Raises:
         OptionError: The unit, or a given setting, differs from the model's.

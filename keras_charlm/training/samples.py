@@ -1,4 +1,4 @@
-"""Texts drawn from a network while it is trained."""
+"""Samples drawn from a network during training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SampleWriter:
     """Draws samples from the network in training and appends them to its folder's files.
 
     Args:
-        folder: Where samples.jsonl and samples.txt are.
+        folder: Folder of samples.jsonl and samples.txt.
         model: The network's configuration.
         corpus: How the text was read.
         split: The text's parts and vocabulary.

@@ -1,4 +1,4 @@
-"""When a training ends, and the learning rate on the way."""
+"""When a training ends, and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Schedule:
     Args:
         config: The settings.
         steps: Batches of an epoch.
-        progress: How far the training is; read at each call.
+        progress: The training's progress; read at each call.
     """
 
     def __init__(self, config: FitConfig, steps: int, progress: Progress):
@@ -22,7 +22,7 @@ class Schedule:
 
     @property
     def epochs(self) -> int:
-        """Most epochs of the training."""
+        """Maximum number of epochs."""
         return self.config.epochs or 0
 
     def fraction(self, ahead: int = 0) -> float:
@@ -41,7 +41,7 @@ class Schedule:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether there was no better validation figure for `patience` epochs."""
+        """Whether the validation loss has not improved for `patience` epochs."""
         limit = self.config.patience
         return limit is not None and self.progress.stale >= limit
 
@@ -55,7 +55,7 @@ class Schedule:
         return learning_rate(self.config, self.progress.step, self.steps, self.fraction(1))
 
     def seconds_left(self, speed: float) -> float:
-        """Seconds to the end at a speed in characters a second; infinite where that is 0."""
+        """Seconds to the end at a speed in characters per second; infinite if the speed is 0."""
         config = self.config
         batches = self.steps * self.epochs - self.progress.step
         seconds = batches * config.batch_size * config.seq_length / speed if speed else math.inf
@@ -74,9 +74,9 @@ def learning_rate(config: FitConfig, step: int, steps: int, fraction: float) -> 
         fraction: Share of the training that is done with this batch, above 0 to 1.
 
     Returns:
-        For 'cosine' a linear warm-up, then a half cosine to zero (Loshchilov and Hutter, "SGDR",
-        2017, section 3, without restarts); for 'char-rnn' the highest rate for ten epochs, then in
-        each epoch 0.97 times that of the one before.
+        For 'cosine' a linear warm-up, then cosine decay to zero (Loshchilov and Hutter, "SGDR",
+        2017, section 3, without restarts); for 'char-rnn' the highest rate for ten epochs, then
+        multiplied by 0.97 each epoch; for 'constant' a linear warm-up, then the highest rate.
     """
     highest = config.learning_rate or 0.0
     if config.schedule == "char-rnn":

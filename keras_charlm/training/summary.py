@@ -1,4 +1,4 @@
-"""What is shown at the start and at the end of a training."""
+"""The summary shown at the start and at the end of a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_charlm.training.workers import Workers
 
 
 def part_sizes(text: Corpus, split: Split) -> dict[str, Any]:
-    """Characters, and for lists lines, of each part of the text."""
+    """Number of characters, and for a corpus of lines also of lines, in each part of the text."""
     sizes: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
         stream = getattr(split, name)
@@ -30,7 +30,7 @@ def part_sizes(text: Corpus, split: Split) -> dict[str, Any]:
 def beginning(
     text: Corpus, split: Split, plan: Plan, steps: int, parameters: int, workers: Workers
 ) -> list[str]:
-    """The lines before the first batch.
+    """The lines shown before the first batch.
 
     Args:
         text: The text.
@@ -67,7 +67,7 @@ def _parts(text: Corpus, split: Split) -> str:
 def _training(plan: Plan, steps: int, unit: str) -> str:
     fit, batches = plan.fit, counted(steps, "batch", "batches")
     length = (
-        f"{batches} an epoch"
+        f"{batches} per epoch"
         if fit.max_time
         else f"{counted(fit.epochs or 0, 'epoch')} of {batches}"
     )
@@ -76,12 +76,12 @@ def _training(plan: Plan, steps: int, unit: str) -> str:
 
 
 def end(card: Card, folder: Path, unit: str) -> list[str]:
-    """The lines after the model was written.
+    """The lines shown after the model was written.
 
     Args:
         card: The model's card, with its scores.
         folder: Its folder.
-        unit: What the losses are counted by, 'character' or 'byte'.
+        unit: Unit of the losses, 'character' or 'byte'.
     """
     lines = [
         f"{part:<12}{scores['bits_per_character']:.4f} bits per {unit} "

@@ -1,9 +1,9 @@
-"""The processes that train one model together, and what they have to agree on.
+"""The processes that train one model together, and the decisions that they synchronize.
 
 Each process, a worker, runs the same program on its own rows of every batch; TensorFlow sums the
-gradients. Whatever else decides about the training (time, signals, errors, what is trained) is
-agreed on here: workers that decide differently would wait for each other for ever, or train
-different models unnoticed. Worker 0 is the chief: it alone writes the model and shows the training.
+gradients. Everything else that affects the training (time, signals, errors, settings) is agreed on
+here: workers that decide differently would deadlock, or train different models unnoticed. Worker 0
+is the chief: it alone writes the model and shows the training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from keras_charlm.training import devices
 T = TypeVar("T")
 
 
-_PIECE = 1 << 22  # numbers exchanged at a time, 16 MB
+_PIECE = 1 << 22  # int32 values exchanged at a time, 16 MB
 
 
 # What TensorFlow raises in a worker when another is gone.
@@ -44,7 +44,10 @@ _GONE = (
 
 
 def addresses(value: str | None = None) -> list[str]:
-    """The addresses that TF_CONFIG has, the chief's first; none where it is not set.
+    """The workers' addresses in TF_CONFIG, the chief's first; none if it is not set.
+
+    Args:
+        value: Content of TF_CONFIG; by default that of the environment variable.
 
     Raises:
         OptionError: It cannot be read, or has tasks other than a chief and workers.
@@ -72,12 +75,12 @@ class Workers:
 
     Args:
         strategy: A strategy of `join` or `devices.strategy`.
-        addresses: Where the workers listen, in their order.
+        addresses: The workers' addresses, in order.
 
     Attributes:
         index: This worker's number, 0 for the chief.
-        count: How many there are.
-        replicas: Devices of all workers.
+        count: Number of workers.
+        replicas: Number of devices of all workers.
         parts: Which of the `replicas` equal parts of a batch's rows are this worker's.
     """
 
@@ -88,7 +91,7 @@ class Workers:
         self.replicas = strategy.num_replicas_in_sync
         local = self.replicas // self.count
         self.parts = range(self.index * local, (self.index + 1) * local)
-        # Compiled, because it is called in every batch; what is rare and large is not.
+        # Compiled, because it is called in every batch; rare, large reductions are not.
         self._batch_sum = tf.function(self._reduce, autograph=False)
 
     @property
@@ -96,8 +99,8 @@ class Workers:
         """Whether this worker writes the model."""
         return self.index == 0
 
-    # Numbers and bytes between the workers. Everything is sent as a sum to which most workers add
-    # zero; floating-point numbers are sent as integers of the same bits, so that they stay exact.
+    # Communication. Everything is sent as a sum to which most workers add zero; arrays are
+    # reinterpreted as integers, so that their values stay exact.
 
     def sum(self, *values: float) -> list[float]:
         """The sum over the workers of each value."""
@@ -110,14 +113,17 @@ class Workers:
         return [total / self.count for total in self.sum(*values)]
 
     def any(self, *values: bool) -> list[bool]:
-        """Whether any worker has a true value, for each."""
+        """For each value, whether it is true on any worker."""
         return [total > 0 for total in self.sum(*values)]
 
     def rows(self, value: np.ndarray) -> np.ndarray:
-        """The rows of all workers, in their order, of as many from each.
+        """Concatenate the rows of all workers, in order; each has the same number.
 
         Args:
-            value: This worker's, (N, ...), of 4 bytes each.
+            value: This worker's rows, (N, ...), of a 4-byte dtype.
+
+        Returns:
+            All rows, (count * N, ...).
         """
         if self.count == 1:
             return value
@@ -128,20 +134,20 @@ class Workers:
         return whole.reshape(self.count * len(value), *value.shape[1:])
 
     def gather(self, data: bytes) -> list[bytes]:
-        """A short byte string from each worker."""
+        """Collect a short byte string from each worker."""
         if self.count == 1:
             return [data]
         lengths = np.zeros(self.count, np.int32)
         lengths[self.index] = len(data)
         lengths = self._total(lengths)
-        width = max(1, int(lengths.max()))  # summing nothing crashes TensorFlow's ring
+        width = max(1, int(lengths.max()))  # an empty sum crashes TensorFlow's ring
         whole = np.zeros((self.count, width), np.int32)
         whole[self.index, : len(data)] = np.frombuffer(data, np.uint8)
         whole = self._total(whole).astype(np.uint8)
         return [bytes(row[:n]) for row, n in zip(whole, lengths, strict=True)]
 
     def from_chief(self, act: Callable[[], bytes]) -> bytes:
-        """Run something on the chief and send what it returns to all workers.
+        """Run a function on the chief and send its result to all workers.
 
         Raises:
             TrainingError, CharLMError: As for `in_turn`.
@@ -165,12 +171,12 @@ class Workers:
     # Agreement.
 
     def in_turn(self, act: Callable[[], T]) -> T:
-        """Run something on the chief, and then on the others, which find what the chief has left
-        on a disk that they share. An error on one worker is raised on all.
+        """Run a function on the chief, then on the others, which can use what the chief has written
+        to a shared disk. An error on one worker is raised on all.
 
         Raises:
-            TrainingError: Another worker could not do it.
-            CharLMError: This one could not.
+            TrainingError: It failed on another worker.
+            CharLMError: It failed on this worker.
         """
         results: list[T] = []
         for turn in (True, False):
@@ -191,13 +197,13 @@ class Workers:
         return results[0]
 
     def compare(self, facts: dict[str, str]) -> None:
-        """Make sure that all workers train the same.
+        """Check that all workers train the same model in the same way.
 
         Args:
-            facts: What has to be equal, by the names that users know.
+            facts: Values that must be equal, under the names that users know.
 
         Raises:
-            TrainingError: On all workers, where something differs.
+            TrainingError: A value differs; raised on all workers.
         """
         digests = {
             name: hashlib.sha256(value.encode()).hexdigest()[:16] for name, value in facts.items()
@@ -214,11 +220,11 @@ class Workers:
                     )
 
     def name(self, worker: int) -> str:
-        """A worker as messages name it."""
+        """A worker's name in messages."""
         return f"Worker {worker} ({self.addresses[worker]})"
 
     def lost(self, error: BaseException) -> str | None:
-        """The name of the worker that is gone, where an error of TensorFlow means that."""
+        """The name of the lost worker, if that is the cause of a TensorFlow error; else None."""
         if self.count == 1 or not isinstance(error, _GONE):
             return None
         text = re.sub(rf"/task:{self.index}\b", "", str(error))
@@ -234,35 +240,37 @@ def assemble(config: FitConfig) -> Workers:
 
     Raises:
         OptionError: TF_CONFIG or the devices cannot be used.
-        TrainingError: Not all came in time, or this worker cannot listen at its address.
+        TrainingError: Not all joined in time, or this worker cannot listen at its address.
     """
     known = addresses()
     if not known:
-        cpu.tune(config.batch_size)  # not for several: one that resumes does not know the batch
+        cpu.tune(
+            config.batch_size
+        )  # not with several: a resuming worker does not know the batch size yet
         return Workers(devices.strategy(config.devices))
     index, timeout = worker_index(), config.join_timeout
     try:
         if missing := _meet(known, index, timeout):
             raise TrainingError(
                 f"Waited {timeout:g} s at {known[index]} for the other workers "
-                f"({', '.join(missing)}), and not all came; start each of them with its TF_CONFIG, "
+                f"({', '.join(missing)}), and not all joined; start each with its TF_CONFIG, "
                 "or wait longer with --join-timeout."
             )
         workers = Workers(devices.join(config.devices), known)
         workers.gather(b"")  # TensorFlow's strategy does not wait for all
     except (tf.errors.OpError, RuntimeError, OSError) as error:
         raise TrainingError(
-            f"Worker {index} cannot work at {known[index]} ({str(error).splitlines()[0]}); "
-            "see that the address is its own and the port free, and start all again."
+            f"Worker {index} cannot listen at {known[index]} ({str(error).splitlines()[0]}); "
+            "check that the address is its own and the port is free, and start all again."
         ) from error
     return workers
 
 
 def _meet(known: list[str], index: int, timeout: float) -> list[str]:
-    """Wait until all workers are there.
+    """Wait until all workers have started.
 
-    TensorFlow waits too, but cannot be interrupted then, because it holds Python's lock. Here each
-    worker sends its number to the chief, and the chief answers them all.
+    TensorFlow waits too, but cannot be interrupted, because it holds the GIL. Here each worker
+    sends its number to the chief, and the chief answers them all.
 
     Args:
         known: Addresses of all workers.
@@ -270,7 +278,7 @@ def _meet(known: list[str], index: int, timeout: float) -> list[str]:
         timeout: Longest wait in seconds.
 
     Returns:
-        Addresses of the workers that did not come.
+        Addresses of the missing workers.
     """
     host, port = known[0].rsplit(":", 1)
     end = time.monotonic() + timeout
@@ -303,7 +311,7 @@ def _meet(known: list[str], index: int, timeout: float) -> list[str]:
 
 
 def worker_index() -> int:
-    """This worker's number among `addresses`; 0 also where there are none."""
+    """This worker's index into `addresses`; 0 if there are none."""
     if not addresses():
         return 0
     config = json.loads(os.environ["TF_CONFIG"])

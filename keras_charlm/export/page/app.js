@@ -1,4 +1,4 @@
-// The page around the model: a name generator for lists, a writing pad for texts.
+// The page's user interface: a name generator for models of lines, a writing pad for other models.
 import { open, Trouble } from "./engine.js";
 import { knownLines } from "./novelty.js";
 
@@ -33,7 +33,7 @@ export async function start(fail) {
   }
 }
 
-// Sets up what does not depend on the model.
+// Sets up the controls that do not need the model's file.
 function lay() {
   const { cell, layers, units, lines, parameters } = facts;
   const kind = { lstm: "an LSTM", gru: "a GRU", rnn: "a recurrent" }[cell];
@@ -59,7 +59,7 @@ function lay() {
   }
   $("undo").addEventListener("click", takeBack);
   $("again").addEventListener("click", () => {
-    // With a kept seed, the next one gives another text.
+    // With a fixed seed, increment it to get a different text.
     if ($("seed").value !== "") $("seed").value = (Number($("seed").value) + 1) % 2 ** 31;
     takeBack();
     act();
@@ -78,12 +78,12 @@ function lay() {
 function showTemperature() {
   const value = Number($("temperature").value);
   $("temperature-value").textContent = value.toFixed(2).replace(/0$/, "");
-  $("temperature").setAttribute("aria-valuetext", `${value}${value === 0 ? ", always the likeliest character" : ""}`);
+  $("temperature").setAttribute("aria-valuetext", `${value}${value === 0 ? ", always the most likely character" : ""}`);
 }
 
 async function loadNovelty() {
   const { novelty } = facts;
-  // Everything else works without it, so nothing is said when it fails; the browser checks the hash.
+  // Everything else works without it, so a failure is not reported; the browser checks the hash.
   const data = await fetch("lines.bin", { integrity: novelty.integrity }).then((r) => r.arrayBuffer(), () => null);
   if (!data) return;
   isKnown = knownLines(data);
@@ -109,7 +109,7 @@ function problem(sentence, field) {
   }
 }
 
-// A number from a field, or null after saying what is wrong with it.
+// A number from a field, or null after showing what is wrong with it.
 function number(id, whole = true) {
   const field = $(id);
   const value = field.value.trim() === "" ? NaN : Number(field.value);
@@ -135,7 +135,7 @@ function settings() {
   return values;
 }
 
-// Names the characters that the model has never seen, and offers to leave them out.
+// Shows the characters outside the vocabulary, and offers to remove them.
 function refuses(prompt, field) {
   const unknown = engine.unknown(prompt);
   if (!unknown.length) return false;
@@ -270,7 +270,7 @@ function takeBack() {
   say("Taken back.");
 }
 
-// A continuation can be taken back as long as nothing was typed after it.
+// A continuation can be undone as long as nothing was typed after it.
 function settle() {
   const can = Boolean(last && !running && $("text").value === last.after);
   $("undo").disabled = $("again").disabled = !can;

@@ -1,4 +1,4 @@
-// A classic script, which also runs where modules do not, and can say why.
+// A classic script: it also runs where modules do not, and can show why the page fails.
 "use strict";
 (() => {
   function fail(sentence) {

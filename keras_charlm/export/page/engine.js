@@ -1,17 +1,17 @@
-// Runs the model: fetches and checks its files, starts LiteRT.js, and draws text as Python does.
+// Runs the model: fetches and checks its files, starts LiteRT.js, and samples like the Python code.
 
-// An error whose message is a whole sentence for the reader.
+// An error whose message is a complete sentence for the user.
 export class Trouble extends Error {}
 
-const PATIENCE = 20; // milliseconds; a stream's chunks grow no more once one takes this long
+const PATIENCE = 20; // milliseconds; a stream's chunks stop growing once one takes this long
 const LINE_CHUNK = 8; // characters drawn between refills of a batch of lines
 const SLICE = 16; // milliseconds of work after which the page may respond: one frame
 
-// The bytes of a file; the browser itself compares them with the hash.
+// Fetches the bytes of a file; the browser itself verifies the hash.
 async function fetchBytes(url, integrity, what, keep) {
   let response;
   try {
-    // Twice, since the first may be an old copy from the browser's cache.
+    // Twice, because the first may be an old copy from the browser's cache.
     response = await fetch(url, { integrity }).catch(() => fetch(url, { integrity, cache: "reload" }));
   } catch {
     const there = await fetch(url).then((r) => r.ok, () => false);
@@ -20,7 +20,7 @@ async function fetchBytes(url, integrity, what, keep) {
       : `${what} could not be fetched. Check the connection and load the page again.`);
   }
   if (keep && self.caches) {
-    // The service worker takes it from this cache later, so that it is fetched only once.
+    // The service worker serves it from this cache later, so that it is fetched only once.
     const copy = response.clone();
     caches.open(keep)
       .then(async (cache) => (await cache.match(url)) ?? cache.put(url, copy))
@@ -40,11 +40,11 @@ function script(content) {
   return URL.createObjectURL(new Blob([content], { type: "text/javascript" }));
 }
 
-// Runs the very bytes that were checked, and fetches no script again.
+// Runs the bytes that were verified, and does not fetch any script again.
 async function startRuntime({ core, utils, loader, wasm }) {
   const source = new TextDecoder().decode(core).replace('"@litertjs/wasm-utils"', `"${script(utils)}"`);
   const litert = await import(script(source));
-  // It logs to stderr what is no error.
+  // LiteRT.js logs to stderr even if there is no error.
   self.Module = { wasmBinary: wasm, printErr: (line) => console.debug(line) };
   await litert.loadLiteRt(`${script(loader)}#.js`); // a name without .js would be taken for a folder
   return litert;
@@ -139,7 +139,7 @@ export class Engine {
     });
   }
 
-  // Normalizes a text as the corpus was.
+  // Normalizes a text like the corpus.
   normal(text) {
     const { normalize } = this.facts;
     return normalize === "none" ? text : text.normalize(normalize.toUpperCase());
@@ -172,13 +172,13 @@ export class Engine {
       .filter(({ code }) => !this.known.has(code));
   }
 
-  // Reads all codes but the last, and continues from the last call if the text begins with its text.
+  // Reads all codes but the last; continues from the remembered state if the text extends its text.
   async read(codes, signal) {
     const begun = this.memory && this.memory.codes.length <= codes.length
       && this.memory.codes.every((code, i) => code === codes[i]);
     let { state, at } = begun ? { state: this.memory.state, at: this.memory.codes.length - 1 } : { at: 0 };
     const pace = new Pace();
-    // Each piece begins with the character that the one before left unread.
+    // Each piece begins with the character that the previous one left unread.
     for (; at < codes.length - 1 && !signal?.aborted; at += this.readWidth - 1) {
       ({ state } = await this.call([codes.slice(at, at + this.readWidth)], { length: 0, state }));
       await pace.turn();

@@ -55,8 +55,8 @@ export function fingerprint(bytes) {
   return h[0];
 }
 
-// Tells whether a line is one of those whose fingerprints (8 bytes each, little-endian, rising) are
-// in `data`, an ArrayBuffer.
+// Returns a function that tells whether a line's fingerprint is in `data`, an ArrayBuffer of sorted
+// fingerprints (8 bytes each, little-endian).
 export function knownLines(data) {
   const values = new DataView(data);
   const count = data.byteLength / 8;

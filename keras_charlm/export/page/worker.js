@@ -1,12 +1,12 @@
-// Caches the page and the model for use without a network. The page itself caches LiteRT.js, apart
-// from the model, so that a new model does not fetch it again.
+// Caches the page and the model for offline use. The page caches LiteRT.js itself, separately from
+// the model, so that it is not fetched again with a new model.
 "use strict";
 const VERSION = {{ version | tojson }};
 const FILES = {{ files | tojson }};
 const PREFIX = `charlm ${self.registration.scope} `; // other models may live at the same address
 const CACHE = PREFIX + VERSION;
 
-// A new version waits until no page of the old one is open, so that the files of two are not mixed.
+// A new version waits until no page of the old one is open, so that their files are not mixed.
 self.addEventListener("install", (event) => {
   event.waitUntil(caches.open(CACHE).then((cache) =>
     cache.addAll(["./", ...FILES].map((file) => new Request(file, { cache: "no-cache" })))));

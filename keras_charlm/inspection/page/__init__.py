@@ -1,8 +1,8 @@
-"""The page of an inspection: one HTML file that needs no network and opens from the disk.
+"""The page of an inspection: one self-contained HTML file that needs no network.
 
-The page (`page.html` with `page.css` and the scripts) draws the content of one JSON object: small
-facts as they are, arrays over the text as gzipped little-endian numbers in base64. All cells of a
-large network would make it huge, so it holds a choice of them and says how many were left out.
+The page (`page.html` with `page.css` and the scripts) draws the content of one JSON object: facts
+as plain values, arrays over the text as gzipped little-endian numbers in base64. All cells of a
+large network would make it huge, so it contains a selection and says how many were left out.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.inspection.inspect import Inspection
 from keras_charlm.inspection.probes import Finding, Untested
 
-BYTES = 3_000_000  # of a page with the default number of cells
-LEAST = 24  # cells that are kept however long the text is
-_FOLLOWERS = 4  # cells of each probe, before the others are ordered by how much they vary
+BYTES = 3_000_000  # target size of a page with the default number of cells
+LEAST = 24  # minimum number of cells, however long the text is
+_FOLLOWERS = 4  # cells of each probe that come before the others, which are ordered by variation
 _PERMILLE, _HUNDREDTHS = 1000, 100  # units of probabilities and of surprise on the page
 _SCRIPTS = ("page.data.js", "page.text.js", "page.panels.js", "page.start.js")
 
@@ -34,9 +34,9 @@ def write(found: Inspection, path: str | Path, *, overwrite: bool = False) -> di
     """Write the page of an inspection.
 
     Args:
-        found: What `inspect` found.
+        found: The result of `inspect`.
         path: The .html file.
-        overwrite: Replace what is there.
+        overwrite: Replace an existing file.
 
     Returns:
         `bytes` of the page, `cells` in it and `left_out`.
@@ -55,16 +55,16 @@ def write(found: Inspection, path: str | Path, *, overwrite: bool = False) -> di
 
 
 def summary(path: str | Path, report: dict[str, int]) -> str:
-    """What `write` returned, as a line for the terminal."""
+    """The result of `write` as a line for the terminal."""
     left_out = f"; {report['left_out']:,} left out" if report["left_out"] else ""
     return f"page: {path} ({report['bytes'] / 1e6:.1f} MB, {report['cells']:,} cells{left_out})"
 
 
 def choose(found: Inspection) -> list[int]:
-    """The cells for the page, most important first, counted through all layers.
+    """Choose the cells for the page, most important first, as indices over all layers.
 
-    The best of each probe, those held at zero, a few followers of each probe, and then those that
-    vary most; as many as `config.cells` says or the page's size allows.
+    They are the best of each probe, the ablated ones, a few followers of each probe, and then those
+    that vary most; as many as `config.cells` says or the page's target size allows.
     """
     values = found.values.reshape(-1, len(found.codes))  # (C, T)
     findings = [f for f in found.search.ordered() if f.found]
@@ -77,7 +77,7 @@ def choose(found: Inspection) -> list[int]:
     order = list(dict.fromkeys(order))
     if found.config.cells:
         return order[: found.config.cells]
-    room: float = BYTES - 15 * len(found.codes)  # about what text, guesses and surprise take
+    room: float = BYTES - 15 * len(found.codes)  # about the size of text, guesses and surprise
     for count, cell in enumerate(order):
         room -= len(gzip.compress(values[cell].tobytes(), 6)) * 4 / 3
         if room < 0 and count >= LEAST:
@@ -86,16 +86,16 @@ def choose(found: Inspection) -> list[int]:
 
 
 def page(found: Inspection, cells: list[int]) -> str:
-    """The page as one HTML text.
+    """Render the page as HTML.
 
     Args:
-        found: What `inspect` found.
-        cells: The cells to keep, counted through all layers; the page opens on the first.
+        found: The result of `inspect`.
+        cells: The cells to include, as indices over all layers; the page opens on the first.
     """
     files = resources.files(__package__)
     style = files.joinpath("page.css").read_text(encoding="utf-8")
     script = "\n".join(files.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    # "<" may not appear in a script element: the text could end the element.
+    # "<" must be escaped in a script element, or the text could end the element.
     data = json.dumps(_data(found, cells), ensure_ascii=False).replace("<", "\\u003c")
     data = data.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates
     template = jinja2.Template(
@@ -182,5 +182,5 @@ def _pack(array: np.ndarray, dtype: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """The hash by which the page's Content-Security-Policy allows an inline text."""
+    """The hash that allows an inline script or style in the page's Content-Security-Policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

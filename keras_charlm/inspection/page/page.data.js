@@ -1,7 +1,7 @@
 "use strict";
-// Draws an inspection. The text is laid out in rows of columns of equal width, and only the visible
-// rows are in the document, so that a long text costs no more than a short one. The scripts
-// page.data.js, page.text.js, page.panels.js and page.start.js are one script in the page.
+// Draws an inspection. The text is laid out in rows of fixed-width columns, and only the visible rows
+// are in the document, so that a long text costs no more than a short one. The scripts page.data.js,
+// page.text.js, page.panels.js and page.start.js are concatenated in the page.
 
 const $ = id => document.getElementById(id);
 const minus = text => String(text).replace("-", "−");
@@ -37,7 +37,7 @@ async function unpack(text, Type) {
 
 // Characters
 
-// How a character is shown in its column: blanks by a sign, control characters by their pictures.
+// How a character is shown in its column: blanks as symbols, control characters as their pictures.
 function shape(code) {
   if (code === 10) return "↵";
   if (code === 32) return "·";

@@ -1,4 +1,4 @@
-// Around the text: the chosen cell, pictures, plots and tables.
+// The panels around the text: the chosen cell, pictures, plots and tables.
 
 // Choosing a cell
 
@@ -170,7 +170,7 @@ function plots() {
     const figure = make("figure");
     const picture = svg("svg", { viewBox: `0 0 ${left + size + 8} ${top + size + 34}`, role: "img" });
     picture.append(
-      svg("title", {}, `The ${name} gate: one point a cell, across how often it is right-saturated, up how often it is left-saturated`),
+      svg("title", {}, `The ${name} gate: one point per cell; x is how often it is right-saturated, y how often it is left-saturated`),
       svg("rect", { x: left, y: top, width: size, height: size, class: "frame" }),
       svg("line", { x1: x(0), y1: y(1), x2: x(1), y2: y(0), class: "diagonal" }));
     for (const tick of [0, 0.5, 1]) {
@@ -191,7 +191,7 @@ function plots() {
   }
   $("gates-note").replaceChildren(!data.gates.length ? "A plain recurrent layer has no gates."
     : "The share of the text at which each gate is nearly closed (left-saturated) or nearly open (right-saturated), as in "
-    + "“Visualizing and Understanding Recurrent Networks” (Karpathy, Johnson, Fei-Fei 2015). One point a cell; the ring is the chosen one. ");
+    + "“Visualizing and Understanding Recurrent Networks” (Karpathy, Johnson, Fei-Fei 2015). One point per cell; the ring marks the chosen one. ");
   for (let layer = 0; data.gates.length && layer < layers; layer++) {
     const key = make("span", `● layer ${layer} `);
     key.style.color = colour(layer);
@@ -226,10 +226,10 @@ function tables() {
   $("unfound").textContent = said.join(" ");
   const all = data.model.layers * data.model.units;
   $("method").textContent = `A score is a rank correlation between −1 and 1 (for yes or no 2 AUC − 1, for numbers Spearman's). `
-    + `Of ${count(all)} cells the best for each of ${data.tested} features was chosen on the first half of the text; these `
-    + `${data.tested} pairs alone were tested on the second. A cell counts as found if its score there beats its scores with `
+    + `Of ${count(all)} cells the best for each of ${data.tested} features was chosen on the first half of the text; only these `
+    + `${data.tested} pairs were tested on the second. A cell counts as found if its score there beats its scores with `
     + `${count(data.shifts)} copies of the feature shifted in a circle, and the best score of any cell with a copy shifted far (chance). `
-    + `With Bonferroni's correction for ${data.tested} features, the probability of any finding where there is nothing to find `
+    + `With Bonferroni's correction for ${data.tested} features, the probability of any finding by chance `
     + `is at most ${data.level}. Other cells are labelled with a found feature if they score above chance and above `
     + `0.5 on the second half; all others follow no probe.`;
   const body = $("ablated").querySelector("tbody");
@@ -251,7 +251,7 @@ function facts() {
   if (data.unknown_characters) text += ` ${count(data.unknown_characters)} are unknown to the model.`;
   $("about").textContent = text;
   const left = model.layers * model.units - data.cells.length;
-  $("kept").textContent = `Each picture is the text in view, one point a character. The page holds ${count(data.cells.length)} cells: `
+  $("kept").textContent = `Each picture is the text in view, one point per character. The page contains ${count(data.cells.length)} cells: `
     + `the best of each probe, its followers, and those that vary most`
     + (left ? `; ${count(left)} others were left out (--cells keeps more).` : ".");
 }
