@@ -4,20 +4,13 @@ import json
 
 import click
 
-from .options import watching
+from .options import output_option, watching
 
 
 @click.command()
 @click.argument("model")
 @click.argument("file")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(),
-    metavar="PATH",
-    help="The file to write.  [default: FILE.kclm]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@output_option("FILE.kclm")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compress(model: str, file: str, output: str | None, overwrite: bool, as_json: bool) -> None:
     """Compress FILE, of any kind, with the probabilities of MODEL; FILE is kept.

@@ -2,20 +2,13 @@ from __future__ import annotations
 
 import click
 
-from .options import watching
+from .options import output_option, watching
 
 
 @click.command()
 @click.argument("model")
 @click.argument("file")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(),
-    metavar="PATH",
-    help="The file to write.  [default: FILE without .kclm]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@output_option("FILE without .kclm")
 def decompress(model: str, file: str, output: str | None, overwrite: bool) -> None:
     """Restore the file that kcharlm compress read, from FILE and the same MODEL; FILE is kept.
 

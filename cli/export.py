@@ -5,23 +5,16 @@ import click
 from keras_charlm.config import ExportConfig
 from keras_charlm.display import printable
 
-from .options import given, load_tensorflow, settings
+from .options import given, load_tensorflow, output_option, settings
 
 
 @click.command()
 @click.argument("model")
 @settings(ExportConfig)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(),
-    metavar="PATH",
-    help="The file or folder to write.  [default: the model's name, in the current folder]",
-)
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    help="Replace an existing --output once the export has passed its check.",
+@output_option(
+    "the model's name, in the current folder",
+    what="file or folder",
+    replaced="Replace an existing --output once the export has passed its check.",
 )
 def export(model, output, overwrite, **options):
     """Export MODEL for a phone, a browser or a server, check what was written, and report on it.

@@ -9,20 +9,13 @@ import click
 from keras_charlm.config import InspectConfig
 from keras_charlm.display import printable
 
-from .options import given, settings
+from .options import given, output_option, settings
 
 
 @click.command()
 @click.argument("model")
 @click.argument("file")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(),
-    metavar="PAGE",
-    help="The page to write.  [default: the model's name, in the current folder]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@output_option("the model's name, in the current folder", what="page", metavar="PAGE")
 @click.option(
     "--probe",
     multiple=True,

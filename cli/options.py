@@ -92,6 +92,29 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def output_option(
+    default: str, what: str = "file", metavar: str = "PATH", replaced: str | None = None
+) -> Callable:
+    """Decorate a command with --output and --overwrite.
+
+    Args:
+        default: What help shows as the default of --output.
+        what: What is written.
+        metavar: What help calls the value of --output.
+        replaced: Help text of --overwrite.
+    """
+
+    def decorate(command: Callable) -> Callable:
+        text = replaced or "Replace an existing file."
+        command = click.option("--overwrite", is_flag=True, help=text)(command)
+        text = f"The {what} to write.  [default: {default}]"
+        return click.option("-o", "--output", type=click.Path(), metavar=metavar, help=text)(
+            command
+        )
+
+    return decorate
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, without those left out."""
     return {name: value for name, value in options.items() if value is not None}

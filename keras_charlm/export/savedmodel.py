@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_charlm import templates
 from keras_charlm.errors import ExportError
-from keras_charlm.export import checking, templates
+from keras_charlm.export import checking
 from keras_charlm.export.graph import DRAW, READ, ROWS, OnDeviceGraph, save
 from keras_charlm.export.serving import LONGEST, Server, needs_text
 from keras_charlm.files import write_json
@@ -73,6 +74,7 @@ def _readme(opened: TrainedModel, states: int, operators: bool) -> str:
     """The README.md of the folder."""
     byte = opened.vocabulary.unit == "byte"
     return templates.render(
+        __package__,
         "savedmodel_readme.md",
         escape=False,
         name=opened.card.name,

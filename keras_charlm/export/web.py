@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from keras_charlm import templates
 from keras_charlm.errors import ExportError
-from keras_charlm.export import templates
 from keras_charlm.generation.litert import Runner
 from keras_charlm.saved.trained import TrainedModel
 
@@ -159,7 +159,7 @@ def _page(facts: dict[str, Any]) -> dict[str, bytes]:
 
 
 def _filled(name: str, /, **values: Any) -> bytes:
-    return templates.render(f"page/{name}", escape=True, **values).encode()
+    return templates.render(__package__, f"page/{name}", escape=True, **values).encode()
 
 
 def _manifest(name: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
+from keras_charlm import templates
 from keras_charlm.display import Display, duration, printable
 from keras_charlm.errors import BundleError, CorpusError
 from keras_charlm.evaluation import ngram
@@ -91,18 +91,14 @@ def render(
     """
     card = model.card
     history, samples = read_history(model.path), read_samples(model.path)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"duration": duration, "printable": printable, "number": _number}
     part = next((part for part in ("test", "validation") if part in card.scores), None)
     rungs = figures.rungs(model, part, _by_order(baseline, part)) if part else []
     validated = _by_order(baseline, "validation")
-    return environment.get_template("report.html").render(
+    return templates.render(
+        __package__,
+        "report.html",
+        escape=True,
+        filters={"duration": duration, "printable": printable, "number": _number},
         card=card,
         layers=describe_layers(card.model),
         folder=folder,

@@ -15,10 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from keras_charlm import templates
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.inspection.inspect import Inspection
 from keras_charlm.inspection.probes import Finding, Untested
@@ -98,12 +98,10 @@ def page(found: Inspection, cells: list[int]) -> str:
     # "<" must be escaped in a script element, or the text could end the element.
     data = json.dumps(_data(found, cells), ensure_ascii=False).replace("<", "\\u003c")
     data = data.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates
-    template = jinja2.Template(
-        files.joinpath("page.html").read_text(encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return template.render(
+    return templates.render(
+        __package__,
+        "page.html",
+        escape=True,
         title=f"Inside {found.model['name']}",
         script_hash=Markup(_hash(script)),
         style_hash=Markup(_hash(style)),
