@@ -100,7 +100,7 @@ def _total(model: TrainedModel, stream: TextStream | LineStream) -> Tally:
         return Tally(*sums, int((ids[1:] == UNKNOWN).sum()))
     from keras_charlm.evaluation.evaluator import Evaluator
 
-    return Tally(*Evaluator(model.model, model.start).total(stream))
+    return Evaluator(model.model, model.start).total(stream)
 
 
 def _characters(model: TrainedModel, stream: TextStream | LineStream) -> tuple[np.ndarray, Tally]:

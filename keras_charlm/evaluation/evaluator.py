@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm.evaluation.scores import Scores
+from keras_charlm.evaluation.scores import Scores, Tally
 from keras_charlm.network import model as network
 from keras_charlm.network import recurrent
 from keras_charlm.network.cores import by_core
@@ -62,7 +62,7 @@ class Evaluator:
         Returns:
             The scores; NaN for an empty text.
         """
-        return Scores.of(*self.total(stream, rows))
+        return self.total(stream, rows).scores()
 
     def total(
         self,
@@ -70,7 +70,7 @@ class Evaluator:
         rows: int | None = None,
         part: int = 0,
         parts: int = 1,
-    ) -> tuple[int, float, int, int]:
+    ) -> Tally:
         """Sums over every character of a text, or over those of some rows.
 
         Args:
@@ -78,10 +78,6 @@ class Evaluator:
             rows: Parallel rows, as in a call.
             part: Index of the part to score: every `parts`-th row, starting with this one.
             parts: Number of parts; their sums add up to those of the whole text.
-
-        Returns:
-            The number of characters, the sum of their -log2 p, how many of them the model ranked
-            first, and how many are unknown.
         """
         count, nats, correct, unknown = 0, 0.0, 0, 0
         for _, losses, hits, strange in self._windows(stream, rows, part, parts):
@@ -89,7 +85,7 @@ class Evaluator:
             nats += float(losses.sum(dtype=np.float64))
             correct += int(hits.sum())
             unknown += int(strange.sum())
-        return count, nats / math.log(2), correct, unknown
+        return Tally(count, nats / math.log(2), correct, unknown)
 
     def characters(
         self, stream: TextStream | LineStream, rows: int | None = None

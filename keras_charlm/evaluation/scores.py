@@ -84,11 +84,6 @@ class Scores:
     accuracy: float
     unknown: int = 0
 
-    @classmethod
-    def of(cls, characters: int, bits: float, correct: int, unknown: int = 0) -> Scores:
-        """Build from the sums of a `Tally`."""
-        return Tally(characters, bits, correct, unknown).scores()
-
     def to_dict(self) -> dict[str, Any]:
         """The scores as a JSON object, without those not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}

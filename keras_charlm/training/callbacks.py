@@ -5,6 +5,7 @@ Their order matters: the user's own callbacks run between the report and the sav
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 import time
@@ -17,7 +18,7 @@ import numpy as np
 from keras_charlm.display import Display, duration
 from keras_charlm.errors import Interrupted, TrainingError
 from keras_charlm.evaluation.evaluator import Evaluator
-from keras_charlm.evaluation.scores import Scores
+from keras_charlm.evaluation.scores import Tally
 from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.checkpoint import Checkpoints, restore, set_states
@@ -166,9 +167,9 @@ class Validation(keras.callbacks.Callback):
         began, workers = time.perf_counter(), self.workers
         if self.stream.length > self.stream.lead:
             self.evaluator = self.evaluator or Evaluator(self.model, self.start)
-            sums = self.evaluator.total(self.stream, part=workers.index, parts=workers.count)
-            characters, bits, correct, unknown = workers.sum(*sums)
-            scores = Scores.of(int(characters), bits, int(correct), int(unknown))
+            tally = self.evaluator.total(self.stream, part=workers.index, parts=workers.count)
+            characters, bits, correct, unknown = workers.sum(*dataclasses.astuple(tally))
+            scores = Tally(int(characters), bits, int(correct), int(unknown)).scores()
             logs["val_loss"] = scores.nats_per_character
             self.compare(epoch, scores.bits_per_character)
         else:
