@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from keras_charlm.config import ExportConfig
@@ -16,7 +18,7 @@ from .options import given, load_tensorflow, output_option, settings
     what="file or folder",
     replaced="Replace an existing --output once the export has passed its check.",
 )
-def export(model, output, overwrite, **options):
+def export(model: str, output: str | None, overwrite: bool, **options: Any) -> None:
     """Export MODEL for a phone, a browser or a server, check what was written, and report on it.
 
     \b

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -48,7 +49,17 @@ _BY_SIZE = "by --size"
     help="How many workers to start with --launcher.  [default: 2]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
-def fit(corpus, output, overwrite, resume, init_from, launcher, workers, quiet, **options):
+def fit(
+    corpus: tuple[str, ...],
+    output: str | None,
+    overwrite: bool,
+    resume: str | None,
+    init_from: str | None,
+    launcher: str | None,
+    workers: int | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Train a model on a text: files, folders (with --glob), or - for stdin; .gz is decompressed.
 
     Without CORPUS, train a name generator on the bundled list of first names.

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -31,7 +32,14 @@ from .options import given, settings
     help="Print each sample as a JSON object: text, seed, bits_per_character.",
 )
 @click.option("--raw", is_flag=True, help="Print control characters to a terminal unescaped.")
-def generate(model, prompt, prompt_file, as_json, raw, **options):
+def generate(
+    model: str | None,
+    prompt: str,
+    prompt_file: str | None,
+    as_json: bool,
+    raw: bool,
+    **options: Any,
+) -> None:
     """Generate text with MODEL: a folder, a name under saved_models/, or a .tflite file.
 
     Without MODEL, use the newest model under saved_models/, or else the bundled name generator.

@@ -13,6 +13,10 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+Carry = Sequence[tf.Tensor]  # (B, H) each
+Forward = tuple[tf.Tensor, Carry, list[tf.Tensor]]  # h, carry, saved
+Backward = tuple[Carry, list[tf.Tensor]]  # dcarry, [dx, du] or [dx]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
@@ -32,16 +36,15 @@ class Cell:
         gradients: Number of tensors in [dx, du].
     """
 
-    forward: Callable[..., tuple[tf.Tensor, tuple[tf.Tensor, ...], list[tf.Tensor]]]
-    backward: Callable[..., tuple[tuple[tf.Tensor, ...], list[tf.Tensor]]]
+    forward: Callable[..., Forward]
+    backward: Callable[..., Backward]
     saves: int
     gradients: int
 
 
-Carry = Sequence[tf.Tensor]  # (B, H) each
-
-
-def _lstm_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1):
+def _lstm_forward(
+    x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1
+) -> Forward:
     (c,) = carry
     z = x + u + bias
     # All gates in one sigmoid, using tanh(z) = 2 sigmoid(2z) - 1: XLA concatenates slowly.
@@ -53,7 +56,7 @@ def _lstm_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axi
     return o * tf.tanh(c_next), (c_next,), [i, f, g, o, c]
 
 
-def _lstm_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]):
+def _lstm_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]) -> Backward:
     (dc,), (i, f, g, o, c) = dcarry, saved
     t = tf.tanh(f * c + i * g)
     dc += dh * o * (1 - t * t)
@@ -61,7 +64,9 @@ def _lstm_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]):
     return (dc * f,), [tf.concat(dz, 1)]
 
 
-def _gru_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1):
+def _gru_forward(
+    x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1
+) -> Forward:
     (h,) = carry
     xz, xr, xg = tf.split(x + bias[0], 3, axis)
     uz, ur, ug = tf.split(u + bias[1], 3, axis)
@@ -71,7 +76,7 @@ def _gru_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis
     return h_next, (h_next,), [z, r, g, ug, h]
 
 
-def _gru_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]):
+def _gru_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]) -> Backward:
     (dh_carry,), (z, r, g, ug, h) = dcarry, saved
     dh += dh_carry
     dz = dh * (h - g) * z * (1 - z)
@@ -80,12 +85,14 @@ def _gru_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]):
     return (dh * z,), [tf.concat([dz, dr, dg], 1), tf.concat([dz, dr, dg * r], 1)]
 
 
-def _simple_forward(x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1):
+def _simple_forward(
+    x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, axis: int = 1
+) -> Forward:
     h = tf.tanh(x + u + bias)
     return h, carry, [h]
 
 
-def _simple_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]):
+def _simple_backward(dh: tf.Tensor, dcarry: Carry, saved: list[tf.Tensor]) -> Backward:
     (h,) = saved
     return dcarry, [dh * (1 - h * h)]
 

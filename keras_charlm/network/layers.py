@@ -140,7 +140,7 @@ class TiedDense(keras.layers.Layer):
 
 
 @fused
-def _masked(x, row, seed, rate):
+def _masked(x: tf.Tensor, row: tf.Tensor, seed: tf.Tensor, rate: float) -> tf.Tensor:
     """`x` (B, ...) with a random share `rate` of zeros, the others scaled to keep the mean.
 
     `row` (B,) holds the indices of these rows in the whole batch: each value of the mask depends

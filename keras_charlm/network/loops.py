@@ -10,6 +10,7 @@ Letters in shapes: B sequences, T time steps, H units, G gate columns of the ker
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -126,7 +127,16 @@ def _in_one_program(x: tf.Tensor, h: tf.Tensor) -> bool:
 
 
 @fused
-def _forward_program(cell, x, recurrent_kernel, bias, h, carry, save, dtype):
+def _forward_program(
+    cell: Cell,
+    x: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor,
+    h: tf.Tensor,
+    carry: Carry,
+    save: bool,
+    dtype: tf.DType,
+) -> tuple[Any, list[tf.Tensor]]:
     """`forward` as one program; x is `_bits` of (T, B, G), the kernel (H, G) and bias are wide."""
 
     def step(x, h, carry):
@@ -138,7 +148,15 @@ def _forward_program(cell, x, recurrent_kernel, bias, h, carry, save, dtype):
 
 
 @fused
-def _backward_program(cell, transposed, saved, doutputs, dh, dcarry, dtype):
+def _backward_program(
+    cell: Cell,
+    transposed: tf.Tensor,
+    saved: list[tf.Tensor],
+    doutputs: tf.Tensor,
+    dh: tf.Tensor,
+    dcarry: Carry,
+    dtype: tf.DType,
+) -> tuple[Any, list[tf.Tensor]]:
     """`backward` as one program; the kernel (G, H) is wide, saved and doutputs are `_bits`."""
 
     def step(doutput, *values):
@@ -151,7 +169,9 @@ def _backward_program(cell, transposed, saved, doutputs, dh, dcarry, dtype):
 
 
 @fused
-def _forward_step(cell, x, u, bias, carry, save):
+def _forward_step(
+    cell: Cell, x: tf.Tensor, u: tf.Tensor, bias: tf.Tensor, carry: Carry, save: bool
+) -> tuple[Any, ...]:
     """One step of x and u (B, G): h (B, H), carry, and what is saved, (B, saves, H)."""
     h, carry, saved = cell.forward(wide(x), wide(u), wide(bias), carry)
     saved = [tf.cast(tf.stack(saved, 1), x.dtype)] if save else []
@@ -159,7 +179,9 @@ def _forward_step(cell, x, u, bias, carry, save):
 
 
 @fused
-def _backward_step(cell, doutput, dh, dcarry, saved):
+def _backward_step(
+    cell: Cell, doutput: tf.Tensor, dh: tf.Tensor, dcarry: Carry, saved: tf.Tensor
+) -> tuple[Carry, list[tf.Tensor]]:
     """One step back of doutput and dh (B, H), with saved (B, saves, H): dcarry, [dx, du]."""
     saved = tf.unstack(wide(saved), axis=1)
     dcarry, dx_du = cell.backward(wide(doutput) + wide(dh), dcarry, saved)
@@ -189,7 +211,14 @@ def _bits(x: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(x, tf.uint16) if x.dtype.size == 2 else x
 
 
-def _scan_in_program(step, sequences, state, shapes, dtype, reverse=False):
+def _scan_in_program(
+    step: Callable,
+    sequences: list[tf.Tensor],
+    state: Any,
+    shapes: Sequence[tuple],
+    dtype: tf.DType,
+    reverse: bool = False,
+) -> tuple[Any, list[tf.Tensor]]:
     """`scan` within an XLA program: one step per iteration, in float32 or wider.
 
     The sequences and the emitted tensors, (T, ...), are `_bits` of arrays of the dtype.
