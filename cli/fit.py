@@ -71,13 +71,8 @@ def fit(
     kcharlm fit --resume saved_models/corpus
     """
     options = given(options)
-    if resume and (
-        any(path != "-" for path in corpus) or output or init_from or set(options) - {"devices"}
-    ):
-        raise OptionError(
-            "--resume continues with the corpus and the options that the training "
-            "started with; give it only the model, and --devices to change the devices."
-        )
+    if resume:
+        _refuse_more(output, init_from, *(set(options) - {"devices"}), *(set(corpus) - {"-"}))
     if workers and not launcher:
         raise OptionError(
             "--workers needs --launcher; give one, or start each worker yourself with its "
@@ -113,3 +108,12 @@ def fit(
         run.resume(**options, stdin=sys.stdin.buffer)
     else:
         run.resume(**options)
+
+
+def _refuse_more(*given: str | None) -> None:
+    """Raise OptionError if anything was given that --resume does not take."""
+    if any(given):
+        raise OptionError(
+            "--resume continues with the corpus and the options that the training "
+            "started with; give it only the model, and --devices to change the devices."
+        )
