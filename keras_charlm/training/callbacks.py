@@ -20,8 +20,9 @@ from keras_charlm.errors import Interrupted, TrainingError
 from keras_charlm.evaluation.evaluator import Evaluator
 from keras_charlm.evaluation.scores import Tally
 from keras_charlm.text.split import Split
+from keras_charlm.text.streams import Windows
 from keras_charlm.text.vocabulary import Vocabulary
-from keras_charlm.training.checkpoint import Checkpoints, restore, set_states
+from keras_charlm.training.checkpoint import Checkpoints, restore
 from keras_charlm.training.samples import SampleWriter
 from keras_charlm.training.schedule import Schedule
 from keras_charlm.training.workers import Workers
@@ -35,11 +36,12 @@ _SHORT = 1.0  # seconds: not every epoch shorter than this is shown and saved
 
 
 class Pace(keras.callbacks.Callback):
-    """Resets the recurrent states at an epoch's start, sets the learning rate, counts steps and
+    """Sets the learning rate, counts steps and
     time, and synchronizes the workers' decisions after each batch.
 
     Args:
         schedule: The training's schedule and progress.
+        windows: The batches.
         workers: The workers that train together.
         saving: Is notified of the workers' joint decision.
         display: Shows the progress.
@@ -50,6 +52,7 @@ class Pace(keras.callbacks.Callback):
     def __init__(
         self,
         schedule: Schedule,
+        windows: Windows,
         workers: Workers,
         saving: Saving,
         display: Display,
@@ -57,7 +60,8 @@ class Pace(keras.callbacks.Callback):
         resumed: dict[str, np.ndarray] | None = None,
     ):
         super().__init__()
-        self.schedule, self.workers, self.saving = schedule, workers, saving
+        self.schedule, self.windows = schedule, windows
+        self.workers, self.saving = workers, saving
         self.display, self.vocabulary = display, vocabulary
         self.resumed = resumed  # until it is restored
         self.compiled = self.estimated = False
@@ -69,8 +73,6 @@ class Pace(keras.callbacks.Callback):
         if self.resumed is not None and self.schedule.progress.step % self.schedule.steps:
             # Keras has just reset the metrics: restore those of the epoch's first part.
             restore(self.resumed, self.model, self.workers)
-        else:
-            set_states(self.model)
         if self.resumed is not None:
             self.resumed.clear()  # frees memory: it is as large as the training state itself
             self.resumed = None
@@ -84,7 +86,10 @@ class Pace(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         schedule, saving = self.schedule, self.saving
         config, progress = schedule.config, schedule.progress
-        # The loss is in nats, the mean of the epoch so far.
+        # The mean of the epoch so far in nats; Keras counts what is past a segment's end as 0.
+        epoch, step = divmod(progress.step, schedule.steps)
+        places = (step + 1) * config.batch_size * config.seq_length
+        logs["loss"] *= places / self.windows.targets(epoch, step + 1)
         loss, took, stop, due = self.workers.mean(
             float(logs["loss"]),
             time.perf_counter() - self.began,

@@ -127,8 +127,8 @@ def make_plan(
         )
     if (batch, window) != asked:
         notices.append(
-            f"The text is shorter than a batch of {asked[0]} windows of {asked[1]} characters: "
-            f"using a batch of {batch} and windows of {window} characters."
+            f"The text is too short for {asked[0]} rows of several windows of {asked[1]} "
+            f"characters: using a batch of {batch} and windows of {window} characters."
         )
     if not text.config.lines and text.looks_like_list():
         notices.append(
