@@ -27,7 +27,13 @@ _BY_SIZE = "by --size"
     "--overwrite", is_flag=True, help="Replace the model in --output once this one is ready."
 )
 @click.option("--resume", metavar="MODEL", help="Continue a training that was stopped or killed.")
-@click.option("--init-from", metavar="MODEL", help="Start from the weights of this model.")
+@click.option(
+    "--init-from",
+    metavar="MODEL",
+    help="Start from the weights of this model.  [default: auto, the bundled English model for a "
+    "short text that it predicts well]",
+)
+@click.option("--from-scratch", is_flag=True, help="Start from no other model.")
 @settings(CorpusConfig)
 @settings(
     ModelConfig,
@@ -55,6 +61,7 @@ def fit(
     overwrite: bool,
     resume: str | None,
     init_from: str | None,
+    from_scratch: bool,
     launcher: str | None,
     workers: int | None,
     quiet: bool,
@@ -72,7 +79,14 @@ def fit(
     """
     options = given(options)
     if resume:
-        _refuse_more(output, init_from, *(set(options) - {"devices"}), *(set(corpus) - {"-"}))
+        _refuse_more(
+            output, init_from, from_scratch, *(set(options) - {"devices"}), *(set(corpus) - {"-"})
+        )
+    if init_from and from_scratch:
+        raise OptionError(
+            "Both --init-from and --from-scratch were given; a training starts from a model or "
+            "from none, so give one."
+        )
     if workers and not launcher:
         raise OptionError(
             "--workers needs --launcher; give one, or start each worker yourself with its "
@@ -87,7 +101,7 @@ def fit(
             "corpus": corpus,
             "output": output,
             "overwrite": overwrite,
-            "init_from": init_from,
+            "init_from": None if from_scratch else init_from or "auto",
         }
     if launcher:
         from keras_charlm.training.ray import on_ray
@@ -110,7 +124,7 @@ def fit(
         run.resume(**options)
 
 
-def _refuse_more(*given: str | None) -> None:
+def _refuse_more(*given: object) -> None:
     """Raise OptionError if anything was given that --resume does not take."""
     if any(given):
         raise OptionError(

@@ -395,14 +395,20 @@ AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
 # to take at least this many steps.
 AUTO_CHARACTERS, AUTO_EPOCHS, AUTO_STEPS = 20_000_000, (2, 100), 600
 
+# A training that starts from another model.
+TUNE_RATE, TUNE_DROPOUT, TUNE_CHARACTERS, TUNE_EPOCHS = 1e-3, 0.2, 1_200_000, (3, 12)
 
-def resolve(model: ModelConfig, fit: FitConfig, characters: int) -> tuple[ModelConfig, FitConfig]:
+
+def resolve(
+    model: ModelConfig, fit: FitConfig, characters: int, tune: bool = False
+) -> tuple[ModelConfig, FitConfig]:
     """Fill the settings that depend on the corpus.
 
     Args:
         model: Shape of the network; fields that are None are filled.
         fit: How to train; `epochs` and `learning_rate` are filled, and `size` 'auto' is resolved.
         characters: Length of the training part in characters.
+        tune: Whether the training starts from another model, with its shape.
 
     Returns:
         The two configurations, with every such field filled.
@@ -418,14 +424,19 @@ def resolve(model: ModelConfig, fit: FitConfig, characters: int) -> tuple[ModelC
         "tied": size.tied and model.embedding != 0,
         "dropout": next(rate for most, rate in size.dropout if characters <= most),
     }
+    if tune:
+        defaults["dropout"] = TUNE_DROPOUT
     model = replace(model, **{k: v for k, v in defaults.items() if getattr(model, k) is None})
     epochs = fit.epochs
     if epochs is None:
-        low, high = AUTO_EPOCHS
-        epochs = min(max(AUTO_CHARACTERS // max(characters, 1), low), high)
+        low, high = TUNE_EPOCHS if tune else AUTO_EPOCHS
+        total = TUNE_CHARACTERS if tune else AUTO_CHARACTERS
+        epochs = min(max(total // max(characters, 1), low), high)
         steps = max(1, characters // (fit.batch_size * fit.seq_length))
-        epochs = max(epochs, -(-AUTO_STEPS // steps))
+        if not tune:
+            epochs = max(epochs, -(-AUTO_STEPS // steps))
         if fit.max_time is not None:
             epochs = MOST_EPOCHS  # the time is the limit
-    rate = size.learning_rate if fit.learning_rate is None else fit.learning_rate
+    highest = TUNE_RATE if tune else size.learning_rate
+    rate = highest if fit.learning_rate is None else fit.learning_rate
     return model, replace(fit, size=name, epochs=epochs, learning_rate=rate)

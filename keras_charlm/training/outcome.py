@@ -23,6 +23,7 @@ from keras_charlm.network import model
 from keras_charlm.saved import bundle
 from keras_charlm.saved.card import Card, versions
 from keras_charlm.saved.history import write_samples
+from keras_charlm.saved.weights import compress_weights
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.training.checkpoint import Checkpoints
@@ -91,6 +92,8 @@ class Outcome:
 
         def fill(folder: Path) -> None:
             network.save_weights(folder / bundle.WEIGHTS)
+            if plan.fit.quantize == "float16":
+                compress_weights(folder / bundle.WEIGHTS)
             (folder / bundle.DEVICE).write_bytes(content)
             self._fill(folder, finished)
 

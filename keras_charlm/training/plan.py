@@ -102,7 +102,12 @@ class Plan:
 
 
 def make_plan(
-    text: Corpus, split: Split, model: ModelConfig, fit: FitConfig, replicas: int
+    text: Corpus,
+    split: Split,
+    model: ModelConfig,
+    fit: FitConfig,
+    replicas: int,
+    base: Bundle | None = None,
 ) -> tuple[Plan, list[str]]:
     """Adapt the settings to the text and the devices.
 
@@ -111,6 +116,7 @@ def make_plan(
         split: Its parts.
         model, fit: The configurations as given.
         replicas: Number of devices of all workers.
+        base: The model to start from.
 
     Returns:
         The plan, and a notice for each setting that differs from the request.
@@ -136,7 +142,7 @@ def make_plan(
             "separate document."
         )
     fit = replace(fit, batch_size=batch, seq_length=window)
-    model, fit = resolve(model, fit, split.train.length)
+    model, fit = resolve(model, fit, split.train.length, tune=base is not None)
     plan = Plan(
         run=uuid.uuid4().hex,
         files=text.files,
