@@ -125,7 +125,8 @@ class FitConfig(Settings):
     )
     max_time: float | None = setting(
         None,
-        "Stop after this time, e.g. 90s, 10m or 2h; the learning rate's schedule ends with it.",
+        "Stop after this time, e.g. 90s, 10m or 2h, compilation not counted; the learning rate's "
+        "schedule ends with it.",
         low=0,
         open_low=True,
         duration=True,
@@ -148,7 +149,8 @@ class FitConfig(Settings):
     )
     patience: int | None = setting(
         None,
-        "Stop after this many epochs without a lower validation loss.",
+        "Stop after this many epochs without a lower validation loss; by default after a fifth of "
+        "the training, and at least five.",
         low=1,
         high=MOST_EPOCHS,
     )

@@ -120,7 +120,7 @@ def _train(
             job.display.stop()
             card = outcome.publish(network)
             unit = job.split.vocabulary.unit_name
-            for line in summary.end(card, folder.path, unit):
+            for line in summary.end(card, folder.path, unit, progress):
                 job.display.note(line)
     except (Interrupted, TrainingError, *loop.EXPLAINED) as error:
         if not workers.chief:
@@ -168,7 +168,7 @@ def _run(
     with loop.noted_signals() as signals:
         path = job.folder.path
         saving = Saving(schedule, checkpoints, workers, signals, display, path)
-        pace = Pace(schedule, windows, workers, saving, display, vocabulary, arrays)
+        pace = Pace(schedule, windows, workers, saving, display, split, arrays)
         around = [pace, Validation(schedule, workers, split, checkpoints, display)]
         if workers.chief:
             samples = SampleWriter(job.folder.work, plan.model, plan.corpus, split, job.progress)
