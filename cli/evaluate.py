@@ -68,6 +68,11 @@ def _lines(found: Evaluation, unit: str) -> Iterator[str]:
         label = name.replace("_per_character", f" per {unit}")
         yield f"{label:<20}{getattr(found, name):.{digits}f}"
     yield f"accuracy            {found.accuracy:.2%}"
+    if found.windows:
+        yield (
+            f"{'windows':<20}{found.windows.bits_per_character:.4f} bits per {unit} "
+            f"({found.windows.nats_per_character:.4f} nats), each from a zero state"
+        )
     if found.dynamic:
         yield (
             f"dynamic             {found.dynamic.bits_per_character:.4f} bits per {unit}, "

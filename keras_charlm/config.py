@@ -279,6 +279,13 @@ class EvaluateConfig(Settings):
     dynamic_rate: float = setting(
         0.001, "Learning rate of --dynamic.", low=0, open_low=True, high=1
     )
+    window: int | None = setting(
+        None,
+        "Also score the text in windows of this many characters, each from a zero state, as models "
+        "with a limited context are scored.",
+        low=1,
+        high=100_000,
+    )
     by: str | None = setting(
         None, "Also break the loss down by kind of character.", choices=("kind",)
     )

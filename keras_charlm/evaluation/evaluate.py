@@ -35,6 +35,11 @@ def evaluate(
             f"{model.path} is an on-device file, whose weights cannot learn; name "
             "the folder that kcharlm fit wrote, or omit --dynamic."
         )
+    if config.window and model.on_device:
+        raise OptionError(
+            f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
+            "that kcharlm fit wrote, or omit --window."
+        )
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
         trained()  # if it is missing, raise before the long work
@@ -49,6 +54,11 @@ def evaluate(
         by["model"], tally = _characters(model, stream)
     else:
         tally = _total(model, stream)
+    if config.window:
+        from keras_charlm.evaluation.evaluator import Evaluator
+
+        evaluator = Evaluator(model.model, model.start)
+        more["windows"] = evaluator.windows(stream, config.window).scores()
     if config.dynamic:
         from keras_charlm.evaluation import dynamic
 

@@ -95,6 +95,7 @@ class Evaluation(Scores):
 
     Attributes:
         text: Name of the text: a path, or the model's own validation part.
+        windows: Scores of the text in windows that each begin with a zero state.
         dynamic: Scores of the network that keeps training while it reads; see `dynamic`.
         baseline: `order`, `grams` and `bits_per_character` of an n-gram model; see `ngram`.
         kinds: Rows of the loss by kind of character; see `kinds.table`.
@@ -102,6 +103,7 @@ class Evaluation(Scores):
     """
 
     text: str | None = None
+    windows: Scores | None = None
     dynamic: Scores | None = None
     baseline: dict[str, Any] | None = None
     kinds: list[dict[str, Any]] | None = None

@@ -185,7 +185,7 @@ class Validation(keras.callbacks.Callback):
             characters, bits, correct, unknown = workers.sum(*dataclasses.astuple(tally))
             scores = Tally(int(characters), bits, int(correct), int(unknown)).scores()
             logs["val_loss"] = scores.nats_per_character
-            if characters < JUDGED:
+            if characters < JUDGED and self.schedule.config.patience is None:
                 self.keep(epoch)
             else:
                 self.compare(epoch, scores.bits_per_character)
