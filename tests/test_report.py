@@ -211,6 +211,22 @@ def test_it_opens_from_disk_in_a_browser(model, width, scheme, chromium, request
     assert not problems
 
 
+@pytest.mark.parametrize("model", ["text_model", "list_model"])
+def test_nothing_on_paper_leaves_half_a_page_empty(model, chromium, request):
+    millimetre = 96 / 25.4
+    width, height = (210 - 28) * millimetre, (297 - 28) * millimetre  # A4 within its margins
+    page = chromium.new_page(viewport={"width": int(width), "height": int(height)})
+    page.emulate_media(media="print")
+    page.goto((request.getfixturevalue(model) / "report.html").resolve().as_uri())
+    heights = page.evaluate(
+        "[...document.querySelectorAll('body *')]"
+        ".filter(e => getComputedStyle(e).breakInside == 'avoid')"
+        ".map(e => e.getBoundingClientRect().height)"
+    )
+    page.close()
+    assert len(heights) > 10 and 0 < max(heights) < 0.4 * height
+
+
 def test_samples_at_temperatures_are_those_of_generate(text_model, kcharlm):
     page = Page((text_model / "report.html").read_text())
     model = keras_charlm.load(text_model)
