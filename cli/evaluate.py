@@ -79,17 +79,26 @@ def _lines(found: Evaluation, unit: str) -> Iterator[str]:
             f"accuracy {found.dynamic.accuracy:.2%}, learning while it reads"
         )
     if found.baseline:
-        yield (
-            f"{str(found.baseline['order']) + '-grams':<20}"
-            f"{found.baseline['bits_per_character']:.4f} bits per {unit}, by "
-            f"{found.baseline['grams']:,} grams counted in the training text"
-        )
+        yield f"{str(found.baseline['order']) + '-grams':<20}{_baseline(found, unit)}"
     if found.kinds:
         yield ""
         yield from _kinds(found.kinds)
     if found.novelty:
         yield ""
         yield from _novelty(found.novelty)
+
+
+def _baseline(found: Evaluation, unit: str) -> str:
+    """Describe the score of n-grams, and whether it differs from the model's beyond the margin."""
+    counted = found.baseline or {}
+    bits, margin = counted["bits_per_character"], counted["margin"]
+    if bits is None:
+        return "no score"
+    verdict = "no clear difference from the model"
+    if margin is not None and abs(bits - found.bits_per_character) > margin:
+        verdict = f"{'worse' if bits > found.bits_per_character else 'better'} than the model"
+    error = "" if margin is None else f" +- {margin:.4f}"
+    return f"{bits:.4f}{error} bits per {unit}, {verdict}, by {counted['grams']:,} grams"
 
 
 def _kinds(rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from keras_charlm.display import Display, quiet
 from keras_charlm.evaluation import ngram
 from keras_charlm.evaluation.evaluator import Evaluator
+from keras_charlm.evaluation.scores import Tally
 from keras_charlm.export import packing, tflite
 from keras_charlm.export.graph import OnDeviceGraph
 from keras_charlm.files import write_json
@@ -26,6 +27,7 @@ from keras_charlm.saved.history import write_samples
 from keras_charlm.saved.weights import compress_weights
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
+from keras_charlm.text.vocabulary import UNKNOWN
 from keras_charlm.training.checkpoint import Checkpoints
 from keras_charlm.training.plan import Plan
 from keras_charlm.training.progress import Progress
@@ -134,12 +136,14 @@ class Outcome:
                 }
             return scores
         evaluator = Evaluator(network, split.vocabulary.id_of(split.start))
+        bits: dict[str, np.ndarray] = {}
         for name, stream in (("validation", split.validation), ("test", split.test)):
             if stream.length > stream.lead:
-                scores[name] = evaluator(stream).to_dict()
-        held_out = split.validation.length + split.test.length
-        if held_out and split.train.length <= _SOON_COUNTED:
-            scores["baseline"] = ngram.scores(split)
+                bits[name], correct = evaluator.characters(stream)
+                unknown = int((ngram.read(stream, evaluator.start)[1:] == UNKNOWN).sum())
+                scores[name] = Tally.of(bits[name], correct, unknown).scores().to_dict()
+        if bits and split.train.length <= _SOON_COUNTED:
+            scores["baseline"] = ngram.scores(split, bits)
         return scores
 
     def _fill(self, folder: Path, finished: bool) -> None:
