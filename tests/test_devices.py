@@ -168,7 +168,7 @@ def test_a_batch_that_does_not_divide():
 )
 def test_devices_that_cannot_share_the_batch_of_a_resumed_training(batch, replicas, choice):
     resumed = plan.Plan(
-        "run", (), "names", "", CorpusConfig(), ModelConfig(), FitConfig(batch_size=batch), ""
+        "run", (), "names", "", CorpusConfig(), ModelConfig(), FitConfig(batch_size=batch), "", ""
     )
     plan.check_devices(resumed, batch)
     message = f"a batch of {batch}, which {replicas} devices .* continue with {choice} them"

@@ -206,7 +206,6 @@ def test_a_text_learned_by_heart_comes_back_from_its_beginning(tmp_path, size):
     (tmp_path / "a.txt").write_text(text)
     model = keras_charlm.fit(
         tmp_path / "a.txt", tmp_path / "m", val_frac=0, test_frac=0, dropout=0, verbose=0,
-        layers=1, units=96, embedding=16, learning_rate=0.01, epochs=1500 * 300 // size,
         init_from=None,
     )  # fmt: skip
     assert model.generate(temp=0, length=size) == text

@@ -122,6 +122,7 @@ class Outcome:
             start=self.split.start,
             finished=finished,
             parameters=network.count_params(),
+            base=plan.base,
             scores=self._scores(network, finished),
         )
 

@@ -35,6 +35,7 @@ class Plan:
         sha256: Hash of the text.
         corpus, model, fit: The configurations.
         policy: Keras dtype policy of the layers.
+        base: Name of the model to start from; empty for none.
     """
 
     run: str
@@ -45,6 +46,7 @@ class Plan:
     model: ModelConfig
     fit: FitConfig
     policy: str
+    base: str
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -62,7 +64,7 @@ class Plan:
             values = {**values, "files": tuple(values["files"])}
             read = {name: config.from_dict(values[name]) for name, config in configs.items()}
             plan = cls(**{**values, **read})
-            texts = (plan.run, plan.name, plan.sha256, plan.policy, *plan.files)
+            texts = (plan.run, plan.name, plan.sha256, plan.policy, plan.base, *plan.files)
             if not all(isinstance(text, str) for text in texts) or None in (
                 plan.model.layers,
                 plan.model.units,
@@ -152,6 +154,7 @@ def make_plan(
         model=model,
         fit=fit,
         policy=dtype_policy(fit.precision),
+        base=base.card.name if base else "",
     )
     return plan, notices
 
