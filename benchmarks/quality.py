@@ -35,6 +35,7 @@ class Recipe:
 LAST_TENTH = "the last 10% (nanoGPT's split)"
 NANOGPT = "nanoGPT's README: 1.4697, 10.7 million parameters, an A100"
 MAKEMORE = "makemore's README: 1.92, a transformer of 200,000 parameters"
+CONTEXT = 256  # characters of nanoGPT's windows
 MAKEMORES_SEED = 3407  # makemore's default; it shuffles the lines with it first of all
 _SHAKESPEARE = "--val-frac 0.1 --test-frac 0"
 _NAMES = (
@@ -113,6 +114,7 @@ def main(texts, recipes, seeds, options, save_as):
             "command": f"kcharlm fit {recipe.text}.txt {recipe.options} {options}".strip(),
             "parameters": runs[0]["parameters"],
             "nats": spread([r["nats"] for r in runs]),
+            "windows": spread([r["windows"] for r in runs]),
             "runs": len(runs),
             "seconds": spread([r["seconds"] for r in runs]),
         }
@@ -142,10 +144,14 @@ def run(name: str, recipe: Recipe, path: Path, seed: int, options: str) -> dict[
         took = time.perf_counter() - began
         info = json.loads(kcharlm("info", model, "--json"))
         scores = info["scores"]["validation"]
+        # Transformers are scored in windows of their context, which begin from nothing.
+        given = [held_out] if held_out else []
+        found = json.loads(kcharlm("evaluate", model, *given, "--window", CONTEXT, "--json"))
         if held_out:
-            scores = json.loads(kcharlm("evaluate", model, held_out, "--json"))
+            scores = found
     return {
         "nats": scores["bits_per_character"] * math.log(2),
+        "windows": found["windows"]["nats_per_character"],
         "seconds": took,
         "parameters": info["parameters"],
     }

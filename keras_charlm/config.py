@@ -147,6 +147,12 @@ class FitConfig(Settings):
     clip_norm: float = setting(
         1.0, "Gradients with a larger global norm are scaled down to it.", low=0, open_low=True
     )
+    weight_decay: float = setting(
+        0.0,
+        "Share of each weight that an update takes away, times the learning rate.",
+        low=0,
+        high=1,
+    )
     patience: int | None = setting(
         None,
         "Stop after this many epochs without a lower validation loss; by default after a fifth of "

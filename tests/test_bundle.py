@@ -6,7 +6,7 @@ import pytest
 
 from keras_charlm.charlm import load
 from keras_charlm.errors import BundleError
-from keras_charlm.saved.bundle import open_bundle, publish, recover
+from keras_charlm.saved.bundle import open_bundle, publish, recover, shipped
 from keras_charlm.saved.card import Card
 
 
@@ -91,6 +91,17 @@ def test_the_newest_model_is_the_default(text_model, list_model, tmp_path, monke
     assert open_bundle().path.name == "cats"
     assert open_bundle("list").path.name == "list"  # by name
     assert open_bundle("names").path == shipped.path  # wherever one is
+    assert open_bundle("english").path == shipped.path.parent / "english"
+
+
+def test_the_bundled_models_are_not_the_newest_in_a_clone(monkeypatch):
+    clone = shipped()["names"].parent.parent
+    monkeypatch.chdir(clone)
+    own = {path.parent.name for path in (clone / "saved_models").glob("*/config.json")}
+    if own == set(shipped()):  # no models of the developer's
+        assert open_bundle().card.name == "names"
+    else:
+        assert open_bundle().path.name not in shipped()
 
 
 def test_a_half_written_folder_is_not_the_newest_model(text_model, tmp_path, monkeypatch):

@@ -375,7 +375,10 @@ def test_the_shipped_names_in_int8_take_less_than_300_kilobytes(tmp_path):
     assert report["bits_per_character"]["cost"] <= 0.01
 
 
-def test_the_shipped_folder_takes_a_megabyte_and_a_half():
-    names = README.parent / "saved_models" / "names"
-    assert sum(path.stat().st_size for path in names.iterdir()) < 1_500_000
-    assert bundle.open_bundle(names).card.fit.quantize == "float16"
+def test_the_bundled_models_take_less_than_twelve_megabytes():
+    homes = bundle.shipped()
+    assert set(homes) == {"english", "names"}
+    files = [p for home in homes.values() for p in home.iterdir() if p.name != bundle.REPORT]
+    assert sum(path.stat().st_size for path in files) < 12_000_000
+    for home in homes.values():
+        assert bundle.open_bundle(home).card.fit.quantize == "float16"

@@ -78,7 +78,11 @@ def start_from(network: keras.Model, base: Bundle, vocabulary: Vocabulary) -> in
 
 def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:
     kinds = {"adam": Adam, "rmsprop": RMSprop}
-    return kinds[config.optimizer](config.learning_rate, global_clipnorm=config.clip_norm)
+    return kinds[config.optimizer](
+        config.learning_rate,
+        global_clipnorm=config.clip_norm,
+        weight_decay=config.weight_decay or None,
+    )
 
 
 class _SumsBeforeClipping:

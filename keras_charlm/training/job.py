@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_charlm.display import Display
 from keras_charlm.errors import CharLMError, Interrupted, TrainingError
-from keras_charlm.saved.bundle import Bundle
+from keras_charlm.saved.bundle import Bundle, shipped
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import Windows
@@ -144,8 +144,11 @@ def _begin(
     if job.base:
         vocabulary = job.split.vocabulary
         known = compiled.start_from(network, job.base, vocabulary)
+        bundled = job.base.path in shipped().values()
         job.display.note(
-            f"init from   {job.base.path}: it knows {known} of the {vocabulary.size - 1} characters"
+            f"begun from  {f'the bundled model {job.base.card.name}' if bundled else job.base.path}: "
+            f"it knows {known} of the {vocabulary.size - 1} characters"
+            + ("; --from-scratch starts from none" if bundled else "")
         )
     if job.workers.chief:
         job.folder.clear()
