@@ -23,7 +23,7 @@ def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path, c
         seq_length=8,
     )
     shown = capfd.readouterr().err
-    assert f"{text_model}: it knows 11 of the 18 characters" in shown
+    assert f"begun from  {text_model}: it knows 11 of the 18 characters" in shown
     assert "training    1 epoch of " in shown
     old, new = keras_charlm.load(text_model), keras_charlm.load(tmp_path / "m")
     assert new.card.model.units == old.card.model.units

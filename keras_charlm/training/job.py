@@ -145,9 +145,9 @@ def _begin(
         vocabulary = job.split.vocabulary
         known = compiled.start_from(network, job.base, vocabulary)
         bundled = job.base.path in shipped().values()
+        name = f"the bundled model {job.base.card.name}" if bundled else job.base.path
         job.display.note(
-            f"begun from  {f'the bundled model {job.base.card.name}' if bundled else job.base.path}: "
-            f"it knows {known} of the {vocabulary.size - 1} characters"
+            f"begun from  {name}: it knows {known} of the {vocabulary.size - 1} characters"
             + ("; --from-scratch starts from none" if bundled else "")
         )
     if job.workers.chief:
