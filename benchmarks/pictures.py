@@ -3,8 +3,8 @@
 kcharlm report saved_models/shakespeare
 python -m benchmarks.pictures saved_models/shakespeare/report.html docs/images/report.png
 
-kcharlm inspect saved_models/python held-out.txt -o inside.html
-python -m benchmarks.pictures inside.html docs/images/inspect.png --width 1200 --height 700
+docs/inspecting.md has the commands behind code.html.
+python -m benchmarks.pictures code.html docs/images/inspect.png --width 1200 --height 800 --keys j o
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path, help="an HTML file")
     parser.add_argument("picture", type=Path, help="the PNG to write")

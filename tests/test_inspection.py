@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +9,9 @@ from keras_charlm.config import ModelConfig
 from keras_charlm.errors import BundleError, CharLMError, CorpusError, OptionError
 from keras_charlm.inspection import numpy_network
 from keras_charlm.inspection.activations import activations
-from keras_charlm.inspection.inspect import inspect, summary
+from keras_charlm.inspection.inspect import Ablation, inspect, summary
 from keras_charlm.inspection.numpy_network import NumpyNetwork, Piece
+from keras_charlm.inspection.probes import features, search
 from keras_charlm.network import recurrent
 from keras_charlm.network.model import build, named_weights, recurrent_layers, run, zero_states
 from keras_charlm.network.names import EMBEDDING, LOGITS
@@ -225,6 +228,38 @@ def test_an_inspection_agrees_with_the_arrays(text_model):
     values = found.to_dict()
     assert values["probes"][-1]["probe"] == "[ac]at"
     assert "without 0:3:" in summary(found)
+
+
+@pytest.mark.parametrize(
+    "bits, effect, words",
+    [
+        (0.01, "costs", "+0.0100 bits per character"),
+        (-0.01, "helps", "-0.0100 bits per character, switching it off helps"),
+        (-0.00004, "no effect", "-0.0000 bits per character, no effect"),
+    ],
+)
+def test_a_cell_that_is_better_off_helps(text_model, bits, effect, words):
+    found = inspect(text_model, TEXT)
+    found = replace(found, ablations=(Ablation(0, 3, bits),))
+    assert summary(found).splitlines()[-1] == f"without 0:3: {words}"
+    assert found.to_dict()["ablations"][0]["effect"] == effect
+
+
+def test_the_terminal_shows_a_cell_that_is_low_with_its_sign_flipped(text_model, text_file):
+    words = text_file.read_text()
+    found = inspect(text_model, words)
+    known = {name: features(words)[name] for name in ("at a letter", "position in the line")}
+    values = np.random.default_rng(0).integers(-9, 9, found.values.shape)
+    values[0, 2] -= 90 * known["at a letter"]
+    values[0, 6] += known["position in the line"].astype(int)
+    found = replace(found, search=search(values[0].astype(np.int8), known))
+    rows = summary(found).splitlines()
+    assert rows[1].startswith("position in the line") and rows[1].endswith("  reliable")
+    assert rows[2].startswith("at a letter") and rows[2].endswith("  reliable, sign flipped")
+    assert "0:6" in rows[1] and "0:2" in rows[2] and "-" not in rows[1] + rows[2]
+    values = found.to_dict()["probes"]
+    assert [row["match"] for row in values] == ["reliable", "reliable"]
+    assert values[0]["second_half"] < 0  # as measured
 
 
 @pytest.mark.parametrize("cell, unit", [("gru", "byte"), ("rnn", "char")])

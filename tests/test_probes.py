@@ -198,3 +198,37 @@ def test_a_short_text_tells_nothing(size):
     assert [f.name for f in found.untested] == list(features(text))
     assert all(f.reason for f in found.untested)
     assert found.tested == 0
+
+
+def finding(name, score, chance=0.1):
+    scores = np.array([score], np.float32)
+    return probes.Finding(name, "yes or no", scores, scores, 0, chance, True)
+
+
+def test_the_most_telling_feature_comes_first_and_plain_ones_last():
+    names = [("at a letter", 0.99), ("inside ( )", -0.6), ("indentation", 0.3)]
+    names += [("inside [ ]", -0.95), ("at a digit", 0.5), ("bracket depth", 0.9)]
+    results = [finding(*pair) for pair in names]
+    results.append(finding("inside { }", 0.99, chance=0.95))  # most cells would score as high
+    expected = ["inside [ ]", "bracket depth", "inside ( )", "inside { }", "indentation"]
+    found = probes.Search(tuple(results), 0.05, len(results), 1)
+    assert [f.name for f in found.ordered()] == [*expected, "at a letter", "at a digit"]
+    assert found.labels()[0].name == found.best_of(0).name == "inside [ ]"
+
+
+@pytest.mark.parametrize(
+    "score, chance, match",
+    [
+        (0.8, 0.6, "reliable"),
+        (-0.95, 0.1, "reliable"),
+        (0.95, 0.8, "weak"),
+        (0.79, 0.1, "fair"),
+        (-0.5, 0.3, "fair"),
+        (0.5, 0.31, "weak"),
+        (0.49, 0.0, "weak"),
+    ],
+)
+def test_a_word_says_how_well_a_cell_follows(score, chance, match):
+    one = finding("inside ( )", score, chance - 1e-6)
+    assert one.match(0) == match
+    assert one.sign(0) * score > 0

@@ -38,9 +38,9 @@ class Ablation:
     Attributes:
         layer, cell: The cell.
         bits: Increase in bits per character over the intact network, over all characters.
-        probe: The probe that the cell scored best on, or None if none was tested.
-        inside, outside: The same over the characters that follow one where the probe's feature
-            holds (for a number: is above its median), and over the others.
+        probe: The feature that the cell follows or scores best on, or None if none was tested.
+        inside, outside: The same over the characters that follow one where the feature holds (for
+            a number: is above its median), and over the others; None if there are none.
         inside_characters: Number of characters behind `inside`.
     """
 
@@ -51,6 +51,16 @@ class Ablation:
     inside: float | None = None
     outside: float | None = None
     inside_characters: int = 0
+
+    @property
+    def effect(self) -> str:
+        """'costs' if switching the cell off raises the loss, 'helps' if it lowers it.
+
+        'no effect' if the loss stays the same to the fourth decimal, the last one that is shown.
+        """
+        if round(self.bits, 4) == 0:
+            return "no effect"
+        return "costs" if self.bits > 0 else "helps"
 
 
 @dataclass(frozen=True)
@@ -113,14 +123,14 @@ class Inspection:
             "tested": self.search.tested,
             "shifts": self.search.shifts,
             "probes": [self._probe(result) for result in self.search.results],
-            "ablations": [vars(ablation) for ablation in self.ablations],
+            "ablations": [vars(a) | {"effect": a.effect} for a in self.ablations],
             "cells": [self._cell(*label) for label in enumerate(self.search.labels())],
         }
 
     def _probe(self, result: probes.Finding | probes.Untested) -> dict[str, Any]:
         """The result for a feature."""
         values: dict[str, Any] = dict.fromkeys(
-            ("layer", "cell", "first_half", "second_half", "chance")
+            ("layer", "cell", "first_half", "second_half", "chance", "match")
         )
         values |= {"probe": result.name, "kind": result.kind, "found": False, "untested": None}
         if isinstance(result, probes.Untested):
@@ -133,6 +143,7 @@ class Inspection:
             "first_half": result.score("first"),
             "second_half": result.score("second"),
             "chance": _rounded(result.chance),
+            "match": result.match(result.cell) if result.found else None,
         }
 
     def _cell(self, index: int, label: probes.Finding | None) -> dict[str, Any]:
@@ -284,8 +295,8 @@ def _ablate(
                     cell,
                     float(cost.mean()),
                     finding.name,
-                    float(cost[inside].mean()),
-                    float(cost[~inside].mean()),
+                    float(cost[inside].mean()) if inside.any() else None,
+                    float(cost[~inside].mean()) if not inside.all() else None,
                     int(inside.sum()),
                 )
             )
@@ -293,18 +304,25 @@ def _ablate(
 
 
 def summary(found: Inspection) -> str:
-    """The findings as a few lines for the terminal."""
+    """The findings as a few lines for the terminal.
+
+    Scores are positive: the sign of a cell that is low where its feature holds is flipped.
+    """
     search = found.search
     width = max([len(result.name) for result in search.results] + [20]) + 2
-    rows = [f"{'probe':<{width}}{'cell':<8}{'first half':>11}{'held out':>10}{'chance':>8}"]
+    rows = [
+        f"{'feature':<{width}}{'cell':<8}{'first half':>11}{'held out':>10}{'chance':>8}  match"
+    ]
     reasons: dict[str, list[str]] = {}
     for finding in search.ordered():
         if finding.found:
             layer, cell = found.locate(finding.cell)
+            sign = finding.sign(finding.cell)
             rows.append(
                 f"{finding.name:<{width}}{f'{layer}:{cell}':<8}"
-                f"{finding.score('first'):>+11.2f}{finding.score('second'):>+10.2f}"
-                f"{finding.chance:>8.2f}"
+                f"{sign * finding.score('first'):>11.2f}{sign * finding.score('second'):>10.2f}"
+                f"{finding.chance:>8.2f}  {finding.match(finding.cell)}"
+                + (", sign flipped" if sign < 0 else "")
             )
     for result in search.results:
         if isinstance(result, probes.Untested):
@@ -312,16 +330,21 @@ def summary(found: Inspection) -> str:
         elif not result.found:
             reasons.setdefault("no cell beyond chance", []).append(result.name)
     rows += [f"{reason}: {', '.join(names)}" for reason, names in reasons.items()]
-    for ablation in found.ablations:
-        line = f"without {ablation.layer}:{ablation.cell}: {ablation.bits:+.4f} bits per character"
-        if ablation.probe is not None:
-            line += (
-                f"; {ablation.inside:+.4f} where {ablation.probe} "
-                f"({ablation.inside_characters:,} characters), "
-                f"{ablation.outside:+.4f} elsewhere"
-            )
-        rows.append(line)
-    return "\n".join(rows)
+    return "\n".join(rows + [_ablation_line(ablation) for ablation in found.ablations])
+
+
+def _ablation_line(ablation: Ablation) -> str:
+    """The effect of holding a cell at zero, as a line for the terminal."""
+    line = f"without {ablation.layer}:{ablation.cell}: {ablation.bits:+.4f} bits per character"
+    if ablation.effect != "costs":
+        line += {"helps": ", switching it off helps", "no effect": ", no effect"}[ablation.effect]
+    if ablation.inside is not None and ablation.outside is not None:
+        line += (
+            f"; {ablation.inside:+.4f} where {ablation.probe} "
+            f"({ablation.inside_characters:,} characters), "
+            f"{ablation.outside:+.4f} elsewhere"
+        )
+    return line
 
 
 def _name(text: str | bytes | Path) -> str:

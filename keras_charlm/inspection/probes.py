@@ -41,6 +41,9 @@ from keras_charlm.errors import OptionError
 
 SECONDS = 10.0  # time limit of a user's expression
 LABELLED = 0.5  # minimum score of a cell to be labelled with a feature: an AUC of 0.75
+RELIABLE = 0.8  # minimum score of a reliable match: an AUC of 0.9
+MARGIN = 0.2  # minimum distance to chance of a reliable or fair match
+MATCHES = ("reliable", "fair", "weak")
 _BLOCK = 128  # cells scored at a time
 
 
@@ -145,8 +148,8 @@ PROBES: dict[str, Callable[[str], np.ndarray]] = {
 }
 
 
-# These depend on the last one or two characters and need no memory; the page opens on another one.
-LOCAL = {"at a word's start", "at a letter", "at a digit", "at a capital", "at white space"}
+# These depend on the last one or two characters and need no memory, so they come after the others.
+PLAIN = {"at a word's start", "at a letter", "at a digit", "at a capital", "at white space"}
 
 
 def features(text: str | bytes, patterns: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -270,10 +273,21 @@ class Finding:
         strong = np.abs(self.second) > max(self.chance, LABELLED)
         return same & strong & self.found
 
-    @property
-    def margin(self) -> float:
-        """How far the best cell's score on the second half is above chance."""
-        return abs(float(self.second[self.cell])) - self.chance
+    def sign(self, cell: int) -> int:
+        """-1 if the cell is low where the feature holds or is high, 1 otherwise."""
+        return -1 if self.second[cell] < 0 else 1
+
+    def match(self, cell: int) -> str:
+        """How well a cell follows the feature, by its score on the second half.
+
+        Returns:
+            'reliable' from 0.8 and 'fair' from 0.5 on, if that is at least 0.2 above chance;
+            otherwise 'weak'.
+        """
+        score = abs(float(self.second[cell]))
+        if score < LABELLED or score - self.chance < MARGIN:
+            return "weak"
+        return "reliable" if score >= RELIABLE else "fair"
 
 
 @dataclass(frozen=True)
@@ -303,26 +317,39 @@ class Search:
         return [result for result in self.results if isinstance(result, Untested)]
 
     def ordered(self) -> list[Finding]:
-        """The tested features: found ones first, then by margin; memoryless ones come last."""
-        return sorted(self.findings, key=lambda f: (not f.found, f.name in LOCAL, -f.margin))
+        """The tested features, most telling first.
+
+        Found ones come before the others and plain ones after those that need memory; then the
+        order is by match and by the score on the second half.
+        """
+
+        def rank(finding: Finding) -> tuple[bool, bool, int, float]:
+            return (
+                not finding.found,
+                finding.name in PLAIN,
+                MATCHES.index(finding.match(finding.cell)),
+                -abs(float(finding.second[finding.cell])),
+            )
+
+        return sorted(self.findings, key=rank)
 
     def labels(self) -> list[Finding | None]:
-        """For each of the C cells the finding that it follows best, or None if it follows none."""
+        """For each of the C cells the feature that it is labelled with, or None."""
         tested = self.findings
-        found = [f for f in tested if f.found]
+        found = [f for f in self.ordered() if f.found]
         if not found:
             return [None] * (len(tested[0].first) if tested else 0)
         scores = np.array([np.where(f.follows(), np.abs(f.first), 0) for f in found])  # (F, C)
         best = scores.argmax(axis=0)
-        return [found[i] if scores[i, c] > 0 else None for c, i in enumerate(best)]
+        labels = [found[i] if scores[i, c] > 0 else None for c, i in enumerate(best)]
+        for finding in reversed(found):  # the most telling one last: it stays
+            labels[finding.cell] = finding
+        return labels
 
     def best_of(self, cell: int) -> Finding | None:
-        """The feature that a cell follows best on the first half, or else scores best on."""
-        return max(
-            self.findings,
-            default=None,
-            key=lambda f: (bool(f.follows()[cell]), abs(float(f.first[cell]))),
-        )
+        """The label of a cell, or else the feature that it scores best on in the first half."""
+        label = self.labels()[cell] if self.findings else None
+        return label or max(self.findings, default=None, key=lambda f: abs(float(f.first[cell])))
 
 
 def search(values: np.ndarray, features: dict[str, np.ndarray], level: float = 0.05) -> Search:

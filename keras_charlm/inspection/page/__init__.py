@@ -21,13 +21,13 @@ from markupsafe import Markup
 from keras_charlm import templates
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.inspection.inspect import Inspection
-from keras_charlm.inspection.probes import Finding, Untested
+from keras_charlm.inspection.probes import PLAIN, Finding, Untested
 
 BYTES = 3_000_000  # target size of a page with the default number of cells
 LEAST = 24  # minimum number of cells, however long the text is
 _FOLLOWERS = 4  # cells of each probe that come before the others, which are ordered by variation
 _PERMILLE, _HUNDREDTHS = 1000, 100  # units of probabilities and of surprise on the page
-_SCRIPTS = ("page.data.js", "page.text.js", "page.panels.js", "page.start.js")
+_SCRIPTS = ("page.data.js", "page.rows.js", "page.text.js", "page.panels.js", "page.start.js")
 
 
 def write(found: Inspection, path: str | Path, *, overwrite: bool = False) -> dict[str, int]:
@@ -117,11 +117,12 @@ def _data(found: Inspection, cells: list[int]) -> dict[str, Any]:
     saturation = np.stack(list(found.saturation.values())) if found.saturation else np.zeros(0)
     facts = found.to_dict()
     del facts["cells"], facts["probes"]
+    labels = found.search.labels() or [None] * len(values)
     return {
         **facts,
         "unit": found.unit,
         "guesses": found.guesses.shape[1],
-        "cells": [_cell(found, index) for index in cells],
+        "cells": [_cell(found, index, labels[index]) for index in cells],
         "probes": [
             *(_probe(found, finding) for finding in found.search.ordered()),
             *(_untested(result) for result in found.search.untested),
@@ -138,40 +139,43 @@ def _data(found: Inspection, cells: list[int]) -> dict[str, Any]:
     }
 
 
-def _cell(found: Inspection, index: int) -> dict[str, Any]:
-    """A cell and its closest probe."""
+def _cell(found: Inspection, index: int, label: Finding | None) -> dict[str, Any]:
+    """A cell and the feature that it is labelled with, or else scores best on."""
     layer, cell = found.locate(index)
-    about: dict[str, Any] = {"layer": layer, "cell": cell, "probe": None}
-    finding = found.search.best_of(index)
-    if finding is not None:
-        about |= {
-            "probe": finding.name,
-            "kind": finding.kind,
-            "follows": bool(finding.follows()[index] or (finding.found and finding.cell == index)),
-            "first": float(finding.first[index]),
-            "second": float(finding.second[index]),
-            "chance": finding.chance,
-        }
-    return about
+    about: dict[str, Any] = {"layer": layer, "cell": cell, "follows": label is not None}
+    finding = label or found.search.best_of(index)
+    about |= _score(finding, index) if finding else {"feature": None}
+    return about if label else about | {"sign": 1}
 
 
 def _probe(found: Inspection, finding: Finding) -> dict[str, Any]:
-    """A probe and its best cell."""
+    """A feature and its best cell."""
     layer, cell = found.locate(finding.cell)
     return {
-        "name": finding.name,
         "found": finding.found,
+        "plain": finding.name in PLAIN,
         "layer": layer,
         "cell": cell,
-        "first": finding.score("first"),
-        "second": finding.score("second"),
-        "chance": finding.chance,
         "untested": None,
+        **_score(finding, finding.cell),
+    }
+
+
+def _score(finding: Finding, index: int) -> dict[str, Any]:
+    """How well a cell follows a feature; `sign` makes the feature positive."""
+    return {
+        "feature": finding.name,
+        "kind": finding.kind,
+        "first": float(finding.first[index]),
+        "second": float(finding.second[index]),
+        "chance": finding.chance,
+        "match": finding.match(index),
+        "sign": finding.sign(index),
     }
 
 
 def _untested(result: Untested) -> dict[str, Any]:
-    return {"name": result.name, "found": False, "untested": result.reason}
+    return {"feature": result.name, "found": False, "untested": result.reason}
 
 
 def _pack(array: np.ndarray, dtype: str) -> str:

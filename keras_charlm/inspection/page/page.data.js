@@ -1,12 +1,13 @@
 "use strict";
 // Draws an inspection. The text is laid out in rows of fixed-width columns, and only the visible rows
 // are in the document, so that a long text costs no more than a short one. The scripts page.data.js,
-// page.text.js, page.panels.js and page.start.js are concatenated in the page.
+// page.rows.js, page.text.js, page.panels.js and page.start.js are concatenated in the page.
 
 const $ = id => document.getElementById(id);
 const minus = text => String(text).replace("-", "−");
 const fixed = (number, digits = 2) => minus(number.toFixed(digits));
 const signed = number => (number > 0 ? "+" : "") + fixed(number);
+const percent = share => `${(100 * share).toFixed(share < 0.01 ? 2 : 1)}%`;
 const count = number => number.toLocaleString("en");
 const escaped = text => text.replace(/[&<>"']/g, c => `&#${c.charCodeAt(0)};`);
 const make = (tag, text, attributes = {}) => {
@@ -23,9 +24,8 @@ const MOST_LANES = 4;
 let data, codes, values, guesses, probabilities, surprise, saturation;
 let rows = new Int32Array(1); // where each row begins, and the text's end
 let columns = 80, height = LINE;
-let wide = false; // whether the text has characters of double width
-const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]|\p{Emoji_Presentation}/u;
-const state = { cell: 0, beside: [], at: 0, hits: [], hit: -1, length: 0 };
+// `view` is what the cell is looked at for: its own entry, or that of a feature it is the best for.
+const state = { cell: 0, view: null, beside: [], at: 0, hits: [], hit: -1, length: 0 };
 const drawn = new Map(); // row -> its element
 let colours = [], ranked = {};
 
@@ -84,11 +84,18 @@ function mixColours() {
   $("ramp").style.background = `linear-gradient(90deg, ${steps.map(stop)})`;
   $("low").textContent = $("bits").checked ? "0" : "−1";
   $("high").textContent = $("bits").checked ? "8" : "+1";
-  $("scale-name").textContent = $("bits").checked ? "bits of surprise"
-    : data.value === "cell" ? "tanh of the cell state" : "hidden state";
+  nameScale();
 }
 
-const valueAt = (cell, at) => values[cell * codes.length + at];
+function nameScale() {
+  const shown = data.value === "cell" ? "tanh of the cell state" : "hidden state";
+  $("scale-name").textContent = $("bits").checked ? "bits of surprise at a character, predicted from those before it"
+    : state.view?.sign < 0 ? `${shown}, sign flipped` : shown;
+}
+
+// A cell's sign is flipped where its feature is low, so that a feature is always the warm colour.
+const signOf = cell => (cell === state.cell && state.view ? state.view : data.cells[cell]).sign;
+const valueAt = (cell, at, sign = signOf(cell)) => sign * values[cell * codes.length + at];
 // Index of a colour: the cell's activation, or up to eight bits of surprise on the upper half.
 const shade = (cell, at) => 128 + ($("bits").checked && cell === state.cell
   ? Math.min(127, Math.round(surprise[at] * 127 / 800)) : valueAt(cell, at));

@@ -3,36 +3,24 @@
 // Choosing a cell
 
 const label = cell => `${cell.layer}:${cell.cell}`;
+const titled = cell => (cell.follows ? `${label(cell)} ${cell.feature}` : label(cell));
 
-function says(cell) {
-  const on = cell.second > 0;
-  if (cell.kind === "number") return `${on ? "rises" : "falls"} with`;
-  return on ? "is on" : "is off";
-}
-
-function choose(index) {
+// Look at a cell, for the feature that it is labelled with or for another that it is the best for.
+function choose(index, feature) {
   state.cell = (index + data.cells.length) % data.cells.length;
   const cell = data.cells[state.cell];
-  $("layer").value = cell.layer;
-  fillCells(cell.layer);
+  state.view = feature ?? cell;
   $("cell").value = state.cell;
-  const caption = $("caption");
-  caption.replaceChildren(`Cell ${cell.cell} of layer ${cell.layer} `);
-  if (cell.follows) caption.append(`${says(cell)} `, make("b", cell.probe));
-  else caption.append("follows no probe");
-  let evidence = "";
-  if (cell.probe) {
-    const auc = cell.kind === "number" ? "" : `, AUC ${fixed((1 + Math.abs(cell.second)) / 2)}`;
-    evidence = `${cell.follows ? "Score" : `Closest is “${cell.probe}”:`} ${signed(cell.first)} on the first half, `
-      + `${signed(cell.second)} on the held-out half${auc}; chance reaches ${fixed(cell.chance)}.`;
-  }
-  for (const a of data.ablations) {
-    if (a.layer === cell.layer && a.cell === cell.cell) evidence += ` Without it: ${signed4(a.bits)} bits per character.`;
-  }
-  $("evidence").textContent = evidence;
+  $("caption").replaceChildren(`Cell ${label(cell)} `);
+  if (feature || cell.follows) $("caption").append("follows ", make("b", state.view.feature));
+  else $("caption").append("follows no known feature");
+  $("evidence").textContent = evidence(cell, state.view, feature || cell.follows);
+  nameScale();
   ranked = {};
-  if (state.beside.length) { heads(); }
-  for (const row of $("probes").tBodies[0].rows) row.setAttribute("aria-current", row.dataset.cell === String(state.cell));
+  if (state.beside.length) heads();
+  for (const row of $("probes").tBodies[0].rows) {
+    row.setAttribute("aria-current", row.dataset.cell === String(state.cell) && row.dataset.feature === state.view.feature);
+  }
   for (const tile of $("tiles").children) tile.setAttribute("aria-current", tile.dataset.cell === String(state.cell));
   for (const ring of document.querySelectorAll("#plots .chosen")) moveRing(ring, cell);
   repaint();
@@ -41,14 +29,37 @@ function choose(index) {
   document.documentElement.dataset.cell = label(cell);
 }
 const signed4 = number => (number > 0 ? "+" : "") + fixed(number, 4);
+const capital = word => word[0].toUpperCase() + word.slice(1);
 
-function fillCells(layer) {
-  if ($("cell").dataset.layer === String(layer)) return;
-  $("cell").dataset.layer = layer;
-  const own = data.cells.map((cell, i) => [cell, i]).filter(([cell]) => cell.layer === layer)
-    .sort((a, b) => a[0].cell - b[0].cell);
-  $("cell").replaceChildren(...own.map(([cell, i]) =>
-    make("option", cell.follows ? `${cell.cell}  ${cell.probe}` : cell.cell, { value: i })));
+function evidence(cell, view, follows) {
+  const said = [];
+  if (follows) {
+    const score = view.sign * view.second, auc = view.kind === "number" ? "" : ` (AUC ${fixed((1 + score) / 2)})`;
+    said.push(`${capital(view.match)}: score ${fixed(score)} on the held-out half${auc}, ${fixed(view.sign * view.first)} on the first; `
+      + `chance reaches ${fixed(view.chance)}.`);
+    if (view.sign < 0) {
+      said.push(`The cell is low ${view.kind === "number" ? "where this is high" : "there"}; its sign is flipped, so that the feature is the warm colour.`);
+    }
+  } else if (view.feature) {
+    said.push(`The closest is “${view.feature}”: ${signed(view.second)} on the held-out half, ${signed(view.first)} on the first; `
+      + `chance reaches ${fixed(view.chance)}.`);
+  }
+  for (const a of data.ablations) {
+    if (a.layer !== cell.layer || a.cell !== cell.cell) continue;
+    said.push(a.effect === "no effect" ? "Switching it off changes nothing."
+      : `Switching it off ${a.effect}: ${signed4(a.bits)} bits per character.`);
+  }
+  return said.join(" ");
+}
+
+function listCells() {
+  const layers = [...new Set(data.cells.map(cell => cell.layer))].sort((a, b) => a - b);
+  $("cell").replaceChildren(...layers.map(layer => {
+    const group = make("optgroup", undefined, { label: `Layer ${layer}` });
+    const own = [...data.cells.entries()].filter(([, cell]) => cell.layer === layer).sort((a, b) => a[1].cell - b[1].cell);
+    group.append(...own.map(([i, cell]) => make("option", titled(cell), { value: i })));
+    return group;
+  }));
 }
 
 function keepBeside() {
@@ -62,7 +73,7 @@ function heads() {
   $("lanes").hidden = !state.beside.length;
   $("lanes").replaceChildren(...lanes().map((index, i) => {
     const cell = data.cells[index], head = make("div");
-    head.append(make("span", `${label(cell)} ${cell.follows ? cell.probe : ""}`));
+    head.append(make("span", titled(i ? cell : { ...cell, ...state.view })));
     if (i) {
       const button = make("button", "×", { type: "button", "aria-label": `Take away ${label(cell)}` });
       button.onclick = () => { state.beside.splice(i - 1, 1); relayout(); };
@@ -112,12 +123,17 @@ function tiles() {
   const last = Math.max(0, tileRows.length - 1 - TILE.rows), from = Math.min(rowOf(top, tileRows), last);
   for (const tile of $("tiles").children) {
     if (tile.hidden) continue;
-    const canvas = tile.firstChild, context = canvas.getContext("2d");
+    const cell = +tile.dataset.cell, context = tile.firstChild.getContext("2d");
     const image = context.createImageData(TILE.columns, TILE.rows);
     for (let y = 0; y < TILE.rows && from + y < tileRows.length - 1; y++) {
-      for (let at = tileRows[from + y], x = 0; at < tileRows[from + y + 1]; at++, x++) {
-        image.data.set(colours[128 + valueAt(+tile.dataset.cell, at)], 4 * (y * TILE.columns + x));
-        image.data[4 * (y * TILE.columns + x) + 3] = 255;
+      const start = tileRows[from + y], row = arrange(start, tileRows[from + y + 1], TILE.columns);
+      let x = isRightToLeft(start) ? TILE.columns - row.reduce((sum, [, wide]) => sum + wide, 0) : 0;
+      for (const [at, wide] of row) {
+        const colour = colours[128 + valueAt(cell, at, data.cells[cell].sign)];
+        for (const end = x + wide; x < end; x++) {
+          if (x < 0 || x >= TILE.columns) continue; // a newline after a full row
+          image.data.set([...colour, 255], 4 * (y * TILE.columns + x));
+        }
       }
     }
     context.putImageData(image, 0, 0);
@@ -129,7 +145,7 @@ function makeTiles() {
     const tile = make("button", undefined, { type: "button", "data-cell": i });
     tile.append(make("canvas", undefined, { width: TILE.columns, height: TILE.rows, "aria-hidden": "true" }));
     const text = make("span", `${label(cell)} `);
-    if (cell.follows) text.append(make("small", `${cell.probe} ${signed(cell.second)}`));
+    if (cell.follows) text.append(cell.feature, " ", make("small", `${fixed(cell.sign * cell.second)} ${cell.match}`));
     tile.append(text);
     tile.hidden = i >= 24;
     tile.onclick = () => { choose(i); $("reader").scrollIntoView({ block: "start" }); };
@@ -202,28 +218,55 @@ function plots() {
 // Tables
 
 function tables() {
-  const rowsOf = $("probes").tBodies[0], none = [], absent = [];
-  for (const probe of data.probes) {
-    if (!probe.found) { (probe.untested ? absent : none).push(probe); continue; }
-    const index = data.cells.findIndex(cell => cell.layer === probe.layer && cell.cell === probe.cell);
-    const row = make("tr", undefined, { "data-cell": index, class: Math.abs(probe.second) > 0.5 ? "strong" : "" });
-    const name = make("td"), button = make("button", probe.name, { type: "button" });
-    name.append(button);
-    row.append(name, make("td", label(probe)), make("td", signed(probe.first)), make("td", signed(probe.second)),
-      make("td", fixed(probe.chance)));
-    row.onclick = () => index >= 0 && choose(index);
-    rowsOf.append(row);
+  const body = $("probes").tBodies[0], found = data.probes.filter(probe => probe.found);
+  for (const probe of found) {
+    if (probe.plain && !body.querySelector(".plain")) {
+      const heading = make("tr", undefined, { class: "plain" });
+      heading.append(make("th", "Plain: seen in the last character alone", { colspan: 5, scope: "colgroup" }));
+      body.append(heading);
+    }
+    body.append(featureRow(probe));
   }
-  if (!rowsOf.rows.length) $("probes").hidden = true;
-  const list = probes => probes.map(probe => probe.name).join(", ");
-  const said = [];
-  if (!rowsOf.rows.length) said.push("No cell follows a probe beyond chance.");
-  if (none.length && rowsOf.rows.length) said.push(`No cell beyond chance: ${list(none)}.`);
-  if (absent.length) {
-    const short = absent.some(probe => probe.untested.includes("short"));
-    said.push(short ? "The text is too short to test anything." : `Not in both halves of the text: ${list(absent)}.`);
+  $("probes").hidden = !found.length;
+  foldUnfound();
+  explain();
+  $("ablated").hidden = !data.ablations.length;
+  for (const a of data.ablations) {
+    const row = make("tr");
+    row.append(make("td", label(a)), make("td", signed4(a.bits)), make("td", a.effect), make("td", a.probe ?? ""),
+      make("td", a.inside === null ? "" : signed4(a.inside)), make("td", a.outside === null ? "" : signed4(a.outside)));
+    $("ablated").querySelector("tbody").append(row);
   }
-  $("unfound").textContent = said.join(" ");
+}
+
+function featureRow(probe) {
+  const index = data.cells.findIndex(cell => cell.layer === probe.layer && cell.cell === probe.cell);
+  const row = make("tr", undefined, { "data-cell": index, "data-feature": probe.feature, class: probe.match });
+  const name = make("td");
+  name.append(make("button", probe.feature, { type: "button" }));
+  row.append(name, make("td", label(probe)), make("td", fixed(probe.sign * probe.second)), make("td", fixed(probe.chance)),
+    make("td", probe.match));
+  row.onclick = () => {
+    if (index < 0) return;
+    choose(index, probe);
+    if (matchMedia("(max-width: 68rem)").matches) $("reader").scrollIntoView({ block: "start" });
+  };
+  return row;
+}
+
+function foldUnfound() {
+  const none = data.probes.filter(probe => !probe.found && !probe.untested), absent = data.probes.filter(probe => probe.untested);
+  const list = probes => probes.map(probe => probe.feature).join(", "), said = [];
+  if (none.length) said.push(`No cell scores beyond chance for: ${list(none)}.`);
+  if (absent.some(probe => probe.untested.includes("short"))) said.push("The text is too short to test anything.");
+  else if (absent.length) said.push(`Not in both halves of the text: ${list(absent)}.`);
+  $("unfound").hidden = !said.length;
+  $("unfound").querySelector("summary").textContent = none.length + absent.length < data.probes.length
+    ? `Features without a cell (${none.length + absent.length})` : "No cell follows a feature";
+  $("unfound").querySelector("p").textContent = said.join(" ");
+}
+
+function explain() {
   const all = data.model.layers * data.model.units;
   $("method").textContent = `A score is a rank correlation between −1 and 1 (for yes or no 2 AUC − 1, for numbers Spearman's). `
     + `Of ${count(all)} cells the best for each of ${data.tested} features was chosen on the first half of the text; only these `
@@ -231,15 +274,8 @@ function tables() {
     + `${count(data.shifts)} copies of the feature shifted in a circle, and the best score of any cell with a copy shifted far (chance). `
     + `With Bonferroni's correction for ${data.tested} features, the probability of any finding by chance `
     + `is at most ${data.level}. Other cells are labelled with a found feature if they score above chance and above `
-    + `0.5 on the second half; all others follow no probe.`;
-  const body = $("ablated").querySelector("tbody");
-  $("ablated").hidden = !data.ablations.length;
-  for (const a of data.ablations) {
-    const row = make("tr");
-    row.append(make("td", label(a)), make("td", signed4(a.bits)), make("td", a.probe ?? ""),
-      make("td", a.inside === null ? "" : signed4(a.inside)), make("td", a.outside === null ? "" : signed4(a.outside)));
-    body.append(row);
-  }
+    + `0.5 on the second half. A match is reliable from a score of 0.8 and fair from 0.5 on, if that is at least 0.2 above chance; `
+    + `otherwise it is weak. The sign of a cell that is low where its feature holds is flipped.`;
 }
 
 function facts() {
@@ -250,8 +286,10 @@ function facts() {
   if (data.left_out) text += ` The other ${count(data.left_out)} were not read.`;
   if (data.unknown_characters) text += ` ${count(data.unknown_characters)} are unknown to the model.`;
   $("about").textContent = text;
+  $("cell-is").textContent = `A cell is one of the ${count(model.layers * model.units)} numbers that the network remembers of the text so far. `
+    + `It changes with each character, and the colours show its value after each. Cells are named layer:cell, both counted from 0.`;
   const left = model.layers * model.units - data.cells.length;
   $("kept").textContent = `Each picture is the text in view, one point per character. The page contains ${count(data.cells.length)} cells: `
-    + `the best of each probe, its followers, and those that vary most`
+    + `the best of each feature, others that follow it, and those that vary most`
     + (left ? `; ${count(left)} others were left out (--cells keeps more).` : ".");
 }

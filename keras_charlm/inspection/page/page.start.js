@@ -3,13 +3,12 @@
 function listen() {
   $("previous").onclick = () => choose(state.cell - 1);
   $("next").onclick = () => choose(state.cell + 1);
-  $("layer").onchange = () => choose(data.cells.findIndex(cell => cell.layer === +$("layer").value));
   $("cell").onchange = () => choose(+$("cell").value);
   $("most-on").onclick = () => extreme(1);
   $("most-off").onclick = () => extreme(-1);
   $("beside").onclick = keepBeside;
   $("guesses").onchange = () => { $("guess-key").hidden = !$("guesses").checked; relayout(); };
-  const recolour = () => { mixColours(); clear(); draw(); overview(); tiles(); read(state.at); };
+  const recolour = () => { mixColours(); repaintAll(); };
   $("bits").onchange = recolour;
   $("scale").onchange = recolour;
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
@@ -29,6 +28,8 @@ function listen() {
   };
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; relayout(); } else draw(); });
+  addEventListener("beforeprint", () => printing(true));
+  addEventListener("afterprint", () => printing(false));
   const keys = {
     j: () => choose(state.cell + 1), ArrowRight: () => choose(state.cell + 1),
     k: () => choose(state.cell - 1), ArrowLeft: () => choose(state.cell - 1),
@@ -47,6 +48,22 @@ function listen() {
   });
 }
 
+function repaintAll() {
+  clear();
+  draw();
+  overview();
+  tiles();
+  read(state.at);
+}
+
+// Paper is narrower than most windows and light: the text in view is laid out and coloured for it.
+function printing(on) {
+  document.documentElement.classList.toggle("printing", on);
+  mixColours();
+  relayout();
+  repaintAll();
+}
+
 async function start() {
   data = JSON.parse($("data").textContent);
   const { arrays } = data;
@@ -55,13 +72,12 @@ async function start() {
     unpack(arrays.probabilities, Uint16Array), unpack(arrays.surprise, Uint16Array), unpack(arrays.saturation, Uint16Array)]);
   // For the browser's console: values are 127 times the activation, (cells, characters).
   window.inspection = { data, codes, values, guesses, probabilities, surprise, saturation };
-  wide = data.unit === "char" && [...new Set(codes)].some(code => WIDE.test(String.fromCodePoint(code)));
+  rightToLeft = data.unit === "char" && [...new Set(codes)].some(code => kind(code) === "R");
   facts();
   tables();
   plots();
   makeTiles();
-  const layers = [...new Set(data.cells.map(cell => cell.layer))].sort((a, b) => a - b);
-  $("layer").replaceChildren(...layers.map(layer => make("option", layer, { value: layer })));
+  listCells();
   mixColours();
   measure();
   draw();

@@ -1,44 +1,12 @@
-// The text: its rows, the numbers of a character, and the search.
-
-function layOut(width) {
-  const starts = [];
-  for (let begin = 0; begin < codes.length;) {
-    starts.push(begin);
-    const most = Math.min(begin + width, codes.length);
-    let end = begin;
-    while (end < most && codes[end] !== 10) end++;
-    if (codes[end] === 10) { // ends the row, together with the empty lines after it
-      while (codes[end] === 10 && end <= most) end++;
-      begin = end;
-      continue;
-    }
-    if (most < codes.length) { // break after a blank where there is one
-      let blank = most - 1;
-      while (blank > begin && codes[blank] !== 32) blank--;
-      if (blank > begin + width / 2) { begin = blank + 1; continue; }
-    }
-    begin = most;
-  }
-  return Int32Array.from([...starts, codes.length]);
-}
-
-function rowOf(at, starts = rows) {
-  let low = 0, high = starts.length - 2;
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (starts[middle] <= at) low = middle; else high = middle - 1;
-  }
-  return low;
-}
+// The text: the rows in view, the numbers of a character, and the search.
 
 const lanes = () => [state.cell, ...state.beside];
 
 function measure() {
   const probe = make("span", "0".repeat(50), { style: "position:absolute;visibility:hidden" });
   $("pane").append(probe);
-  let column = Math.ceil(probe.getBoundingClientRect().width / 50) + 1;
+  const column = Math.ceil(probe.getBoundingClientRect().width / 50) + 1;
   probe.remove();
-  if (wide) column = Math.round(column * 1.9);
   const padding = matchMedia("(max-width: 40rem)").matches ? 14 : 24;
   const width = $("pane").clientWidth / lanes().length - padding;
   $("pane").style.setProperty("--col", `${column}px`);
@@ -65,7 +33,8 @@ function draw() {
     if (drawn.has(row)) continue;
     const node = make("div", undefined, { class: "row" });
     node.style.top = `${row * height + 7}px`;
-    node.innerHTML = lanes().map(cell => `<div class="lane">${cells(cell, rows[row], rows[row + 1])}</div>`).join("");
+    const side = isRightToLeft(rows[row]) ? "lane right" : "lane";
+    node.innerHTML = lanes().map(cell => `<div class="${side}">${cells(cell, rows[row], rows[row + 1])}</div>`).join("");
     $("sheet").append(node);
     drawn.set(row, node);
   }
@@ -74,11 +43,12 @@ function draw() {
 function cells(cell, from, to) {
   const total = codes.length, red = rgb("--red").join(" "), below = $("guesses").checked;
   let out = "";
-  for (let at = from; at < to; at++) {
-    const code = codes[at];
-    const classes = `c${at === state.at ? " at" : ""}${isFound(at) ? " found" : ""}`;
-    out += `<span class="${classes}" data-i="${at}"><b${isBlank(code) ? ' class="blank"' : ""} `
-      + `style="background:${background(cell, at)}">${escaped(shown(code))}</b>`;
+  for (const [at, wide] of arrange(from, to, columns)) {
+    const code = codes[at], direction = kind(code) === "R" ? " right" : "";
+    const classes = `c${at === state.at ? " at" : ""}${isFound(at) ? " found" : ""}${direction}`;
+    const mark = code === 9 ? ' class="blank tab"' : isBlank(code) ? ' class="blank"' : "";
+    out += `<span class="${classes}" data-i="${at}"${wide > 1 ? ` style="--span:${wide}"` : ""}><b${mark} `
+      + `style="background:${background(cell, at)}">${escaped(joined(at))}</b>`;
     for (let k = 0; below && k < data.guesses; k++) {
       const guess = guesses[k * total + at], share = probabilities[k * total + at] / 1000;
       out += `<i${guess === codes[at + 1] ? ' class="hit"' : ""} style="background:rgb(${red} / ${(share ** 0.7).toFixed(2)})">`
@@ -119,11 +89,14 @@ function read(at) {
   const box = $("readout"), code = codes[at], total = codes.length;
   const glyph = make("span", shown(code), { class: "glyph" });
   glyph.style.background = background(state.cell, at);
+  const bits = surprise[at] / 100, flipped = signOf(state.cell) < 0 ? ", sign flipped" : "";
   box.replaceChildren(
     glyph,
     make("span", `${named(code)}, character ${count(at)}`, { class: "where" }),
-    make("span", `activation ${fixed(valueAt(state.cell, at) / 127)}`, { id: "value" }),
-    make("span", `surprise ${fixed(surprise[at] / 100)} bits`, { id: "surprise" }),
+    make("span", `activation ${fixed(valueAt(state.cell, at) / 127)} after it${flipped}`, { id: "value" }),
+    make("span", `surprise ${fixed(bits)} bits`, { id: "surprise" }),
+    make("p", `${at ? "Predicted from the text before it, it had" : "Before any text, it had"} a probability of `
+      + `${percent(2 ** -bits)}. Likeliest after it:`, { id: "expected" }),
   );
   const list = make("ol", undefined, { "aria-label": "Likeliest next characters" });
   for (let k = 0; k < data.guesses; k++) {
