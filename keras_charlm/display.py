@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -132,6 +134,35 @@ class Display:
                 OSError
             ):  # a full disk under the log must not end the training
                 print(text, file=self.stream, flush=True)
+
+    def wrapped(self, text: str) -> str:
+        """A text whose long lines are broken between words to fit the terminal, if there is one."""
+        if not self._terminal:
+            return text
+        width = shutil.get_terminal_size().columns
+        return "\n".join(
+            "\n".join(textwrap.wrap(line, width, drop_whitespace=True, tabsize=8))
+            if len(line) > width
+            else line
+            for line in text.split("\n")
+        )
+
+    @contextlib.contextmanager
+    def status(self, text: str) -> Iterator[None]:
+        """Show what is being done: a spinner on a terminal until it ends, otherwise one line.
+
+        Args:
+            text: What is being done, such as "scoring the test part ...".
+        """
+        if not self._terminal or self._bar:  # rich shows one live display at a time
+            self.note(text)
+            yield
+            return
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(file=self.stream).status(Text(printable(text))):
+            yield
 
     def start(self) -> None:
         """Show a progress bar from now on, if stderr is a terminal."""

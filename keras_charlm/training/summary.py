@@ -92,4 +92,8 @@ def end(card: Card, folder: Path, unit: str) -> list[str]:
     lines.append(f"model       {folder}")
     if (page := folder / REPORT).exists():
         lines.append(f"report      {page}")
-    return [*lines, f"next        kcharlm generate {folder}"]
+    return [
+        *lines,
+        f"next        kcharlm generate {folder}",
+        f"            kcharlm inspect {folder} TEXT-FILE",
+    ]
