@@ -68,23 +68,37 @@ def _lines(found: Evaluation, unit: str) -> Iterator[str]:
         label = name.replace("_per_character", f" per {unit}")
         yield f"{label:<20}{getattr(found, name):.{digits}f}"
     yield f"accuracy            {found.accuracy:.2%}"
+    if found.windows:
+        yield (
+            f"{'windows':<20}{found.windows.bits_per_character:.4f} bits per {unit} "
+            f"({found.windows.nats_per_character:.4f} nats), each from a zero state"
+        )
     if found.dynamic:
         yield (
             f"dynamic             {found.dynamic.bits_per_character:.4f} bits per {unit}, "
             f"accuracy {found.dynamic.accuracy:.2%}, learning while it reads"
         )
     if found.baseline:
-        yield (
-            f"{str(found.baseline['order']) + '-grams':<20}"
-            f"{found.baseline['bits_per_character']:.4f} bits per {unit}, by "
-            f"{found.baseline['grams']:,} grams counted in the training text"
-        )
+        yield f"{str(found.baseline['order']) + '-grams':<20}{_baseline(found, unit)}"
     if found.kinds:
         yield ""
         yield from _kinds(found.kinds)
     if found.novelty:
         yield ""
         yield from _novelty(found.novelty)
+
+
+def _baseline(found: Evaluation, unit: str) -> str:
+    """Describe the score of n-grams, and whether it differs from the model's beyond the margin."""
+    counted = found.baseline or {}
+    bits, margin = counted["bits_per_character"], counted["margin"]
+    if bits is None:
+        return "no score"
+    verdict = "no clear difference from the model"
+    if margin is not None and abs(bits - found.bits_per_character) > margin:
+        verdict = f"{'worse' if bits > found.bits_per_character else 'better'} than the model"
+    error = "" if margin is None else f" +- {margin:.4f}"
+    return f"{bits:.4f}{error} bits per {unit}, {verdict}, by {counted['grams']:,} grams"
 
 
 def _kinds(rows: list[dict[str, Any]]) -> Iterator[str]:

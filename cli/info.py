@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 def info(model: str | None, as_json: bool) -> None:
     """Show what MODEL is: configuration, scores, corpus, size, versions.
 
+    Without MODEL, show the newest, and list the bundled models.
+
     \b
     kcharlm info saved_models/shakespeare
     kcharlm info --json
     """
-    from keras_charlm.saved.bundle import DeviceFile, open_bundle
+    from keras_charlm.saved.bundle import DeviceFile, open_bundle, shipped
 
     opened = open_bundle(model)
     if as_json:
@@ -35,6 +37,11 @@ def info(model: str | None, as_json: bool) -> None:
         return
     for label, value in _rows(opened):
         click.echo(printable(f"{label:<12}{value}"))
+    if model is None:
+        for name, home in shipped().items():
+            about = open_bundle(home).card
+            text = f"{about.corpus['name']}, {about.parameters:,} parameters"
+            click.echo(printable(f"{'bundled':<12}{name}: {text}"))
 
 
 def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
@@ -52,6 +59,8 @@ def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
         "trained",
         card.created + ("" if card.finished else "  (unfinished: --resume continues it)"),
     )
+    if card.base:
+        yield "begun from", card.base
     yield "network", description.describe_network(card.model, card.parameters)
     yield "corpus", f"{corpus['name']}: {text}, {reading}"
     yield "sha256", corpus["sha256"]

@@ -9,10 +9,15 @@
 Importing this package loads neither TensorFlow nor NumPy; the names below are imported when used.
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+# TensorFlow reads this when it loads. It logs a missing GPU or a lost worker as errors; what
+# matters is raised as well.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _HOMES = {
     "fit": "training.run",

@@ -36,12 +36,14 @@ class CorpusConfig(Settings):
     )
     keep_line_ends: bool = setting(False, "Keep \\r\\n and \\r instead of replacing them with \\n.")
     glob: str | None = setting(
-        None, "Which files of a folder and its subfolders to read, e.g. '*.c'."
+        None, "Which files of a folder and its subfolders to read, e.g. '*.c'.", usual=True
     )
     skip_unreadable: bool = setting(
         False, "Skip files that are binary, unreadable or wrongly encoded, and list them."
     )
-    lines: bool = setting(False, "Each line is a separate document, such as a name or a title.")
+    lines: bool = setting(
+        False, "Each line is a separate document, such as a name or a title.", usual=True
+    )
     duplicates: bool = setting(
         False,
         "With --lines: keep every copy of a line, so that frequent lines weigh more. All copies go "
@@ -110,6 +112,7 @@ class FitConfig(Settings):
         "Default values of layers, units, embedding, tied, dropout and learning rate; auto chooses "
         "by the length of the text.",
         choices=("auto", "small", "medium", "large"),
+        usual=True,
     )
     seq_length: int = setting(
         64, "Window of truncated backpropagation through time, in characters.", low=1, high=100_000
@@ -122,13 +125,16 @@ class FitConfig(Settings):
         "Passes over the training text; by default chosen from its length.",
         low=1,
         high=MOST_EPOCHS,
+        usual=True,
     )
     max_time: float | None = setting(
         None,
-        "Stop after this time, e.g. 90s, 10m or 2h; the learning rate's schedule ends with it.",
+        "Stop after this time, e.g. 90s, 10m or 2h, compilation not counted; the learning rate's "
+        "schedule ends with it.",
         low=0,
         open_low=True,
         duration=True,
+        usual=True,
     )
     optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"))
     learning_rate: float | None = setting(
@@ -148,7 +154,8 @@ class FitConfig(Settings):
     )
     patience: int | None = setting(
         None,
-        "Stop after this many epochs without a lower validation loss.",
+        "Stop after this many epochs without a lower validation loss; by default after a fifth of "
+        "the training, and at least five.",
         low=1,
         high=MOST_EPOCHS,
     )
@@ -157,6 +164,7 @@ class FitConfig(Settings):
         "Seed of the weights, dropout, noise, window offsets and line order.",
         low=0,
         high=2**31 - 1,
+        usual=True,
     )
     precision: str = setting(
         "auto",
@@ -277,6 +285,13 @@ class EvaluateConfig(Settings):
     dynamic_rate: float = setting(
         0.001, "Learning rate of --dynamic.", low=0, open_low=True, high=1
     )
+    window: int | None = setting(
+        None,
+        "Also score the text in windows of this many characters, each from a zero state, as models "
+        "with a limited context are scored.",
+        low=1,
+        high=100_000,
+    )
     by: str | None = setting(
         None, "Also break the loss down by kind of character.", choices=("kind",)
     )
@@ -395,14 +410,20 @@ AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
 # to take at least this many steps.
 AUTO_CHARACTERS, AUTO_EPOCHS, AUTO_STEPS = 20_000_000, (2, 100), 600
 
+# A training that starts from another model.
+TUNE_RATE, TUNE_DROPOUT, TUNE_CHARACTERS, TUNE_EPOCHS = 1e-3, 0.2, 1_200_000, (3, 12)
 
-def resolve(model: ModelConfig, fit: FitConfig, characters: int) -> tuple[ModelConfig, FitConfig]:
+
+def resolve(
+    model: ModelConfig, fit: FitConfig, characters: int, tune: bool = False
+) -> tuple[ModelConfig, FitConfig]:
     """Fill the settings that depend on the corpus.
 
     Args:
         model: Shape of the network; fields that are None are filled.
         fit: How to train; `epochs` and `learning_rate` are filled, and `size` 'auto' is resolved.
         characters: Length of the training part in characters.
+        tune: Whether the training starts from another model, with its shape.
 
     Returns:
         The two configurations, with every such field filled.
@@ -418,14 +439,19 @@ def resolve(model: ModelConfig, fit: FitConfig, characters: int) -> tuple[ModelC
         "tied": size.tied and model.embedding != 0,
         "dropout": next(rate for most, rate in size.dropout if characters <= most),
     }
+    if tune:
+        defaults["dropout"] = TUNE_DROPOUT
     model = replace(model, **{k: v for k, v in defaults.items() if getattr(model, k) is None})
     epochs = fit.epochs
     if epochs is None:
-        low, high = AUTO_EPOCHS
-        epochs = min(max(AUTO_CHARACTERS // max(characters, 1), low), high)
+        low, high = TUNE_EPOCHS if tune else AUTO_EPOCHS
+        total = TUNE_CHARACTERS if tune else AUTO_CHARACTERS
+        epochs = min(max(total // max(characters, 1), low), high)
         steps = max(1, characters // (fit.batch_size * fit.seq_length))
-        epochs = max(epochs, -(-AUTO_STEPS // steps))
+        if not tune:
+            epochs = max(epochs, -(-AUTO_STEPS // steps))
         if fit.max_time is not None:
             epochs = MOST_EPOCHS  # the time is the limit
-    rate = size.learning_rate if fit.learning_rate is None else fit.learning_rate
+    highest = TUNE_RATE if tune else size.learning_rate
+    rate = highest if fit.learning_rate is None else fit.learning_rate
     return model, replace(fit, size=name, epochs=epochs, learning_rate=rate)

@@ -44,6 +44,7 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
         "validation  ",
         "test        ",
         "next        kcharlm generate saved_models/cats",
+        "            kcharlm inspect saved_models/cats ",
     ):
         assert label in err, label
     code, out, err = kcharlm("generate", "--seed", 1, "--length", 40)
@@ -355,3 +356,32 @@ def terminal(command):
                 break
             seen += data
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("mistyped, verb", [("train", "fit"), ("sample", "generate")])
+def test_other_names_of_verbs_suggest_the_verb(kcharlm, here, mistyped, verb):
+    code, _, err = kcharlm(mistyped, "x.txt")
+    assert code == 2
+    assert f"Did you mean '{verb}'?" in err
+
+
+def test_a_text_after_the_model_suggests_prompt(kcharlm, here):
+    code, _, err = kcharlm("generate", "names", "Maria")
+    assert code != 0
+    assert "'Maria'" in err and "--prompt" in err
+
+
+def test_help_of_fit_begins_with_the_ten_usual_options(kcharlm):
+    text = kcharlm("fit", "--help")[1]
+    usual = text.split("Usual options:")[1].split("Starting:")[0]
+    assert len(re.findall(r"^  (?:-\w, )?--", usual, re.M)) == 10 + 1  # and --help
+    assert "--clip-norm" not in usual
+    assert "--clip-norm" in text
+
+
+def test_tensorflow_is_quiet_from_python_unless_the_user_asks(monkeypatch):
+    code = "import os, keras_charlm; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    assert subprocess.check_output([sys.executable, "-c", code]) == b"3\n"
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    assert subprocess.check_output([sys.executable, "-c", code]) == b"1\n"

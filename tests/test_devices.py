@@ -83,8 +83,8 @@ SCRIPT = textwrap.dedent("""
     cut_and_resume("drop", (2,))
 
     # Several steps in one call of TensorFlow.
-    text = np.random.default_rng(0).integers(0, 9, 900)
-    windows = streams.Windows(streams.TextStream(text, np.arange(9, dtype=np.int32), 0, 900), 8, 5)
+    text = np.random.default_rng(0).integers(0, 9, 860)
+    windows = streams.Windows(streams.TextStream(text, np.arange(9, dtype=np.int32), 0, 860), 8, 5)
     assert windows.steps == 22
     for steps in (1, 11):
         strategy = devices.strategy("2")
@@ -159,7 +159,7 @@ def test_a_batch_that_does_not_divide():
     windows = streams.Windows(stream, 8, 3)
     whole = windows.batch(2)
     parts = [windows.batch(2, part, 4) for part in range(4)]
-    for at in (0, 1):
+    for at in (0, 1, 2):
         np.testing.assert_array_equal(whole[at], np.concatenate([part[at] for part in parts]))
 
 
@@ -168,7 +168,7 @@ def test_a_batch_that_does_not_divide():
 )
 def test_devices_that_cannot_share_the_batch_of_a_resumed_training(batch, replicas, choice):
     resumed = plan.Plan(
-        "run", (), "names", "", CorpusConfig(), ModelConfig(), FitConfig(batch_size=batch), ""
+        "run", (), "names", "", CorpusConfig(), ModelConfig(), FitConfig(batch_size=batch), "", ""
     )
     plan.check_devices(resumed, batch)
     message = f"a batch of {batch}, which {replicas} devices .* continue with {choice} them"

@@ -119,6 +119,25 @@ def test_parallel_rows_agree_with_one(size, rows, monkeypatch):
     assert many.nats_per_character == pytest.approx(one.nats_per_character, abs=1e-6)
 
 
+@pytest.mark.parametrize("size, width", [(1, 5), (30, 7), (40, 10), (300, 2)])
+def test_windows_begin_with_a_zero_state_and_the_character_before(size, width):
+    model, stream = network(), text(size)
+    evaluator = Evaluator(model, 4)
+    nats, before = 0.0, 4
+    for at in range(0, size, width):
+        piece = stream.symbols[at : at + width]
+        inputs = np.concatenate([[before], piece[:-1]])[None].astype(np.int32)
+        logits, _ = run(model, inputs, zero_states(model, 1))
+        logs = tf.nn.log_softmax(logits)[0].numpy()
+        nats -= logs[np.arange(len(piece)), piece].sum()
+        before = piece[-1]
+    scores = evaluator.windows(stream, width).scores()
+    assert scores.characters == size
+    assert scores.nats_per_character == pytest.approx(nats / size, rel=1e-5)
+    whole = evaluator.windows(stream, size).scores()
+    assert whole.nats_per_character == pytest.approx(evaluator(stream).nats_per_character, rel=1e-5)
+
+
 def test_an_empty_text_has_no_score():
     scores = Evaluator(network(), 0)(text(0))
     assert scores.characters == 0

@@ -90,17 +90,19 @@ def test_long_prompts_are_read_whole(latin):
     # Both have read the start symbol and 300 characters, one in a prompt and one by drawing.
     whole = score_text(*latin, "\n" + prompt + "abc")
     part = score_text(*latin, "\n" + prompt)
-    (drawn,) = samples(latin, "\n" + prompt, length=3, temp=0)
+    (drawn,) = samples(latin, prompt, length=3, temp=0)
     longer = score_text(*latin, "\n" + prompt + drawn.text)
     assert longer[1] - part[1] == pytest.approx(3 * drawn.bits_per_character, abs=1e-2)
     assert longer[2] - part[2] == 3, "at temperature 0 every character is the likeliest"
     assert whole[0] == 303
 
 
-def test_an_empty_prompt_is_the_start_symbol_and_lines_begin_with_it(latin):
-    assert text(latin) == text(latin, "\n")
-    assert text(latin, "ab", lines=True) == text(latin, "\nab", stop="\n")
-    assert text(latin, lines=True) == text(latin, stop="\n")
+@pytest.mark.parametrize("prompt", ["", "ab"])
+def test_the_start_symbol_is_read_before_a_prompt_and_ends_a_line(latin, prompt):
+    first = text(latin, prompt, temp=0, length=1)
+    scored = {code: score_text(*latin, "\n" + prompt + chr(code))[1] for code in latin[1].codes}
+    assert ord(first) == min(scored, key=scored.get), "the likeliest after the start symbol"
+    assert text(latin, prompt, lines=True) == text(latin, prompt, stop="\n")
 
 
 def test_lines_end_with_the_newline_and_are_not_empty(latin):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
+from keras_charlm.evaluation.scores import margin
 from keras_charlm.text import corpus
 from keras_charlm.text.split import split_corpus
 
@@ -194,3 +195,20 @@ def test_nothing_cannot_be_counted():
         ngram.fit(np.array([1]), 3, 0, start=1)
     with pytest.raises(OptionError, match="at least 1"):
         ngram.fit(np.zeros(0, int), 3, 2, start=1)
+
+
+def test_the_scores_of_a_card_have_the_margin_of_the_difference(tmp_path):
+    parts = cats(tmp_path, val_frac=0.2, test_frac=0)
+    counted = ngram.baseline(parts)
+    bits = counted.bits(ngram.read(parts.validation, counted.start))
+    noise = np.random.default_rng(0).normal(size=len(bits))
+    (row,) = ngram.scores(parts, {"validation": bits + noise})
+    assert row == {
+        "order": counted.order,
+        "validation": pytest.approx(bits.mean()),
+        "validation_margin": pytest.approx(margin(noise)),
+        "test": None,
+        "test_margin": None,
+    }
+    (same,) = ngram.scores(parts, {"validation": bits})
+    assert same["validation_margin"] == 0

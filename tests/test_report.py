@@ -15,7 +15,7 @@ from conftest import TINY
 import keras_charlm
 from keras_charlm.errors import BundleError
 from keras_charlm.evaluation import ngram
-from keras_charlm.report import drawn, report
+from keras_charlm.report import charts, drawn, report
 from keras_charlm.saved import bundle
 from keras_charlm.saved.history import TrainingSample, read_samples, write_samples
 from keras_charlm.text.corpus import prepare
@@ -89,14 +89,32 @@ def test_the_baseline_is_that_of_counting_and_is_counted_again_alike(text_model)
     text = prepare(card.corpus["files"], card.corpus_config)
     split = split_corpus(text, card.fit.seed)
     best = ngram.baseline(split)
-    single, counted = card.scores["baseline"]
-    assert (single["order"], counted["order"]) == (1, best.order)
+    (counted,) = card.scores["baseline"]
+    assert counted["order"] == best.order
     for part in ("validation", "test"):
         assert counted[part] == pytest.approx(best.bits_per_character(getattr(split, part)))
-    assert ngram.scores(split) == card.scores["baseline"]
     html = (text_model / "report.html").read_text()
-    for row in (single, counted):
-        assert f">{row['test']:.2f}<" in html
+    assert f">{counted['test']:.2f} \u00b1 {counted['test_margin']:.2f}<" in html
+
+
+def test_the_verdict_is_that_of_the_margin(text_model, tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(text_model, folder)
+    values = json.loads((folder / "config.json").read_text())
+    network, (row,) = values["scores"]["test"], values["scores"]["baseline"]
+    verdicts = ("bits less", "counting is better", "within the margin of error", "not tell which")
+    for bits, margin, words in (
+        (3.0, 0.4, verdicts[:1]),
+        (2.0, 0.4, verdicts[1:2]),
+        (2.6, 0.4, verdicts[2:]),
+        (2.4, 0.4, verdicts[2:]),
+        (3.0, None, verdicts[3:]),
+    ):
+        network["bits_per_character"] = 2.5
+        row |= {"test": bits, "test_margin": margin}
+        (folder / "config.json").write_text(json.dumps(values))
+        text = Page(report.write(folder).read_text()).text
+        assert tuple(verdict for verdict in verdicts if verdict in text) == words
 
 
 def test_it_is_rebuilt_byte_for_byte_and_the_model_stays_whole(text_model, tmp_path, kcharlm):
@@ -121,20 +139,21 @@ def test_a_model_without_a_baseline_is_counted_where_its_text_is_still_there(
     folder = tmp_path / "m"
     shutil.copytree(text_model, folder)
     values = json.loads((folder / "config.json").read_text())
-    counted = values["scores"].pop("baseline")[1]
+    (counted,) = values["scores"].pop("baseline")
+    shown = f">{counted['test']:.2f} \u00b1 {counted['test_margin']:.2f}<"
     (folder / "config.json").write_text(json.dumps(values))
     assert "counting" in kcharlm("report", folder)[2]
-    assert f">{counted['test']:.2f}<" in (folder / "report.html").read_text()
+    assert shown in (folder / "report.html").read_text()
 
     monkeypatch.setenv("KERAS_CHARLM_CACHE", str(tmp_path / "empty"))
     values["corpus"]["files"] = [str(tmp_path / "gone.txt")]
     (folder / "config.json").write_text(json.dumps(values))
     assert kcharlm("report", folder)[0] == 0
     html = (folder / "report.html").read_text()
-    assert f">{counted['test']:.2f}<" not in html
+    assert shown not in html
     assert "the training text is no longer where it was" in " ".join(html.split())
     assert kcharlm("report", folder, "--corpus", text_file)[0] == 0
-    assert f">{counted['test']:.2f}<" in (folder / "report.html").read_text()
+    assert shown in (folder / "report.html").read_text()
     (tmp_path / "other.txt").write_text("other")
     code, _, err = kcharlm("report", folder, "--corpus", tmp_path / "other.txt")
     assert code == 2 and "is not the text" in err
@@ -159,11 +178,11 @@ def test_nothing_is_fetched_and_ids_are_unique(text_model, list_model, hostile):
 def test_texts_are_shown_as_they_are(hostile):
     samples = hostile / "samples.jsonl"
     first = json.loads(samples.read_text().splitlines()[0])
-    samples.write_text(json.dumps({**first, "text": f"{HOSTILE}\a"}) + "\n")
+    samples.write_text(json.dumps({**first, "text": f"\a{HOSTILE}"}) + "\n")
     html = report.write(hostile).read_text()
     page = Page(html)
     assert not {"script", "img"} & set(page.tags)
-    assert HOSTILE + "\u2407" in page.text
+    assert "\u2407" + HOSTILE in page.text
     assert "<b>x.txt" in page.text
     assert "<b>x" not in html
 
@@ -192,12 +211,51 @@ def test_it_opens_from_disk_in_a_browser(model, width, scheme, chromium, request
     assert not problems
 
 
+@pytest.mark.parametrize("model", ["text_model", "list_model"])
+def test_nothing_on_paper_leaves_half_a_page_empty(model, chromium, request):
+    millimetre = 96 / 25.4
+    width, height = (210 - 28) * millimetre, (297 - 28) * millimetre  # A4 within its margins
+    page = chromium.new_page(viewport={"width": int(width), "height": int(height)})
+    page.emulate_media(media="print")
+    page.goto((request.getfixturevalue(model) / "report.html").resolve().as_uri())
+    heights = page.evaluate(
+        "[...document.querySelectorAll('body *')]"
+        ".filter(e => getComputedStyle(e).breakInside == 'avoid')"
+        ".map(e => e.getBoundingClientRect().height)"
+    )
+    page.close()
+    assert len(heights) > 10 and 0 < max(heights) < 0.4 * height
+
+
 def test_samples_at_temperatures_are_those_of_generate(text_model, kcharlm):
     page = Page((text_model / "report.html").read_text())
     model = keras_charlm.load(text_model)
     for temp in drawn.TEMPERATURES:
         text = model.generate(temp=temp, seed=drawn.SEED, length=drawn.LENGTH)
-        assert text in page.text
+        assert drawn.cut(text) in page.text
+    ((first, _),) = drawn.first(model)
+    settings = {"seed": drawn.FIRST_SEED, "length": drawn.FIRST_LENGTH}
+    assert first == drawn.cut(model.generate(temp=drawn.FIRST_TEMP, **settings))
+    assert page.text.index(first) < page.text.index("bits per character, test")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("The one line.\nA second", "The one line."),
+        ("A first line.\nA second.\n", "A first line.\nA second."),
+        (
+            "a\nthe half after this line break has none",
+            "a\nthe half after this line break has \u2026",
+        ),
+        ("ROMEO:\nAy, that is all I said.\n\nJULIET:\n", "ROMEO:\nAy, that is all I said."),
+        ("ROMEO:\n\nAy, that is all\nthat I sai", "ROMEO:\n\nAy, that is all"),
+        ("xqzjvkwp", "xqzjvkwp"),
+        ("", ""),
+    ],
+)
+def test_a_sample_is_cut_where_a_line_ends(text, shown):
+    assert drawn.cut(text) == shown
 
 
 def test_novelty_of_a_list_is_that_of_its_lines(list_model):
@@ -215,6 +273,10 @@ def test_novelty_of_a_list_is_that_of_its_lines(list_model):
             assert new != model.known(text)
     html = (list_model / "report.html").read_text()
     assert f"{one.novel:.0%} new" in html
+    shown = re.findall(r'<li dir="auto"( class="new")?>(.*?)</li>', html)
+    wanted = drawn.first(model) + [pair for one in drawn.draw(model) for pair in one.texts]
+    assert [(text, bool(new)) for new, text in shown] == wanted
+    assert {new for _, new in wanted} == {True, False} and "<s" not in Page(html).tags
 
 
 def test_samples_are_read_back(text_model):
@@ -302,8 +364,36 @@ def test_a_model_without_held_out_text_says_so(text_model, tmp_path):
         table.writerows(history)
     html = report.write(folder).read_text()
     page = Page(html)
+    assert "Kept epoch 2, the last." in page.text
     assert "no held-out text" in page.text and page.tags.count("svg") == 2
     assert "data-figure" not in html and 'class="key validation"' not in html
+
+
+def test_the_speed_is_shown_from_three_epochs_on_and_the_kept_epoch_named(text_model, tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(text_model, folder)
+    assert "characters a second" not in report.write(folder).read_text()
+    last = rows(folder / "history.csv")[-1]
+    last |= {"epoch": "3", "step": str(int(last["step"]) + 9), "val_bits_per_character": "9"}
+    with (folder / "history.csv").open("a") as file:
+        csv.DictWriter(file, last).writerow(last)
+    html = report.write(folder).read_text()
+    assert "characters a second</text>" in html and "a second (median" in html
+    epoch = keras_charlm.load(folder).card.scores["epoch"]
+    assert f"Kept epoch {epoch} of 3, the best on validation." in Page(html).text
+
+
+def test_the_curve_reaches_an_even_guess_and_marks_the_shown_samples():
+    steps = np.arange(1, 41) * 1000.0
+    pair, none = (steps, np.full(40, 2.0)), (np.zeros(0), np.zeros(0))
+    plain, marked = (
+        charts.curves(charts.Curves(pair, none, pair, none, pair, 6.0, samples=at), "Title", "")
+        for at in (none[0], steps[:7])
+    )
+    assert marked.count("<use") == plain.count("<use") + 2 * 7  # in two widths
+    assert marked.count("an even guess, 6.00<") == 2
+    labels = [float(text) for text in re.findall(r">(\d\.?\d?)</text>", marked)]
+    assert max(labels) == 6 and "characters a second" not in marked
 
 
 def test_a_stopped_training_leaves_one_too(text_file, tmp_path):

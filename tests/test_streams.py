@@ -7,70 +7,101 @@ from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
 from keras_charlm.text.corpus import prepare
 from keras_charlm.text.split import split_corpus
-from keras_charlm.text.streams import TextStream, Windows, fit_windows
+from keras_charlm.text.streams import NO_TARGET, TextStream, Windows, fit_windows
 
-SIZES = st.tuples(st.integers(2, 400), st.integers(1, 7), st.integers(1, 12)).filter(
-    lambda s: s[0] - 1 >= s[1] * s[2]
-)
+START = 9999
 
-
-def counting(size):
-    """A text whose id at position p is p."""
-    return TextStream(np.arange(size), np.arange(size, dtype=np.int32), 0, size)
+SIZES = st.tuples(st.integers(1, 900), st.integers(1, 7), st.integers(1, 12))
 
 
-@given(SIZES, st.integers(0, 3))
-def test_windows_tile_the_text_exactly_once(sizes, epoch):
+def counting(size, paragraphs=()):
+    """A text whose id at position p is p + 1, or 0, the newline here, before each paragraph."""
+    ids = np.arange(1, size + 1, dtype=np.int32)
+    for at in paragraphs:
+        ids[max(at - 2, 0) : at] = 0
+    return TextStream(np.arange(size), ids, 0, size)
+
+
+def epoch_of(windows, epoch):
+    """All batches of an epoch: inputs and targets (steps, B, T), and what begins (steps, B)."""
+    batches = [windows.batch(epoch * windows.steps + k) for k in range(windows.steps)]
+    return [np.stack(arrays) for arrays in zip(*batches, strict=True)]
+
+
+@given(SIZES, st.integers(0, 3), st.integers(0, 2**31))
+def test_every_character_is_a_target_once_in_every_epoch(sizes, epoch, seed):
+    size, rows, width = sizes
+    windows = Windows(counting(size), rows, width, seed, START)
+    _, targets, _ = epoch_of(windows, epoch)
+    assert sorted(targets[targets != NO_TARGET]) == list(range(1, size + 1))
+
+
+@given(SIZES, st.integers(0, 2))
+def test_the_number_of_targets_up_to_any_batch_is_known(sizes, epoch):
     size, rows, width = sizes
     windows = Windows(counting(size), rows, width)
-    seen = np.concatenate(
-        [windows.batch(epoch * windows.steps + k)[0].ravel() for k in range(windows.steps)]
-    )
-    assert len(seen) == len(set(seen))
-    first = windows.offset(epoch)
-    assert set(seen) == set(range(first, first + rows * width * windows.steps))
-    assert first + len(seen) < size
+    _, targets, _ = epoch_of(windows, epoch)
+    counted = np.cumsum((targets != NO_TARGET).sum(axis=(1, 2)))
+    assert [windows.targets(epoch, k + 1) for k in range(windows.steps)] == counted.tolist()
 
 
 @given(SIZES)
-def test_targets_are_inputs_one_character_later_across_windows_too(sizes):
+def test_inputs_are_one_character_earlier_and_the_text_begins_with_the_start_symbol(sizes):
     size, rows, width = sizes
-    windows = Windows(counting(size), rows, width)
-    for k in range(windows.steps):
-        x, y = windows.batch(k)
-        np.testing.assert_array_equal(y, x + 1)
+    inputs, targets, _ = epoch_of(Windows(counting(size), rows, width, start=START), 0)
+    first = targets == 1
+    assert (inputs[first] == START).all() and first.sum() == 1
+    rest = (targets != NO_TARGET) & ~first
+    np.testing.assert_array_equal(inputs[rest], targets[rest] - 1)
 
 
 @given(SIZES)
-def test_a_row_goes_on_where_its_last_window_ended(sizes):
+def test_a_row_continues_its_last_window_or_begins_with_a_zero_state(sizes):
     size, rows, width = sizes
-    windows = Windows(counting(size), rows, width)
-    for k in range(1, windows.steps):
-        np.testing.assert_array_equal(windows.batch(k)[0][:, 0], windows.batch(k - 1)[1][:, -1])
+    inputs, targets, begins = epoch_of(Windows(counting(size), rows, width), 1)
+    assert begins[0].all()
+    goes_on = ~begins[1:] & (targets[1:, :, 0] != NO_TARGET)
+    np.testing.assert_array_equal(inputs[1:, :, 0][goes_on], targets[:-1, :, -1][goes_on])
+
+
+def test_segments_begin_where_paragraphs_begin_and_elsewhere_in_every_epoch():
+    starts = list(range(150, 20_000, 150))
+    windows = Windows(counting(20_000, starts), 4, 10)
+    seen = []
+    for epoch in range(6):
+        inputs, _, begins = epoch_of(windows, epoch)
+        at = np.argwhere(begins)
+        before = np.array([inputs[k, row, 0] for k, row in at])
+        assert (before == 0).sum() >= len(before) - 5  # a row may begin within a segment
+        seen.append({int(inputs[k, row, 1]) for k, row in at})
+    assert len(set.union(*seen)) > 2 * len(seen[0]), "the cuts differ between epochs"
+
+
+def test_a_text_is_cut_at_lines_where_it_has_few_blank_lines(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("a line\n" * 999 + "\nlast\n" * 2)
+    stream = split_corpus(prepare([path], CorpusConfig(val_frac=0, test_frac=0))).train
+    newline = stream.read(np.array([6]), 1)[0, 0]
+    breaks = stream.breaks(newline)
+    text = stream.read(np.array([0]), stream.length)[0]
+    assert len(breaks) == 1000 and (text[breaks - 1] == newline).all()
 
 
 def test_the_pipeline_gives_the_batches_from_any_position():
     windows = Windows(counting(200), 3, 5)
     dataset = windows.dataset(7, 20)
-    for k, (x, y) in enumerate(dataset.as_numpy_iterator(), 7):
-        np.testing.assert_array_equal(x, windows.batch(k)[0])
-        np.testing.assert_array_equal(y, windows.batch(k)[1])
+    for k, batch in enumerate(dataset.as_numpy_iterator(), 7):
+        for got, expected in zip(batch, windows.batch(k), strict=True):
+            np.testing.assert_array_equal(got, expected)
     assert k == 19
-    assert dataset.element_spec[0].shape == (3, 5)
+    assert [spec.shape for spec in dataset.element_spec] == [(3, 5), (3, 5), (3,)]
 
 
-def test_every_epoch_has_an_offset_of_its_own():
-    windows = Windows(counting(1000), 4, 16)
-    offsets = {windows.offset(epoch) for epoch in range(50)}
-    assert len(offsets) > 15
-    assert windows.offset(0) == 0
-
-
-@given(st.integers(2, 300), st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
 def test_batch_and_window_shrink_to_what_fits(size, rows, width, replicas):
     rows *= replicas
     stream = counting(size)
-    if size - 1 < replicas:
+    if size < replicas:
         with pytest.raises(CorpusError, match="give it more text"):
             fit_windows(stream, rows, width, replicas)
         return
@@ -78,8 +109,7 @@ def test_batch_and_window_shrink_to_what_fits(size, rows, width, replicas):
     assert 1 <= batch <= rows
     assert 1 <= window <= width
     assert batch % replicas == 0
-    assert batch * window <= size - 1
-    assert Windows(stream, batch, window).batch(0)[1].max() < size
+    assert batch == replicas or Windows(stream, batch, window).steps >= 8
 
 
 @pytest.fixture
@@ -110,6 +140,19 @@ def test_lines_each_come_once_an_epoch_in_a_new_order(names):
         for p in (parts.validation, parts.test)
     ]
     assert sorted(texts[0] + held[0] + held[1]) == sorted(lines)
+
+
+@pytest.mark.parametrize("epoch", [0, 4])
+def test_every_character_of_every_line_is_a_target_once(names, epoch):
+    parts = split_corpus(names([f"{i} {'x' * (i % 9)}" for i in range(300)], val_frac=0.1))
+    stream = parts.train
+    windows = Windows(stream, 3, 8, start=parts.vocabulary.id_of(parts.start))
+    inputs, targets, begins = epoch_of(windows, epoch)
+    counted = np.bincount(targets[targets != NO_TARGET], minlength=parts.vocabulary.size)
+    text = stream.read(np.array([1]), stream.length - 1, epoch)[0]
+    np.testing.assert_array_equal(counted, np.bincount(text, minlength=len(counted)))
+    newline = parts.vocabulary.id_of(10)
+    assert (inputs[1:, :, 0][begins[1:]] == newline).mean() > 0.8
 
 
 @settings(max_examples=20, deadline=None)

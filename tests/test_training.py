@@ -168,10 +168,53 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(tmp_path):
     )
 
 
+def test_without_patience_a_training_stops_after_a_fifth_without_a_better_epoch(tmp_path, capfd):
+    text = tmp_path / "a.txt"
+    text.write_text(babble(1500))
+    harm = {"learning_rate": 0.5, "schedule": "constant", "clip_norm": 100.0, "val_frac": 0.4}
+    keras_charlm.fit(text, tmp_path / "m", epochs=60, **harm, **{**TINY, "verbose": 1})
+    figures = [float(row["val_bits_per_character"]) for row in rows(tmp_path / "m")]
+    best = int(np.argmin(figures)) + 1
+    assert len(figures) == best + 12 < 60
+    assert (
+        f"kept        epoch {best} of {best + 12}, the best on validation" in capfd.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("val_frac, why", [(0.1, ": 70 characters of validation text are too"),
+                                           (0.0, "")])  # fmt: skip
+def test_without_enough_validation_text_the_last_epoch_is_kept(tmp_path, capfd, val_frac, why):
+    text = tmp_path / "a.txt"
+    text.write_text(babble(700))
+    settings = {**TINY, "learning_rate": 0.5, "schedule": "constant", "verbose": 1}
+    keras_charlm.fit(text, tmp_path / "m", epochs=8, val_frac=val_frac, test_frac=0, **settings)
+    assert scores(tmp_path / "m")["epoch"] == 8
+    shown = capfd.readouterr().err
+    assert f"kept        epoch 8, the last{why}" in shown
+    assert "short" not in shown
+
+
+def test_a_training_of_a_few_batches_is_said_to_be_short(text_file, tmp_path, capfd):
+    keras_charlm.fit(text_file, tmp_path / "m", epochs=1, **{**TINY, "verbose": 1})
+    batches = rows(tmp_path / "m")[-1]["step"]
+    assert f"short       only {batches} batches: a longer" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("size", [300, 3900])
+def test_a_text_learned_by_heart_comes_back_from_its_beginning(tmp_path, size):
+    text = babble(size, seed=3)
+    (tmp_path / "a.txt").write_text(text)
+    model = keras_charlm.fit(
+        tmp_path / "a.txt", tmp_path / "m", val_frac=0, test_frac=0, dropout=0, verbose=0,
+        init_from=None,
+    )  # fmt: skip
+    assert model.generate(temp=0, length=size) == text
+
+
 def test_the_time_ends_the_training_and_the_schedule(text_file, tmp_path):
     keras_charlm.fit(text_file, tmp_path / "m", max_time=1.5, **TINY)
     last = rows(tmp_path / "m")[-1]
-    assert 1.5 <= float(last["seconds"]) < 6
+    assert 0.75 <= float(last["seconds"]) < 6
     assert float(last["learning_rate"]) < 1e-4
 
 

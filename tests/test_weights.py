@@ -13,7 +13,7 @@ from keras_charlm.config import ModelConfig
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.network.model import build, named_weights
 from keras_charlm.saved import bundle
-from keras_charlm.saved.weights import read_weights, weight_shapes
+from keras_charlm.saved.weights import compress_weights, read_weights, weight_shapes
 from keras_charlm.training import plan
 
 SYMBOLS = 11
@@ -87,7 +87,7 @@ def virtual(file, group, path):
 def compressed(file, group, path):
     value = group["0"][()]
     del group["0"]
-    group.create_dataset("0", data=value, compression="gzip")
+    group.create_dataset("0", data=value, compression="lzf")
 
 
 def reshaped(file, group, path):
@@ -128,6 +128,21 @@ def test_links_other_storage_and_wrong_shapes_are_refused(tmp_path, change, laye
         change(file, file[f"layers/{layer}/vars"], path)
     with pytest.raises(BundleError, match="does not hold the weights of its model"):
         read_weights(path, shape(), SYMBOLS)
+
+
+def test_compressed_weights_are_read_by_keras_and_by_us(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    model = build(shape(), SYMBOLS)
+    model.save_weights(path)
+    before = read_weights(path, shape(), SYMBOLS)
+    compress_weights(path)
+    after = read_weights(path, shape(), SYMBOLS)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+    other = build(shape(), SYMBOLS, seed=9)
+    other.load_weights(path)
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_damaged_files_are_refused(tmp_path):

@@ -217,7 +217,7 @@ int main(int argc, char **argv) {
   int32_t *codes = calloc(strlen(prompt) + 1, sizeof *codes);
   size_t count = 0, at = 0;
   if (!codes) fail("prompt", "out of memory");
-  if (lines || !*prompt) codes[count++] = '\n';
+  codes[count++] = '\n';
   while (*prompt) prompt = decode(prompt, &codes[count++]);
 
   size_t state_size = width(&inputs, "state"), read = width(&inputs, "text");

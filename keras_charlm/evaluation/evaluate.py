@@ -13,7 +13,7 @@ from keras_charlm.config import EvaluateConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
 from keras_charlm.evaluation.novelty import TrainingText, measure
-from keras_charlm.evaluation.scores import Evaluation, Tally
+from keras_charlm.evaluation.scores import Evaluation, Tally, finite, margin
 from keras_charlm.generation.litert import score_characters, score_text
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.streams import LineStream, TextStream
@@ -35,6 +35,11 @@ def evaluate(
             f"{model.path} is an on-device file, whose weights cannot learn; name "
             "the folder that kcharlm fit wrote, or omit --dynamic."
         )
+    if config.window and model.on_device:
+        raise OptionError(
+            f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
+            "that kcharlm fit wrote, or omit --window."
+        )
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
         trained()  # if it is missing, raise before the long work
@@ -44,11 +49,16 @@ def evaluate(
         stream, name = _given(model, text)
     more: dict[str, Any] = {"text": name}
     by: dict[str, np.ndarray] = {}
-    # Character by character only if requested: a text may be larger than memory.
-    if config.by:
+    # Character by character only where needed: a text may be larger than memory.
+    if config.by or config.baseline:
         by["model"], tally = _characters(model, stream)
     else:
         tally = _total(model, stream)
+    if config.window:
+        from keras_charlm.evaluation.evaluator import Evaluator
+
+        evaluator = Evaluator(model.model, model.start)
+        more["windows"] = evaluator.windows(stream, config.window).scores()
     if config.dynamic:
         from keras_charlm.evaluation import dynamic
 
@@ -63,6 +73,7 @@ def evaluate(
             "order": counted.order,
             "grams": counted.grams,
             "bits_per_character": float(by["baseline"].mean()) if tally.characters else None,
+            "margin": finite(margin(by["baseline"] - by["model"])),
         }
     if config.by:
         ids = ngram.read(stream, model.start)[1:]

@@ -87,6 +87,29 @@ class Evaluator:
             unknown += int(strange.sum())
         return Tally(count, nats / math.log(2), correct, unknown)
 
+    def windows(self, stream: TextStream | LineStream, width: int) -> Tally:
+        """Sums over a text that is read in windows, each from a zero state.
+
+        A window's first character is predicted from the one before it, as in the validation of
+        transformers with a context of `width` characters.
+
+        Args:
+            stream: The text.
+            width: Characters of a window; the last one may be shorter.
+        """
+        size, tally = stream.length - stream.lead, Tally()
+        starts = np.arange(0, max(size, 0), width)
+        for begins in np.split(starts, range(_MOST_ROWS, len(starts), _MOST_ROWS)):
+            positions = begins[:, None] + np.arange(width)  # (rows, width)
+            scored = positions < size
+            ids = _ids(stream, positions, self.start)  # (rows, width + 1)
+            inputs, targets = tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:])
+            nats, hits, _ = self._read(inputs, targets, self._zero_states(len(begins)))
+            strange = int((ids[:, 1:][scored] == UNKNOWN).sum())
+            bits = nats.numpy()[scored] / math.log(2)
+            tally += Tally.of(bits, hits.numpy()[scored], strange)
+        return tally
+
     def characters(
         self, stream: TextStream | LineStream, rows: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_charlm.errors import OptionError
+from keras_charlm.evaluation.scores import finite, margin
 
 if TYPE_CHECKING:
     from keras_charlm.text.split import Split
@@ -307,29 +308,28 @@ def baseline(split: Split, most_order: int = MOST_ORDER) -> NGram:
     return NGram(size, start, boundary, _smoothed(counts[:order], size))
 
 
-def scores(split: Split) -> list[dict[str, int | float | None]]:
-    """Scores of n-gram models on the held-out parts, for a model's card.
+def scores(split: Split, network: dict[str, np.ndarray]) -> list[dict[str, int | float | None]]:
+    """Scores of the best n-gram model on the held-out parts, for a network's card.
 
     Args:
         split: The parts of the corpus.
+        network: -log2 p of the network for each character of `validation` and `test`, float (N,);
+            without those parts that are empty.
 
     Returns:
-        For order 1 and for the best order: `order`, and the bits per character of `validation` and
-        `test`, None if there is no such part.
+        One row: `order`, the bits per character of `validation` and `test`, and as
+        `validation_margin` and `test_margin` the margins of error of their differences to the
+        network (see `scores.margin`). None for an empty part, or one too short for a margin.
     """
-    rows: list[dict[str, int | float | None]] = []
-    for counted in (baseline(split, most_order=1), baseline(split)):
-        bits = {
-            part: counted.bits_per_character(getattr(split, part))
-            for part in ("validation", "test")
-        }
-        rows.append(
-            {
-                "order": counted.order,
-                **{part: value if value == value else None for part, value in bits.items()},
-            }
-        )
-    return rows
+    counted = baseline(split)
+    row: dict[str, int | float | None] = {"order": counted.order}
+    for part in ("validation", "test"):
+        row[part] = row[f"{part}_margin"] = None
+        if part in network:
+            bits = counted.bits(read(getattr(split, part), counted.start))
+            row[part] = float(bits.mean())
+            row[f"{part}_margin"] = finite(margin(bits - network[part]))
+    return [row]
 
 
 def _edges(split: Split) -> tuple[int, int | None]:

@@ -44,12 +44,10 @@ class Trial:
 
     Args:
         codes: Code points or bytes, int32 (N,), the start symbol first; -1 is the unknown symbol.
-        lines: Whether the start symbol is also read before a prompt.
         source: Where the text comes from, for the report.
     """
 
     codes: np.ndarray
-    lines: bool
     source: str
 
     @property
@@ -60,9 +58,7 @@ class Trial:
     @property
     def beginnings(self) -> list[np.ndarray]:
         """The codes that are read before each row is drawn: at least one, at most `PROMPT` + 1."""
-        start = self.codes[:1]
-        other = np.append(start, self.prompt) if self.lines else self.prompt
-        return [start, other if len(other) else start] * (ROWS // 2)
+        return [self.codes[:1], self.codes[: PROMPT + 1]] * (ROWS // 2)
 
 
 @dataclass(frozen=True)
@@ -126,10 +122,10 @@ def held_out(opened: TrainedModel, runner: Runner) -> Trial:
         width = min(part.length - part.lead, CHARACTERS)
         ids = part.read(np.array([part.lead]), width)[0]
         codes = np.append(card.start, known[ids]).astype(np.int32)
-        return Trial(codes, card.lines, f"{width:,} characters of validation text")
+        return Trial(codes, f"{width:,} characters of validation text")
     codes = _drawn_text(opened, runner)
     source = f"{len(codes) - 1:,} characters that the model drew: the validation text is gone"
-    return Trial(codes, card.lines, source)
+    return Trial(codes, source)
 
 
 def _drawn_text(opened: TrainedModel, runner: Runner) -> np.ndarray:

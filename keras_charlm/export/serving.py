@@ -108,7 +108,7 @@ class Server(OnDeviceGraph):
 
         Args:
             text: Strings.
-            start: Prepend the start symbol to all rows, not only to empty ones.
+            start: Prepend the start symbol to all rows instead of only to empty ones.
 
         Returns:
             ids, lengths, and the number of unknown characters of each row (B,).
@@ -160,7 +160,7 @@ class Server(OnDeviceGraph):
         new = tf.raw_ops.RandomUniformInt(shape=[rows], minval=0, maxval=2**31 - 1)
         seed = tf.where(seed < 0, new, seed)
 
-        ids, lengths, unknown = self._decode(prompt, start=self._lines)
+        ids, lengths, unknown = self._decode(prompt, start=True)
         settings = {
             "temperature": temperature[:, None],
             "top_k": top_k[:, None],

@@ -90,7 +90,7 @@ def check(content: bytes, network: OnDeviceGraph) -> float:
     """
     codes = np.array(network.vocabulary.codes)
     text = np.random.default_rng(0).choice(codes, READ).astype(np.int32)  # (P,)
-    trial = checking.Trial(text, lines=False, source=f"{READ} random characters")
+    trial = checking.Trial(text, source=f"{READ} random characters")
     ours, theirs = (
         checking.run(runner, network.vocabulary, trial)
         for runner in (network.runner(), Runner(content))

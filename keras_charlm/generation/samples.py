@@ -86,9 +86,8 @@ def _task(
     vocabulary.encode(prompt, strict=not config.unknown_ok)
     codes = vocabulary.to_codes(prompt)
     prompt = vocabulary.from_codes(codes)  # bytes for a byte model, even if a str was given
-    if lines or not len(codes):
-        codes = np.concatenate([[start], codes])
-    last, state = _read(runner, codes)
+    # Before the first character of a text, too: training begins paragraphs so.
+    last, state = _read(runner, np.concatenate([[start], codes]))
 
     stop, stop_code = vocabulary.from_codes([]), start if lines else -1
     if config.stop:
@@ -187,9 +186,8 @@ def stream_text(
         vocabulary: The model's characters.
         config: How to draw; `num` and `novel` are ignored.
         prompt: Text to continue; it is not yielded.
-        lines: Whether the model's documents are lines: the start character is read before the
-            prompt, and ends the sample.
-        start: Code of the start character, read instead of an empty prompt.
+        lines: Whether the model's documents are lines: the start character ends the sample.
+        start: Code of the start character, read before the prompt.
         normalize: Unicode normalization of prompt and stop text.
 
     Returns:

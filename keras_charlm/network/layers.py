@@ -223,23 +223,28 @@ def cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     It equals `keras.losses.sparse_categorical_crossentropy` from logits.
 
     Args:
-        ids: (B, T), of any dtype, because Keras casts them to float.
+        ids: (B, T), of any dtype, because Keras casts them to float; a negative one is no
+            character, and its loss is 0.
         logits: (B, T, V).
 
     Returns:
         Nats (B, T), of which Keras takes the mean.
     """
-    (nats,) = by_core(
-        lambda *rows: [tf.nn.sparse_softmax_cross_entropy_with_logits(*rows)],
-        tf.cast(ids, tf.int32),
-        logits,
-    )
+
+    def share(ids, logits):
+        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(ids, 0), logits)
+        return [tf.where(ids < 0, 0.0, nats)]
+
+    (nats,) = by_core(share, tf.cast(ids, tf.int32), logits)
     return nats
 
 
 def stock_cross_entropy(ids: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """`cross_entropy` with Keras's code; see `dispatch.plain_layers`."""
-    return keras.losses.sparse_categorical_crossentropy(ids, logits, from_logits=True)
+    nats = keras.losses.sparse_categorical_crossentropy(
+        keras.ops.maximum(ids, 0), logits, from_logits=True
+    )
+    return keras.ops.where(ids < 0, 0.0, nats)
 
 
 def likeliest(logits: tf.Tensor) -> tf.Tensor:

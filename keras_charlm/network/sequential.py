@@ -29,6 +29,8 @@ class Sequential(keras.Sequential):
 
     A `TiedDense` is tied to the embedding when it is added.
 
+    A third element of the data, bool (B,), tells which rows begin with a zero state.
+
     The model must be built and compiled, and its optimizer built, within the strategy's scope. The
     data have one element (B / replicas, T) for each replica and batch; `steps_per_epoch` must be
     given, as a multiple of `steps_per_execution`.
@@ -41,6 +43,21 @@ class Sequential(keras.Sequential):
         if isinstance(layer, TiedDense):
             layer.tie(next(x for x in self.layers if isinstance(x, keras.layers.Embedding)))
         super().add(layer, rebuild)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Train on a batch; see `keras.Model`.
+
+        Args:
+            data: Inputs and targets (B, T), and optionally which rows begin with a zero state,
+                bool (B,).
+        """
+        *batch, begins = data if len(data) == 3 else (*data, None)
+        if begins is not None:
+            for layer in self.layers:
+                if isinstance(layer, keras.layers.RNN):
+                    for state in keras.tree.flatten(layer.states):
+                        state.assign(keras.ops.where(begins[:, None], 0.0, state))
+        return super().train_step(tuple(batch))
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         pass  # it is built before `fit`

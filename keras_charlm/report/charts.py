@@ -8,10 +8,9 @@ its light, dark and print styles.
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from markupsafe import Markup
@@ -52,11 +51,12 @@ class Curves:
     Args:
         train, validation: Bits per character; validation may be empty.
         rate: Learning rates.
-        speed: Characters per second.
+        speed: Characters per second; if empty, there is no such chart.
         seconds: Time since the start, for the axis at the top.
+        guess: Bits per character of an even guess, where the axis ends.
         best: Step of the model that was kept, or None.
-        top: Highest bits per character shown; the first batches may be higher.
-        levels: Bits per character of baselines, drawn as horizontal lines if in range.
+        samples: Steps at which the shown samples were drawn, (M,).
+        baseline: Bits per character of n-grams, or None.
     """
 
     train: tuple[np.ndarray, np.ndarray]
@@ -64,9 +64,10 @@ class Curves:
     rate: tuple[np.ndarray, np.ndarray]
     speed: tuple[np.ndarray, np.ndarray]
     seconds: tuple[np.ndarray, np.ndarray]
+    guess: float
     best: int | None = None
-    top: float = math.inf
-    levels: Sequence[float] = ()
+    samples: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    baseline: float | None = None
 
 
 def curves(data: Curves, title: str, description: str) -> Markup:
@@ -76,40 +77,80 @@ def curves(data: Curves, title: str, description: str) -> Markup:
         data: What to draw.
         title, description: For screen readers.
     """
+    timed = len(data.speed[0]) > 0
 
     def draw(figure: Figure, narrow: bool) -> None:
-        loss, rate, speed = figure.subplots(3, sharex=True, height_ratios=(6, 1.2, 1.2))
-        marker = "o" if len(data.validation[0]) < 30 else ""
-        loss.set_title("bits per character")
-        for level in data.levels:
-            loss.axhline(level, color=_COLOURS["baseline"], linestyle=(0, (5, 4)), linewidth=1.4)
-        loss.plot(*data.train, color=_COLOURS["train"])
-        if len(data.validation[0]):
-            loss.plot(*data.validation, color=_COLOURS["validation"], marker=marker, markersize=4)
-        if data.best is not None:
-            at = data.validation[0].tolist().index(data.best)
-            loss.plot(
-                data.best,
-                data.validation[1][at],
-                "o",
-                markersize=9,
-                markerfacecolor="none",
-                markeredgewidth=1.8,
-                color=_COLOURS["validation"],
-            )
-        values = np.concatenate([data.train[1], data.validation[1], np.array(data.levels)])
-        low, high = float(values.min()), min(float(values.max()), data.top)
-        loss.set_ylim(low - 0.06 * (high - low) - 0.02, high + 0.06 * (high - low) + 0.02)
+        ticks = 3 if narrow else 7
+        heights = (6, 1.2, 1.2) if timed else (6, 1.2)
+        loss, rate, *rest = figure.subplots(len(heights), sharex=True, height_ratios=heights)
+        _loss(loss, data)
         _small(rate, data.rate, "learning rate", lambda y, _: f"{y:g}")
-        _small(speed, data.speed, "characters a second", lambda y, _: _short(y))
+        for axes in rest:
+            _small(axes, data.speed, "characters a second", lambda y, _: _short(y))
         last = float(max(data.train[0][-1], data.rate[0][-1]))
-        speed.set_xlim(-0.01 * last, 1.02 * last)
-        speed.set_xlabel("batches")
-        speed.xaxis.set_major_locator(MaxNLocator(3 if narrow else 7, integer=True))
-        speed.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
-        _clock(loss, data.seconds, 3 if narrow else 7)
+        lowest = rest[0] if rest else rate
+        lowest.set_xlim(-0.01 * last, 1.02 * last)
+        lowest.set_xlabel("batches")
+        lowest.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
+        lowest.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+        _clock(loss, data.seconds, ticks)
 
-    return _chart(draw, {"wide": 470, "narrow": 430}, title, description)
+    heights = {"wide": 470, "narrow": 430} if timed else {"wide": 410, "narrow": 370}
+    return _chart(draw, heights, title, description)
+
+
+def _loss(axes: Axes, data: Curves) -> None:
+    """Draw the bits per character, from the lowest up to an even guess."""
+    axes.set_title("bits per character")
+    axes.axhline(data.guess, color=_COLOURS["soft"], linestyle=(0, (1, 3)), linewidth=1.4)
+    axes.annotate(
+        f"an even guess, {data.guess:.2f}",
+        (1, data.guess),
+        (0, -3),
+        ("axes fraction", "data"),
+        "offset points",
+        ha="right",
+        va="top",
+        color=_COLOURS["soft"],
+    )
+    if data.baseline is not None:
+        axes.axhline(
+            data.baseline, color=_COLOURS["baseline"], linestyle=(0, (5, 4)), linewidth=1.4
+        )
+    axes.plot(*data.train, color=_COLOURS["train"])
+    marker = "o" if len(data.validation[0]) < 30 else ""
+    if len(data.validation[0]):
+        axes.plot(*data.validation, color=_COLOURS["validation"], marker=marker, markersize=4)
+    if data.best is not None:
+        at = data.validation[0].tolist().index(data.best)
+        axes.plot(
+            data.best,
+            data.validation[1][at],
+            "o",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgewidth=1.8,
+            color=_COLOURS["validation"],
+        )
+    low, high = _range(data)
+    axes.plot(
+        data.samples,
+        np.full(len(data.samples), low + 0.035 * (high - low)),
+        "^",
+        markersize=6,
+        clip_on=False,
+        color=_COLOURS["ink"],
+    )
+    axes.set_ylim(low, high)
+
+
+def _range(data: Curves) -> tuple[float, float]:
+    """The axis of the bits per character: up to an even guess, or the worst validation if that
+    is higher; the first batches and a training that diverged may be above it."""
+    levels = [data.guess] if data.baseline is None else [data.guess, data.baseline]
+    low = np.concatenate([data.train[1], data.validation[1], levels]).min()
+    high = np.append(data.validation[1], data.guess).max().clip(max=max(2 * data.guess, 1))
+    return float(low - 0.1 * (high - low) - 0.02), float(high + 0.04 * (high - low) + 0.02)
 
 
 def _clock(axes: Axes, points: tuple[np.ndarray, np.ndarray], ticks: int) -> None:
@@ -137,25 +178,27 @@ def _small(
     axes.yaxis.set_major_formatter(FuncFormatter(form))
 
 
-def ladder(rungs: Sequence[tuple[str, float, str]], title: str, description: str) -> Markup:
+def ladder(
+    rungs: Sequence[tuple[str, float, float | None, str]], title: str, description: str
+) -> Markup:
     """Draw horizontal bars of bits per character.
 
     Args:
-        rungs: Name, bits per character and colour name of each bar.
+        rungs: Name, bits per character, margin of error (or None) and colour name of each bar.
         title, description: For screen readers.
     """
 
     def draw(figure: Figure, narrow: bool) -> None:
         axes = figure.subplots()
         axes.set_axis_off()
-        most = max(bits for _, bits, _ in rungs)
-        for row, (name, bits, colour) in enumerate(rungs):
+        most = max(bits for _, bits, _, _ in rungs)
+        for row, (name, bits, margin, colour) in enumerate(rungs):
             axes.barh(row, bits, height=0.36, color=_COLOURS[colour])
             axes.text(0, row - 0.28, name, va="bottom", color=_COLOURS["ink"])
             axes.text(
                 bits + most * 0.015,
                 row,
-                f"{bits:.2f}",
+                f"{bits:.2f}" if margin is None else _with_margin(bits, margin),
                 va="center",
                 color=_COLOURS["ink"],
                 weight="bold",
@@ -165,6 +208,12 @@ def ladder(rungs: Sequence[tuple[str, float, str]], title: str, description: str
 
     height = 12 + 56 * len(rungs)
     return _chart(draw, {"wide": height, "narrow": height}, title, description)
+
+
+def _with_margin(value: float, margin: float) -> str:
+    """A value and its margin of error, with a digit more if the margin is small."""
+    digits = 2 if margin >= 0.005 else 3
+    return f"{value:.{digits}f} \u00b1 {margin:.{digits}f}"
 
 
 def _short(value: float) -> str:

@@ -10,7 +10,9 @@ from keras_charlm.saved.trained import TrainedModel
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
 SEED = 1  # fixed, so that the same model gives the same page
-LENGTH = 320  # characters of a sample
+LENGTH = 320  # characters of a sample, before it is cut at the end of a line
+# The sample at the top of the page; far from SEED, because line number i has the seed SEED + i.
+FIRST_TEMP, FIRST_SEED, FIRST_LENGTH, FIRST_LINES = 0.8, 1000, 480, 12
 # For a model of lines: maximum lines drawn at each temperature, to measure how many are new, and
 # about how many characters they may have in all.
 LINES, LINES_LENGTH = 200, 8000
@@ -50,9 +52,39 @@ def draw(model: TrainedModel) -> list[Drawn]:
     return [draw_one(model, temp) for temp in TEMPERATURES]
 
 
+def first(model: TrainedModel) -> list[tuple[str, bool]]:
+    """Draw the sample at the top of the page: a text, or some lines.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The texts, and whether each is new, as in `Drawn`.
+    """
+    if model.card.lines:
+        samples = model.samples(num=FIRST_LINES, temp=FIRST_TEMP, seed=FIRST_SEED)
+        return [(_text(sample.text), not model.known(sample.text)) for sample in samples]
+    sample = next(model.samples(length=FIRST_LENGTH, temp=FIRST_TEMP, seed=FIRST_SEED))
+    return [(cut(_text(sample.text)), True)]
+
+
+def cut(text: str) -> str:
+    """Cut a text of a fixed length where its last line ends, or else its last word.
+
+    At least half of the text remains. It ends with a paragraph if one ends in the last quarter, so
+    that no title or name of a speaker is left without what it introduces.
+    """
+    for mark, least in (("\n\n", 3 * len(text) // 4), ("\n", len(text) // 2)):
+        end = text.rfind(mark, least)
+        if end >= 0:
+            return text[:end].rstrip("\n")
+    end = text.rfind(" ", len(text) // 2)
+    return text if end < 0 else text[:end] + " \u2026"
+
+
 def _draw_text(model: TrainedModel, temp: float) -> Drawn:
     sample = next(model.samples(temp=temp, length=LENGTH, seed=SEED))
-    return Drawn(temp, [(_text(sample.text), True)], sample.bits_per_character)
+    return Drawn(temp, [(cut(_text(sample.text)), True)], sample.bits_per_character)
 
 
 def _draw_lines(model: TrainedModel, temp: float) -> Drawn:

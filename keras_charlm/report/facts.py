@@ -17,6 +17,7 @@ from keras_charlm.saved.history import History
 from keras_charlm.saved.trained import TrainedModel
 
 Rows = list[tuple[str, str]]  # labels and values
+_TIMED = 3  # epochs without which no speed is shown
 _FILES = 5  # maximum number of corpus files that are named
 
 
@@ -85,7 +86,31 @@ def _course(model: TrainedModel, history: History) -> Rows:
     speed = f"{history.speed:,.0f} {unit}s a second (median of the epochs)"
     return [
         ("done", f"{epochs:,} epochs, {steps:,} batches, {characters:,} {unit}s read"),
-        ("kept", f"epoch {model.card.scores['epoch']}"),
+        ("kept", kept(model, history) or "the weights at the end"),
         ("time", duration(history.seconds)),
-        ("speed", speed if history.speed else "too short to measure"),
+        *([("speed", speed)] if measured(history) else []),
     ]
+
+
+def measured(history: History) -> bool:
+    """Whether enough epochs were timed to show a speed; the first one includes compiling."""
+    return len(history.column("characters_per_second")[1]) >= _TIMED and history.speed > 0
+
+
+def kept(model: TrainedModel, history: History | None) -> str:
+    """Which epoch's weights the model has, and why; empty if that is unknown."""
+    epoch = int(model.card.scores.get("epoch") or 0)
+    if not epoch or history is None:
+        return f"epoch {epoch}" if epoch else ""
+    last = int(history.rows[-1]["epoch"] or 0)
+    validated = {
+        int(row["epoch"] or 0): row["val_bits_per_character"]
+        for row in history.rows
+        if row["val_bits_per_character"] is not None
+    }
+    why = ""
+    if validated and validated.get(epoch) == min(validated.values()):
+        why = ", the best on validation"
+    elif epoch == last:
+        why = ", the last"
+    return f"epoch {epoch:,}{f' of {last:,}' if last > epoch else ''}{why}"

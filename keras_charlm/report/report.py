@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from keras_charlm import templates
-from keras_charlm.display import Display, duration, printable
+from keras_charlm.display import Display, duration, printable, quiet
 from keras_charlm.errors import BundleError, CorpusError
 from keras_charlm.evaluation import ngram
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.report import drawn, figures
-from keras_charlm.report.facts import facts
+from keras_charlm.report.facts import facts, kept, measured
 from keras_charlm.saved import bundle
 from keras_charlm.saved.description import describe_layers
 from keras_charlm.saved.history import TrainingSample, read_history, read_samples
@@ -66,12 +66,12 @@ def write(
     page = Path(output) if output else opened.path / bundle.REPORT
     check_output(page, overwrite=True)
     folder = shlex.quote(str(folder or opened.path))
-    if "baseline" in opened.card.scores:
-        baseline, reason = opened.card.scores["baseline"], ""
-    elif count:
-        baseline, reason = _count(opened, corpus, Display(verbose))
-    else:
-        baseline, reason = [], f"this command adds it: kcharlm report {folder}"
+    baseline, reason = opened.card.scores.get("baseline", []), ""
+    if count and not (baseline and "test_margin" in baseline[-1]):  # older models have none
+        again, reason = _count(opened, corpus, Display(verbose))
+        baseline = again or baseline
+    elif not baseline:
+        reason = f"this command adds it: kcharlm report {folder}"
     html = render(opened, folder, baseline, reason)
     with writing(page):
         write_file(page, html.encode("utf-8", "replace"))
@@ -92,13 +92,15 @@ def render(
     card = model.card
     history, samples = read_history(model.path), read_samples(model.path)
     part = next((part for part in ("test", "validation") if part in card.scores), None)
-    rungs = figures.rungs(model, part, _by_order(baseline, part)) if part else []
-    validated = _by_order(baseline, "validation")
+    rival = figures.counted(baseline, part)
+    validated = figures.counted(baseline, "validation")
+    rungs = figures.rungs(model, part, rival) if part else []
+    chosen = choose(samples)
     return templates.render(
         __package__,
         "report.html",
         escape=True,
-        filters={"duration": duration, "printable": printable, "number": _number},
+        filters={"duration": duration, "printable": printable, "number": _number, "cut": drawn.cut},
         card=card,
         layers=describe_layers(card.model),
         folder=folder,
@@ -107,16 +109,18 @@ def render(
         part=part,
         history=history,
         table=_thin(history.rows, _ROWS) if history else [],
-        curves=figures.curves(model, history, validated) if history else None,
-        rungs=rungs,
+        curves=figures.curves(model, history, validated, chosen) if history else None,
+        timed=history and measured(history),
+        kept=kept(model, history),
         ladder=figures.ladder(rungs) if part else None,
-        counted=validated,
+        rival=rival,
+        validated=validated,
         reason=reason,
-        samples=choose(samples),
+        samples=chosen,
         number_of_samples=len(samples),
+        first=drawn.first(model),
         drawn=drawn.draw(model),
-        seed=drawn.SEED,
-        length=drawn.LENGTH,
+        settings=drawn,
         facts=facts(model, history),
     )
 
@@ -136,8 +140,17 @@ def _count(
         if files:
             raise
         return [], "the training text is no longer where it was; --corpus names its files"
+    with quiet():
+        from keras_charlm.evaluation.evaluator import Evaluator
+
     display.note(f"counting    {size:,} characters of the training text")
-    return ngram.scores(split), ""
+    evaluator = Evaluator(model.model, model.start)
+    bits: dict[str, np.ndarray] = {
+        part: evaluator.characters(getattr(split, part))[0]
+        for part in ("validation", "test")
+        if part in model.card.scores
+    }
+    return ngram.scores(split, bits), ""
 
 
 def choose(samples: list[TrainingSample], number: int = MOMENTS) -> list[TrainingSample]:
@@ -162,8 +175,3 @@ def _thin(rows: list[Any], most: int) -> list[Any]:
     """At most `most` rows, evenly spaced, including the last."""
     every = -(-len(rows) // most)
     return rows[::-1][::every][::-1]
-
-
-def _by_order(baseline: list[dict[str, Any]], part: str) -> dict[int, float]:
-    """Bits per character of n-grams on a part, by order, the shortest first."""
-    return {row["order"]: row[part] for row in baseline if row[part] is not None}

@@ -43,22 +43,13 @@ from keras_charlm.saved.weights import count_parameters, read_weights
 from keras_charlm.text.vocabulary import Vocabulary
 
 MODELS = Path("saved_models")
-
+ENGLISH, NAMES = "english", "names"  # the bundled models: English prose, and first names
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
-
-
 WEIGHTS, DEVICE, LINES = "model.weights.h5", "model.tflite", "training_lines.u64"
-
-
 HISTORY, CURVE, REPORT = "history.csv", "curve.csv", "report.html"
-
-
 SAMPLES, SAMPLES_TEXT = "samples.jsonl", "samples.txt"
-
-
 CHECKPOINT, LOCK = "checkpoint", "lock"
-
 
 _CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes are in config.json
 
@@ -225,7 +216,7 @@ def find(path: str | Path) -> Path:
         raise BundleError(
             f"There is no file {path}; write one with: kcharlm export MODEL -o {path}"
         )
-    if str(path) == "names" and not folder.exists() and (home := shipped()):
+    if len(folder.parts) == 1 and not folder.exists() and (home := shipped().get(str(path))):
         return home
     if not folder.exists():
         if leftovers(folder)[0].exists():
@@ -239,20 +230,28 @@ def find(path: str | Path) -> Path:
 
 def newest() -> Path:
     """The newest model under saved_models/, or the bundled name generator."""
+    homes = shipped()
+    own = {home.resolve() for home in homes.values()}
     # A hidden folder is a temporary one of `replace_folder`.
     configs = [path for path in MODELS.glob(f"*/{CONFIG}") if path.parent.name[0] != "."]
+    configs = [path for path in configs if path.parent.resolve() not in own]
     if configs:
         return max(configs, key=lambda path: (path.stat().st_mtime, path)).parent
-    if home := shipped():
+    if home := homes.get(NAMES):
         return home
     raise BundleError("There is no model yet; train one with: kcharlm fit CORPUS")
 
 
-def shipped() -> Path | None:
-    """The folder of the bundled name generator."""
+def shipped() -> dict[str, Path]:
+    """The folders of the bundled models, by name."""
     package = Path(__file__).parent.parent
-    homes = (home / MODELS / "names" for home in (package, package.parent))  # wheel, checkout
-    return next((home for home in homes if (home / CONFIG).is_file()), None)
+    homes = [home / MODELS for home in (package.parent, package)]  # checkout, wheel
+    return {
+        name: home / name
+        for home in homes
+        for name in (ENGLISH, NAMES)
+        if (home / name / CONFIG).is_file()
+    }
 
 
 def publish(

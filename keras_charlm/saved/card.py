@@ -34,6 +34,7 @@ class Card:
         scores: `epoch`, the Scores of `validation` and `test` if there are such parts, and
             `baseline`, the scores of n-grams on them (see `ngram.scores`).
         files: SHA-256 of the model's files.
+        base: Name of the model that the training started from; empty for none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Card:
     parameters: int = 0
     scores: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    base: str = ""
 
     @property
     def corpus_config(self) -> CorpusConfig:
@@ -156,6 +158,7 @@ def _wrong(card: Card) -> str | None:
         "parameters": _is_count(card.parameters),
         "scores": _are_scores(card.scores),
         "files": _is_table(card.files, _is_digest),
+        "base": _is_text(card.base),
     }
     return next((name for name, fine in right.items() if not fine), None)
 

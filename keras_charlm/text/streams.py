@@ -1,12 +1,15 @@
 """From ids to stateful windows, and to tf.data.
 
-A stream is a text that is read from left to right. It is split into B rows of equal length for
-batches of B rows, and each row into windows of `seq_length` characters: row r of batch k+1
-continues row r of batch k, so that the recurrent state of a row fits the row's next window.
+In each pass a text is cut into segments of about `SEGMENT` windows that begin where a paragraph or
+line begins, and the segments are shuffled. They fill the B rows of the batches: row r of batch k+1
+continues row r of batch k, so that the recurrent state of a row fits the row's next window, except
+where a segment begins: there the row begins with a zero state, as a generated text does.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,17 @@ from keras_charlm.text.corpus import Lines
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+SEGMENT = 32  # windows of a segment, about
+
+_LEAST = 8  # windows of a row: a text that is too short for this has fewer rows
+
+_MOST_BREAKS = 1_000_000  # places where segments may begin, to limit the memory for them
+
+_BLOCK = 1 << 20  # characters searched for them at once
+_FAR = 2000  # characters; if paragraphs are longer on average, segments begin at lines
+
+NO_TARGET = -1  # in place of a target where a window goes past the end of its segment
 
 
 class TextStream:
@@ -35,14 +49,51 @@ class TextStream:
 
     def __init__(self, symbols: np.ndarray, ids: np.ndarray, start: int, stop: int):
         self.symbols, self.ids, self.start, self.length = symbols, ids, start, stop - start
+        self._breaks: tuple[int, np.ndarray] | None = None
 
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
         """Ids of the `width` characters from each of `starts` (R,), int32 (R, width).
 
-        The text is the same in every epoch.
+        Outside of the text they are 0. The text is the same in every epoch.
         """
-        rows = [self.symbols[self.start + at : self.start + at + width] for at in starts.tolist()]
-        return self.ids[np.stack(rows)]
+        ids = np.zeros((len(starts), width), np.int32)
+        for row, at in zip(ids, starts.tolist(), strict=True):
+            first, last = max(at, 0), min(at + width, self.length)
+            if last > first:
+                part = self.symbols[self.start + first : self.start + last]
+                row[first - at : last - at] = self.ids[part]
+        return ids
+
+    def breaks(self, start: int, epoch: int = 0) -> np.ndarray:
+        """Where paragraphs begin: after a blank line if there are enough, or else after a newline.
+
+        Args:
+            start: Id of the newline; in a text without one, of the character in its place.
+            epoch: They are the same in every epoch.
+
+        Returns:
+            Positions, int64 (n,), ascending.
+        """
+        if self._breaks is None or self._breaks[0] != start:
+            self._breaks = start, self._find_breaks(start)
+        return self._breaks[1]
+
+    def _find_breaks(self, start: int) -> np.ndarray:
+        found: dict[bool, list[np.ndarray]] = {True: [], False: []}
+        code = np.flatnonzero(self.ids == start)
+        if not len(code):
+            return np.zeros(0, np.int64)
+        for at in range(0, self.length, _BLOCK):
+            first = max(at - 2, 0)
+            part = self.symbols[self.start + first : self.start + min(at + _BLOCK, self.length)]
+            newline = part == code[0] if len(code) == 1 else np.isin(part, code)
+            after = newline[1:-1] & ~newline[2:]  # the third of three characters begins a line
+            for blank in found:
+                here = after & newline[:-2] if blank else after
+                found[blank].append(np.flatnonzero(here) + first + 2)
+        paragraphs, lines = (np.concatenate(found[blank]) for blank in (True, False))
+        breaks = paragraphs if len(paragraphs) > self.length // _FAR else lines
+        return breaks[:: -(-len(breaks) // _MOST_BREAKS)] if len(breaks) else breaks
 
 
 class LineStream:
@@ -75,6 +126,11 @@ class LineStream:
         block = np.searchsorted(ends, at, side="right")
         return self.ids[self.symbols[stops[block] - (ends[block] - at)]]
 
+    def breaks(self, start: int, epoch: int = 0) -> np.ndarray:
+        """Where the lines of an epoch's text begin, int64 (L,); `start` is not used."""
+        _, ends = self._blocks(epoch)
+        return np.concatenate([[1], ends[:-1] + 1])
+
     def _blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Where the epoch's blocks end in the corpus and in the epoch's text, int64 (L,) each."""
         epoch = 0 if self.seed is None else epoch
@@ -88,35 +144,115 @@ class LineStream:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """The segments of one pass, in the order in which they are read.
+
+    Attributes:
+        starts: First target of each segment, int64 (n,).
+        sizes: Targets of each segment, int64 (n,).
+        windows: Windows up to the end of each segment, int64 (n,).
+        turn: Number of the window in which row 0 begins.
+    """
+
+    starts: np.ndarray
+    sizes: np.ndarray
+    windows: np.ndarray
+    turn: int
+
+    @functools.cached_property
+    def targets(self) -> np.ndarray:
+        """Targets up to the end of each segment, int64 (n,)."""
+        return np.cumsum(self.sizes)
+
+    def find(self, window: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where windows are in the text.
+
+        Args:
+            window: Their numbers, int (R,).
+            width: Characters of a window.
+
+        Returns:
+            The position of each window's first target, its number of targets, 0 after the last
+            segment, and how many targets of the segment come before it; int64 (R,) each.
+        """
+        segment = np.minimum(np.searchsorted(self.windows, window, "right"), len(self.starts) - 1)
+        before = np.where(segment, self.windows[segment - 1], 0)
+        done = (window - before) * width
+        return self.starts[segment] + done, np.clip(self.sizes[segment] - done, 0, width), done
+
+    def done(self, window: np.ndarray, width: int) -> np.ndarray:
+        """Targets in all windows before these (R,), int64 (R,)."""
+        segment = np.minimum(np.searchsorted(self.windows, window, "right"), len(self.starts) - 1)
+        before = np.where(segment, self.windows[segment - 1], 0)
+        own = np.minimum((window - before) * width, self.sizes[segment])
+        return np.where(segment, self.targets[segment - 1], 0) + own
+
+
 class Windows:
     """The training batches of a stream, by number.
+
+    In each pass every character is a target once; the first of a text is predicted from the start
+    symbol and a zero state.
 
     Args:
         stream: The text.
         batch_size: Rows (B).
         seq_length: Characters of a window (T).
-        seed: Seed of the random offset at which the windows of each epoch start.
+        seed: Seed of the cuts and of the order of the segments in each epoch.
+        start: Id read before the first character of a text.
+
+    Attributes:
+        size: Targets of a pass.
+        steps: Batches of a pass.
     """
 
-    stream: TextStream | LineStream
-    batch_size: int
-    seq_length: int
-    seed: int = 0
+    def __init__(
+        self,
+        stream: TextStream | LineStream,
+        batch_size: int,
+        seq_length: int,
+        seed: int = 0,
+        start: int = 0,
+    ):
+        self.stream, self.batch_size, self.seq_length = stream, batch_size, seq_length
+        self.seed, self.start = seed, start
+        self.size = stream.length - stream.lead
+        self._cuts = max(1, round(self.size / (SEGMENT * seq_length))) - 1
+        # Each segment's last window is half empty on average; this leaves room for a little more.
+        spare = self._cuts / 2 + math.sqrt(self._cuts / 3)
+        self.steps = math.ceil((math.ceil(self.size / seq_length) + spare) / batch_size)
+        self._layout = functools.lru_cache(2)(self._lay_out)
 
-    @property
-    def steps(self) -> int:
-        """Batches of an epoch: as many as fit for every offset smaller than a window."""
-        room = self.stream.length - 1 - (self.seq_length - 1)
-        return max(1, room // (self.batch_size * self.seq_length))
+    def _lay_out(self, epoch: int) -> Layout:
+        """Cut the text into the segments of an epoch, and shuffle them."""
+        random = np.random.default_rng([self.seed, epoch, 1])
+        width, cuts = self.size / (self._cuts + 1), self._cuts
+        wanted = self.stream.lead + (np.arange(1, cuts + 1) - random.random()) * width
+        breaks = self.stream.breaks(self.start, epoch)
+        wanted = np.maximum(wanted.astype(np.int64), self.stream.lead + 1)
+        at = np.searchsorted(breaks, wanted)
+        near = np.append(breaks, 2 * self.stream.length)[at]
+        near = np.where(near - wanted < width / 2, near, wanted)
+        begins = np.unique(np.concatenate([[self.stream.lead], near]))
+        room = self.batch_size * self.steps
+        while True:
+            sizes = np.diff(begins, append=self.stream.length)
+            counts = -(-sizes // self.seq_length)
+            if counts.sum() <= room:
+                break
+            begins = np.delete(begins, random.integers(1, len(begins)))
+        order = random.permutation(len(begins))
+        windows = np.cumsum(counts[order])
+        return Layout(begins[order], sizes[order], windows, int(random.integers(room)))
 
-    def offset(self, epoch: int) -> int:
-        """Where the epoch's first row begins, such that the whole epoch fits after it."""
-        slack = self.stream.length - 1 - self.batch_size * self.seq_length * self.steps
-        if epoch == 0 or slack <= 0:  # the first epoch starts at the beginning
-            return 0
-        return int(np.random.default_rng([self.seed, epoch, 1]).integers(slack + 1))
+    def _numbers(self, epoch: int, step: int, rows: np.ndarray) -> np.ndarray:
+        """Numbers of the windows of some rows (R,) in a batch, int64 (R,)."""
+        room = self.batch_size * self.steps
+        return (self._layout(epoch).turn + rows * self.steps + step) % room
 
-    def batch(self, index: int, part: int = 0, parts: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def batch(
+        self, index: int, part: int = 0, parts: int = 1
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A batch, or one of the equal parts of its rows.
 
         Args:
@@ -124,15 +260,28 @@ class Windows:
             part, parts: Index of the part, and the number of parts.
 
         Returns:
-            Inputs and targets, int32 (B / parts, T) each. The targets are the inputs shifted by one
-            character, also across window boundaries.
+            Inputs and targets, int32 (B / parts, T) each, and which rows begin with a zero state,
+            bool (B / parts,). The targets are the inputs shifted by one character, also across
+            window boundaries, and NO_TARGET past a segment's end.
         """
         epoch, step = divmod(index, self.steps)
-        size = self.batch_size // parts
-        rows = np.arange(part * size, (part + 1) * size) * (self.steps * self.seq_length)
-        starts = self.offset(epoch) + rows + step * self.seq_length
-        ids = self.stream.read(starts, self.seq_length + 1, epoch)
-        return ids[:, :-1], ids[:, 1:]
+        size, width = self.batch_size // parts, self.seq_length
+        rows = np.arange(part * size, (part + 1) * size)
+        at, counts, before = self._layout(epoch).find(self._numbers(epoch, step, rows), width)
+        ids = self.stream.read(at - 1, width + 1, epoch)
+        ids[at == 0, 0] = self.start
+        targets = np.where(np.arange(width) < counts[:, None], ids[:, 1:], NO_TARGET)
+        return ids[:, :-1], targets, (before == 0) | (step == 0)
+
+    def targets(self, epoch: int, steps: int) -> int:
+        """Number of targets in the first `steps` batches of an epoch."""
+        layout, width = self._layout(epoch), self.seq_length
+        room = self.batch_size * self.steps
+        first = self._numbers(epoch, 0, np.arange(self.batch_size))
+        ends = first + steps
+        wrapped = np.where(ends > room, self.size + layout.done(ends % room, width), 0)
+        done = np.where(ends > room, wrapped, layout.done(ends, width))
+        return int((done - layout.done(first, width)).sum())
 
     def dataset(
         self, start: int, stop: int, mine: range = range(1), parts: int = 1
@@ -146,19 +295,20 @@ class Windows:
             parts: Equal parts of a batch, one for each device.
 
         Returns:
-            Elements (inputs, targets), int32 (B / parts, T) each: the parts `mine` of the first
-            batch, then those of the second, and so on.
+            Elements (inputs, targets, begins) as of `batch`: the parts `mine` of the first batch,
+            then those of the second, and so on.
         """
         import tensorflow as tf
 
-        def read(element: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def read(element: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             index, own = divmod(int(element), len(mine))
             return self.batch(index, mine[own], parts)
 
-        def load(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            x, y = tf.numpy_function(read, [element], [tf.int32, tf.int32])
+        def load(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            x, y, begins = tf.numpy_function(read, [element], [tf.int32, tf.int32, tf.bool])
             shape = (self.batch_size // parts, self.seq_length)
-            return tf.ensure_shape(x, shape), tf.ensure_shape(y, shape)
+            ensure = tf.ensure_shape
+            return ensure(x, shape), ensure(y, shape), ensure(begins, shape[:1])
 
         # There is nothing to autotune, and an iterator that is abandoned early waits up to a minute
         # for the autotune thread.
@@ -179,22 +329,18 @@ def fit_windows(
         replicas: Devices that share a batch; the batch stays a multiple of them.
 
     Returns:
-        (batch_size, seq_length), reduced if the text is shorter than one batch of windows: first
-        the batch, then the window.
+        (batch_size, seq_length): fewer rows if they would have less than `_LEAST` windows each, and
+        a shorter window for a text that is shorter than one window for each device.
 
     Raises:
-        CorpusError: Not even one window per replica fits.
+        CorpusError: Not even one character per replica is left.
     """
-    room = stream.length - 1
-    if room >= batch_size * seq_length:
-        return batch_size, seq_length
-    batch = room // seq_length // replicas * replicas
-    if batch >= replicas:
-        return batch, seq_length
-    window = room // replicas
-    if window < 1:
+    size = stream.length - stream.lead
+    if size < replicas:
         raise CorpusError(
-            f"The training part has {stream.length} characters; {replicas} streams need at least "
-            f"{replicas + 1}, so give it more text."
+            f"The training part has {size} characters; {replicas} streams need at least "
+            f"{replicas}, so give it more text."
         )
-    return replicas, window
+    window = min(seq_length, max(1, size // replicas))
+    rows = size // (_LEAST * window) // replicas * replicas
+    return min(batch_size, max(rows, replicas)), window

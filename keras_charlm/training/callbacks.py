@@ -20,13 +20,17 @@ from keras_charlm.errors import Interrupted, TrainingError
 from keras_charlm.evaluation.evaluator import Evaluator
 from keras_charlm.evaluation.scores import Tally
 from keras_charlm.text.split import Split
+from keras_charlm.text.streams import Windows
 from keras_charlm.text.vocabulary import Vocabulary
-from keras_charlm.training.checkpoint import Checkpoints, restore, set_states
+from keras_charlm.training.checkpoint import Checkpoints, restore
 from keras_charlm.training.samples import SampleWriter
 from keras_charlm.training.schedule import Schedule
 from keras_charlm.training.workers import Workers
 
 _BITS = 1 / math.log(2)  # bits in a nat
+
+# A shorter validation part does not tell good epochs from bad ones: the last one is kept.
+JUDGED = 500
 
 # Batches after which a sample is drawn by default: most is learned early.
 _EARLY = frozenset(100 * 2**i for i in range(20))
@@ -35,30 +39,35 @@ _SHORT = 1.0  # seconds: not every epoch shorter than this is shown and saved
 
 
 class Pace(keras.callbacks.Callback):
-    """Resets the recurrent states at an epoch's start, sets the learning rate, counts steps and
-    time, and synchronizes the workers' decisions after each batch.
+    """Sets the learning rate, counts steps and time, and synchronizes the workers' decisions after
+    each batch.
 
     Args:
         schedule: The training's schedule and progress.
+        windows: The batches.
         workers: The workers that train together.
         saving: Is notified of the workers' joint decision.
         display: Shows the progress.
-        vocabulary: Names the unit of the speed.
+        split: The text's parts; scoring the held-out ones at the end takes time too.
         resumed: The state of a resumed training; emptied once it is restored.
     """
 
     def __init__(
         self,
         schedule: Schedule,
+        windows: Windows,
         workers: Workers,
         saving: Saving,
         display: Display,
-        vocabulary: Vocabulary,
+        split: Split,
         resumed: dict[str, np.ndarray] | None = None,
     ):
         super().__init__()
-        self.schedule, self.workers, self.saving = schedule, workers, saving
-        self.display, self.vocabulary = display, vocabulary
+        self.schedule, self.windows = schedule, windows
+        self.workers, self.saving = workers, saving
+        self.display, self.vocabulary = display, split.vocabulary
+        # The last epoch's validation, then the scores of both parts.
+        self.scored = 2 * split.validation.length + split.test.length
         self.resumed = resumed  # until it is restored
         self.compiled = self.estimated = False
         self.characters, self.busy = 0, 0.0  # trained on, and seconds, since the process began
@@ -69,8 +78,6 @@ class Pace(keras.callbacks.Callback):
         if self.resumed is not None and self.schedule.progress.step % self.schedule.steps:
             # Keras has just reset the metrics: restore those of the epoch's first part.
             restore(self.resumed, self.model, self.workers)
-        else:
-            set_states(self.model)
         if self.resumed is not None:
             self.resumed.clear()  # frees memory: it is as large as the training state itself
             self.resumed = None
@@ -84,7 +91,10 @@ class Pace(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         schedule, saving = self.schedule, self.saving
         config, progress = schedule.config, schedule.progress
-        # The loss is in nats, the mean of the epoch so far.
+        # The mean of the epoch so far in nats; Keras counts what is past a segment's end as 0.
+        epoch, step = divmod(progress.step, schedule.steps)
+        places = (step + 1) * config.batch_size * config.seq_length
+        logs["loss"] *= places / self.windows.targets(epoch, step + 1)
         loss, took, stop, due = self.workers.mean(
             float(logs["loss"]),
             time.perf_counter() - self.began,
@@ -94,7 +104,11 @@ class Pace(keras.callbacks.Callback):
         logs["loss"] = loss
         saving.agree(stop > 0, due > 0)
         progress.step += 1
-        progress.seconds += took
+        if self.compiled:  # the first batch compiles: it would distort the speed
+            progress.seconds += took
+            self.busy += took
+            self.characters += config.batch_size * config.seq_length
+        self.compiled = True
         if not math.isfinite(loss):
             raise TrainingError(
                 f"The loss became {loss} at batch {progress.step:,}, and any best model so far is "
@@ -102,10 +116,6 @@ class Pace(keras.callbacks.Callback):
                 "--clip-norm or --precision float32."
             )
         progress.note(loss * _BITS, self.rate)
-        if self.compiled:  # the first batch compiles, and would distort the speed
-            self.busy += took
-            self.characters += config.batch_size * config.seq_length
-        self.compiled = True
         if schedule.out_of_time:
             self.model.stop_training = True
         self._show(loss * _BITS)
@@ -116,16 +126,19 @@ class Pace(keras.callbacks.Callback):
         left = schedule.seconds_left(speed)
         if not self.estimated and self.busy > 1.0:
             self.estimated = True
+            if not schedule.progress.ending:
+                schedule.progress.ending = self.scored / speed
+                left = schedule.seconds_left(speed)
             self.display.note(
-                f"estimate    {duration(left)} at {speed:,.0f} "
+                f"estimate    {duration(left + schedule.progress.ending)} at {speed:,.0f} "
                 f"{self.vocabulary.unit_name}s per second"
             )
         epoch, step = divmod(schedule.progress.step - 1, schedule.steps)
         self.display.update(
             f"epoch {epoch + 1}" + ("" if schedule.config.max_time else f"/{schedule.epochs}"),
             schedule.fraction(),
-            f"batch {step + 1:,}/{schedule.steps:,}  {bits:.3f} bits/{unit}  "
-            f"{speed:,.0f} {unit}/s  {duration(left)} left",
+            f"{bits:.3f} bits/{unit}  {duration(left + schedule.progress.ending)} left",
+            f"batch {step + 1:,}/{schedule.steps:,}  {speed:,.0f} {unit}/s",
         )
 
     def speed(self) -> float:
@@ -162,6 +175,7 @@ class Validation(keras.callbacks.Callback):
         self.stream, self.display = split.validation, display
         self.start = split.vocabulary.id_of(split.start)
         self.evaluator: Evaluator | None = None
+        self.compiled = False  # the first time compiles
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         began, workers = time.perf_counter(), self.workers
@@ -171,11 +185,16 @@ class Validation(keras.callbacks.Callback):
             characters, bits, correct, unknown = workers.sum(*dataclasses.astuple(tally))
             scores = Tally(int(characters), bits, int(correct), int(unknown)).scores()
             logs["val_loss"] = scores.nats_per_character
-            self.compare(epoch, scores.bits_per_character)
+            if characters < JUDGED and self.schedule.config.patience is None:
+                self.keep(epoch)
+            else:
+                self.compare(epoch, scores.bits_per_character)
         else:
             self.keep(epoch)
         (took,) = workers.mean(time.perf_counter() - began)
-        self.schedule.progress.seconds += took
+        if self.compiled:
+            self.schedule.progress.seconds += took
+        self.compiled = True
 
     def compare(self, epoch: int, bits: float) -> None:
         """Keep the weights if the validation loss is the best so far; stop if out of patience.
@@ -188,6 +207,7 @@ class Validation(keras.callbacks.Callback):
         # NaN is never the best: it is below nothing.
         if bits < (math.inf if progress.best is None else progress.best):
             progress.best, progress.stale = bits, 0
+            progress.best_done = self.schedule.fraction()
             self.keep(epoch)
             return
         progress.stale += 1
@@ -258,7 +278,7 @@ class EpochReport(keras.callbacks.Callback):
         if validation is not None:
             figures += f"  val {validation:.4f}"
         best = "  "
-        if validation is not None and progress.best_epoch == epoch + 1:
+        if progress.best is not None and progress.best_epoch == epoch + 1:
             best = " *" if self.explained else " * (best epoch so far)"
             self.explained = True
         self.display.note(

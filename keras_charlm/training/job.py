@@ -75,7 +75,8 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
     from keras_charlm.charlm import load
 
     plan, split, workers = job.plan, job.split, job.workers
-    windows = Windows(split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed)
+    start = split.vocabulary.id_of(split.start)
+    windows = Windows(split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed, start)
     try:
         workers.compare(plan.shared_facts(split, workers, job.base))
         network = compiled.build(plan.model, plan.fit, plan.policy, split.vocabulary.size, workers)
@@ -119,7 +120,7 @@ def _train(
             job.display.stop()
             card = outcome.publish(network)
             unit = job.split.vocabulary.unit_name
-            for line in summary.end(card, folder.path, unit):
+            for line in summary.end(card, folder.path, unit, progress):
                 job.display.note(line)
     except (Interrupted, TrainingError, *loop.EXPLAINED) as error:
         if not workers.chief:
@@ -167,7 +168,7 @@ def _run(
     with loop.noted_signals() as signals:
         path = job.folder.path
         saving = Saving(schedule, checkpoints, workers, signals, display, path)
-        pace = Pace(schedule, workers, saving, display, vocabulary, arrays)
+        pace = Pace(schedule, windows, workers, saving, display, split, arrays)
         around = [pace, Validation(schedule, workers, split, checkpoints, display)]
         if workers.chief:
             samples = SampleWriter(job.folder.work, plan.model, plan.corpus, split, job.progress)

@@ -16,6 +16,7 @@ import numpy as np
 from keras_charlm.display import Display, quiet
 from keras_charlm.evaluation import ngram
 from keras_charlm.evaluation.evaluator import Evaluator
+from keras_charlm.evaluation.scores import Tally
 from keras_charlm.export import packing, tflite
 from keras_charlm.export.graph import OnDeviceGraph
 from keras_charlm.files import write_json
@@ -23,8 +24,10 @@ from keras_charlm.network import model
 from keras_charlm.saved import bundle
 from keras_charlm.saved.card import Card, versions
 from keras_charlm.saved.history import write_samples
+from keras_charlm.saved.weights import compress_weights
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
+from keras_charlm.text.vocabulary import UNKNOWN
 from keras_charlm.training.checkpoint import Checkpoints
 from keras_charlm.training.plan import Plan
 from keras_charlm.training.progress import Progress
@@ -91,6 +94,8 @@ class Outcome:
 
         def fill(folder: Path) -> None:
             network.save_weights(folder / bundle.WEIGHTS)
+            if plan.fit.quantize == "float16":
+                compress_weights(folder / bundle.WEIGHTS)
             (folder / bundle.DEVICE).write_bytes(content)
             self._fill(folder, finished)
 
@@ -117,6 +122,7 @@ class Outcome:
             start=self.split.start,
             finished=finished,
             parameters=network.count_params(),
+            base=plan.base,
             scores=self._scores(network, finished),
         )
 
@@ -131,12 +137,14 @@ class Outcome:
                 }
             return scores
         evaluator = Evaluator(network, split.vocabulary.id_of(split.start))
+        bits: dict[str, np.ndarray] = {}
         for name, stream in (("validation", split.validation), ("test", split.test)):
             if stream.length > stream.lead:
-                scores[name] = evaluator(stream).to_dict()
-        held_out = split.validation.length + split.test.length
-        if held_out and split.train.length <= _SOON_COUNTED:
-            scores["baseline"] = ngram.scores(split)
+                bits[name], correct = evaluator.characters(stream)
+                unknown = int((ngram.read(stream, evaluator.start)[1:] == UNKNOWN).sum())
+                scores[name] = Tally.of(bits[name], correct, unknown).scores().to_dict()
+        if bits and split.train.length <= _SOON_COUNTED:
+            scores["baseline"] = ngram.scores(split, bits)
         return scores
 
     def _fill(self, folder: Path, finished: bool) -> None:

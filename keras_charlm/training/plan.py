@@ -35,6 +35,7 @@ class Plan:
         sha256: Hash of the text.
         corpus, model, fit: The configurations.
         policy: Keras dtype policy of the layers.
+        base: Name of the model to start from; empty for none.
     """
 
     run: str
@@ -45,6 +46,7 @@ class Plan:
     model: ModelConfig
     fit: FitConfig
     policy: str
+    base: str
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -62,7 +64,7 @@ class Plan:
             values = {**values, "files": tuple(values["files"])}
             read = {name: config.from_dict(values[name]) for name, config in configs.items()}
             plan = cls(**{**values, **read})
-            texts = (plan.run, plan.name, plan.sha256, plan.policy, *plan.files)
+            texts = (plan.run, plan.name, plan.sha256, plan.policy, plan.base, *plan.files)
             if not all(isinstance(text, str) for text in texts) or None in (
                 plan.model.layers,
                 plan.model.units,
@@ -102,7 +104,12 @@ class Plan:
 
 
 def make_plan(
-    text: Corpus, split: Split, model: ModelConfig, fit: FitConfig, replicas: int
+    text: Corpus,
+    split: Split,
+    model: ModelConfig,
+    fit: FitConfig,
+    replicas: int,
+    base: Bundle | None = None,
 ) -> tuple[Plan, list[str]]:
     """Adapt the settings to the text and the devices.
 
@@ -111,6 +118,7 @@ def make_plan(
         split: Its parts.
         model, fit: The configurations as given.
         replicas: Number of devices of all workers.
+        base: The model to start from.
 
     Returns:
         The plan, and a notice for each setting that differs from the request.
@@ -127,8 +135,8 @@ def make_plan(
         )
     if (batch, window) != asked:
         notices.append(
-            f"The text is shorter than a batch of {asked[0]} windows of {asked[1]} characters: "
-            f"using a batch of {batch} and windows of {window} characters."
+            f"The text is too short for {asked[0]} rows of several windows of {asked[1]} "
+            f"characters: using a batch of {batch} and windows of {window} characters."
         )
     if not text.config.lines and text.looks_like_list():
         notices.append(
@@ -136,7 +144,7 @@ def make_plan(
             "separate document."
         )
     fit = replace(fit, batch_size=batch, seq_length=window)
-    model, fit = resolve(model, fit, split.train.length)
+    model, fit = resolve(model, fit, split.train.length, tune=base is not None)
     plan = Plan(
         run=uuid.uuid4().hex,
         files=text.files,
@@ -146,6 +154,7 @@ def make_plan(
         model=model,
         fit=fit,
         policy=dtype_policy(fit.precision),
+        base=base.card.name if base else "",
     )
     return plan, notices
 

@@ -14,10 +14,12 @@ class Progress:
 
     Args:
         step: Batches done, over all epochs.
-        seconds: Time spent on batches and validation.
+        seconds: Time spent on batches and validation, compilation excluded.
         best: Lowest validation loss, bits per character.
         best_epoch: Its epoch, from 1.
+        best_done: Share of the training that was done with it.
         stale: Epochs since then.
+        ending: Seconds to keep for scoring once the training has ended, of a limited time.
         samples_size: Bytes of samples.jsonl that belong to this state.
         history: Rows of history.csv.
         trace: Step, seconds, the epoch's mean loss so far in bits, and learning rate, each after
@@ -29,7 +31,9 @@ class Progress:
     seconds: float = 0.0
     best: float | None = None
     best_epoch: int = 0
+    best_done: float = 0.0
     stale: int = 0
+    ending: float = 0.0
     samples_size: int = 0
     history: list[list[Any]] = field(default_factory=list)
     trace: list[list[Any]] = field(default_factory=list)
@@ -38,7 +42,7 @@ class Progress:
     def __post_init__(self) -> None:
         """Reject values from a damaged file."""
         counts = (self.step, self.best_epoch, self.stale, self.samples_size, self.trace_every)
-        figures = (self.seconds, 0.0 if self.best is None else self.best)
+        figures = (self.seconds, self.best_done, self.ending, self.best or 0.0)
         if not (
             all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
             and all(isinstance(n, (int, float)) for n in figures)

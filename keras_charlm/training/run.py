@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import keras
 import numpy as np
 
-from keras_charlm.config import FitConfig, ModelConfig, fit_configs
+from keras_charlm.config import FitConfig, fit_configs
 from keras_charlm.config_base import expect
 from keras_charlm.display import Display
 from keras_charlm.errors import BundleError, OptionError
-from keras_charlm.saved.bundle import WEIGHTS, Bundle, open_bundle
 from keras_charlm.saved.weights import count_parameters
 from keras_charlm.text.corpus import prepare, reopen
 from keras_charlm.text.split import split_corpus
-from keras_charlm.training import checkpoint
+from keras_charlm.training import base, checkpoint
 from keras_charlm.training.checkpoint import STATE
 from keras_charlm.training.folder import TrainingFolder, choose, resumable
 from keras_charlm.training.job import Job, read_state, train
@@ -29,6 +28,7 @@ from keras_charlm.training.workers import Workers, addresses, assemble, worker_i
 
 if TYPE_CHECKING:
     from keras_charlm.charlm import CharLM
+    from keras_charlm.saved.bundle import Bundle
 
 
 def fit(
@@ -36,7 +36,7 @@ def fit(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
-    init_from: str | Path | None = None,
+    init_from: str | Path | None = base.AUTO,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     stdin: BinaryIO | None = None,
@@ -50,7 +50,8 @@ def fit(
         output: The model's folder; by default saved_models/ and the corpus's name.
         overwrite: Replace an existing model in `output`, once the new one is ready.
         init_from: A model whose weights to start from; characters in both vocabularies keep
-            theirs.
+            theirs. 'auto' is the bundled English model for a short text that it predicts well, or
+            else none; None is none.
         callbacks: Keras callbacks; each epoch's logs have `val_loss` in nats.
         verbose: 0 shows nothing, 1 everything, on stderr.
         stdin: Stream that '-' reads.
@@ -76,21 +77,25 @@ def fit(
     if not paths:
         corpus_config = replace(corpus_config, lines=True)
     _check_tensorboard(fit_config.tensorboard)
-    base = open_bundle(init_from) if init_from else None
-    if base:
-        base.file(WEIGHTS)  # an on-device file has none
-        model_config = _model_of(base, corpus_config.unit, model_config, settings)
+    start: Bundle | None = None
+    if init_from not in (None, base.AUTO):  # a mistake is reported before the text is read
+        start = base.open_base(init_from)
+        model_config = base.shape_of(start, corpus_config.unit, model_config, settings)
     display = _display(verbose)
     workers = assemble(fit_config)
     text = workers.in_turn(lambda: prepare(paths, corpus_config, stdin))
     folder = workers.from_chief(lambda: os.fsencode(choose(output, text.name, overwrite)))
     split = split_corpus(text, fit_config.seed)
-    plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas)
+    if init_from == base.AUTO:
+        start = base.find_base(text, split, settings) if paths else None
+        if start:
+            model_config = base.shape_of(start, corpus_config.unit, model_config, settings)
+    plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas, start)
     check_size(plan, split.vocabulary.size)
     for notice in notices:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
-    return train(Job(home, plan, text, split, workers, display, base), callbacks)
+    return train(Job(home, plan, text, split, workers, display, start), callbacks)
 
 
 def resume(
@@ -204,32 +209,3 @@ def _check_tensorboard(folder: str | None) -> None:
             f"TensorBoard's folder {folder} cannot be made "
             f"({error.strerror or error}); name another."
         ) from error
-
-
-def _model_of(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:
-    """The shape of the model to start from; only dropout and noise may differ.
-
-    Args:
-        base: The model.
-        unit: The unit of the text.
-        asked: The requested configuration.
-        given: The settings that the user gave.
-
-    Raises:
-        OptionError: The unit, or a given setting, differs from the model's.
-    """
-    have, theirs = base.card.model, base.vocabulary.unit
-    if theirs != unit:
-        raise OptionError(
-            f"unit is {unit}, but the model in {base.path} has {theirs}; train with --unit "
-            f"{theirs}, or start without --init-from."
-        )
-    for name in ("cell", "layers", "units", "embedding", "tied"):
-        value = getattr(asked, name)
-        if name in given and value is not None and value != getattr(have, name):
-            raise OptionError(
-                f"{name} is {value}, but the model in {base.path} has "
-                f"{getattr(have, name)}; leave it out, or start without --init-from."
-            )
-    dropout = have.dropout if asked.dropout is None else asked.dropout
-    return replace(have, dropout=dropout, noise=asked.noise)

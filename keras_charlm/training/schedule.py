@@ -7,6 +7,10 @@ import math
 from keras_charlm.config import FitConfig
 from keras_charlm.training.progress import Progress
 
+# Without --patience: a training stops if the validation loss has not fallen for this share of it,
+# and for this many epochs.
+PATIENCE, PATIENT_EPOCHS = 0.2, 5
+
 
 class Schedule:
     """A training's progress, measured against its settings.
@@ -29,21 +33,30 @@ class Schedule:
         """Share of the training that is done `ahead` batches from now: by steps or by time,
         whichever is further."""
         steps = (self.progress.step + ahead) / (self.steps * self.epochs)
-        if self.config.max_time:
-            return max(steps, self.progress.seconds / self.config.max_time)
+        if self.limit is not None:
+            return max(steps, self.progress.seconds / self.limit)
         return steps
 
     @property
+    def limit(self) -> float | None:
+        """Seconds to train: `max_time` without the time for scoring, at least half of it."""
+        most = self.config.max_time
+        return None if most is None else max(most - self.progress.ending, most / 2)
+
+    @property
     def out_of_time(self) -> bool:
-        """Whether `max_time` is over."""
-        limit = self.config.max_time
-        return limit is not None and self.progress.seconds >= limit
+        """Whether the time to train is over."""
+        return self.limit is not None and self.progress.seconds >= self.limit
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the validation loss has not improved for `patience` epochs."""
-        limit = self.config.patience
-        return limit is not None and self.progress.stale >= limit
+        """Whether the validation loss has not improved for `patience` epochs, or by default for
+        a fifth of the training."""
+        progress, limit = self.progress, self.config.patience
+        if limit is not None:
+            return progress.stale >= limit
+        late = self.fraction() - progress.best_done >= PATIENCE
+        return late and progress.stale >= PATIENT_EPOCHS
 
     @property
     def ended(self) -> bool:
@@ -55,12 +68,13 @@ class Schedule:
         return learning_rate(self.config, self.progress.step, self.steps, self.fraction(1))
 
     def seconds_left(self, speed: float) -> float:
-        """Seconds to the end at a speed in characters per second; infinite if the speed is 0."""
+        """Seconds to the end of the last batch at a speed in characters per second; infinite if the
+        speed is 0."""
         config = self.config
         batches = self.steps * self.epochs - self.progress.step
         seconds = batches * config.batch_size * config.seq_length / speed if speed else math.inf
-        if config.max_time:
-            seconds = min(seconds, max(0.0, config.max_time - self.progress.seconds))
+        if self.limit is not None:
+            seconds = min(seconds, max(0.0, self.limit - self.progress.seconds))
         return seconds
 
 

@@ -13,7 +13,10 @@ from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.training.devices import describe
 from keras_charlm.training.plan import Plan
+from keras_charlm.training.progress import Progress
 from keras_charlm.training.workers import Workers
+
+_FEW = 100  # batches; a shorter training has hardly begun
 
 
 def part_sizes(text: Corpus, split: Split) -> dict[str, Any]:
@@ -75,13 +78,23 @@ def _training(plan: Plan, steps: int, unit: str) -> str:
     return f"{length}, {describe_batch(fit, unit)}, {describe_optimizer(fit)}{limit}"
 
 
-def end(card: Card, folder: Path, unit: str) -> list[str]:
+def _kept(card: Card, progress: Progress) -> str:
+    """Which epoch's weights the model has, and why."""
+    epoch, held_out = progress.best_epoch, card.split["validation"]["characters"]
+    if progress.best is not None:
+        return f"epoch {epoch} of {len(progress.history)}, the best on validation"
+    few = f": {held_out:,} characters of validation text are too few to choose by"
+    return f"epoch {epoch}, the last{few if held_out else ''}"
+
+
+def end(card: Card, folder: Path, unit: str, progress: Progress) -> list[str]:
     """The lines shown after the model was written.
 
     Args:
         card: The model's card, with its scores.
         folder: Its folder.
         unit: Unit of the losses, 'character' or 'byte'.
+        progress: The training's progress.
     """
     lines = [
         f"{part:<12}{scores['bits_per_character']:.4f} bits per {unit} "
@@ -89,6 +102,13 @@ def end(card: Card, folder: Path, unit: str) -> list[str]:
         for part in ("validation", "test")
         if (scores := card.scores.get(part))
     ]
+    lines.insert(0, f"kept        {_kept(card, progress)}")
+    if progress.step < _FEW:
+        lines.insert(
+            0,
+            f"short       only {counted(progress.step, 'batch', 'batches')}: a longer "
+            "training learns more, with more --epochs or --max-time",
+        )
     lines.append(f"model       {folder}")
     if (page := folder / REPORT).exists():
         lines.append(f"report      {page}")

@@ -187,8 +187,7 @@ export class Engine {
   }
 
   start(text) {
-    const codes = this.codes(text);
-    return this.facts.lines || !codes.length ? [this.facts.start, ...codes] : codes;
+    return [this.facts.start, ...this.codes(text)];
   }
 
   // Yields the pieces of one text as they are drawn.
