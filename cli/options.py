@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -163,6 +164,8 @@ def load_tensorflow(start: bool = True) -> None:
         start: Whether to initialize its devices too; after that the CPU cannot be divided into
             virtual devices.
     """
+    # It logs a missing GPU or a lost worker as errors; what matters is raised as well.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
         import tensorflow as tf
 
