@@ -54,8 +54,11 @@ TENSORS = {
 def options(verb: str) -> list[click.Option]:
     """The options of a verb, as its help lists them."""
     from kcharlm.main import kcharlm
+    from kcharlm.options import GroupedCommand
 
     command = kcharlm.get_command(None, verb)
+    if isinstance(command, GroupedCommand):
+        return [option for group in command.groups().values() for option in group]
     return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +20,8 @@ from .options import given, load_tensorflow, output_option, settings
     what="file or folder",
     replaced="Replace an existing --output once the export has passed its check.",
 )
-def export(model: str, output: str | None, overwrite: bool, **options: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as a JSON object.")
+def export(model: str, output: str | None, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Export MODEL for a phone, a browser or a server, check what was written, and report on it.
 
     \b
@@ -32,4 +35,18 @@ def export(model: str, output: str | None, overwrite: bool, **options: Any) -> N
     from keras_charlm.export import export
 
     report = export.export(model, output, overwrite=overwrite, **options)
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    path = Path(output or report["file"])
     click.echo(printable(export.summary(report)), err=True)
+    click.echo(printable(f"{'next':<26}{_next(path, options.get('to'))}"), err=True)
+
+
+def _next(path: Path, kind: str | None) -> str:
+    """What to do with an export."""
+    if kind == "web":
+        return f"python -m http.server --directory {path}, then open http://localhost:8000"
+    if kind == "savedmodel":
+        return f"{path / 'README.md'} says how to serve it"
+    return f"kcharlm generate {path}"

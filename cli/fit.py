@@ -9,52 +9,85 @@ import click
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, fit_configs
 from keras_charlm.errors import OptionError
 
-from .options import given, load_tensorflow, settings
+from .options import USUAL, GroupedCommand, GroupedOption, given, load_tensorflow, settings
 
 _BY_SIZE = "by --size"
+_START, _TRAINING = "Starting", "Training"
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("corpus", nargs=-1)
 @click.option(
     "-o",
     "--output",
+    cls=GroupedOption,
+    group=USUAL,
     type=click.Path(),
     metavar="FOLDER",
     help="Folder to write the model to.  [default: a new folder under saved_models/]",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Replace the model in --output once this one is ready."
+    "--overwrite",
+    is_flag=True,
+    cls=GroupedOption,
+    group=_START,
+    help="Replace the model in --output once this one is ready.",
 )
-@click.option("--resume", metavar="MODEL", help="Continue a training that was stopped or killed.")
+@click.option(
+    "--resume",
+    cls=GroupedOption,
+    group=USUAL,
+    metavar="MODEL",
+    help="Continue a training that was stopped or killed.",
+)
 @click.option(
     "--init-from",
+    cls=GroupedOption,
+    group=USUAL,
     metavar="MODEL",
     help="Start from the weights of this model.  [default: auto, the bundled English model for a "
     "short text that it predicts well]",
 )
-@click.option("--from-scratch", is_flag=True, help="Start from no other model.")
-@settings(CorpusConfig)
+@click.option(
+    "--from-scratch",
+    is_flag=True,
+    cls=GroupedOption,
+    group=_START,
+    help="Start from no other model.",
+)
+@settings(CorpusConfig, "Reading the text")
 @settings(
     ModelConfig,
+    "The network",
     layers=_BY_SIZE,
     units=_BY_SIZE,
     embedding=_BY_SIZE,
     tied=_BY_SIZE,
     dropout=_BY_SIZE,
 )
-@settings(FitConfig, learning_rate=_BY_SIZE)
+@settings(FitConfig, _TRAINING, learning_rate=_BY_SIZE)
 @click.option(
     "--launcher",
+    cls=GroupedOption,
+    group=_TRAINING,
     type=click.Choice(["ray"]),
     help="Start the workers with Ray Train instead of by TF_CONFIG.",
 )
 @click.option(
     "--workers",
+    cls=GroupedOption,
+    group=_TRAINING,
     type=click.IntRange(1),
     help="How many workers to start with --launcher.  [default: 2]",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    cls=GroupedOption,
+    group=USUAL,
+    help="Show errors only.",
+)
 def fit(
     corpus: tuple[str, ...],
     output: str | None,

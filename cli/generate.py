@@ -18,6 +18,7 @@ from .options import given, settings
 
 @click.command()
 @click.argument("model", required=False)
+@click.argument("text", nargs=-1, metavar="")
 @click.option("-p", "--prompt", default="", help="Text to continue.")
 @click.option(
     "--prompt-file",
@@ -34,6 +35,7 @@ from .options import given, settings
 @click.option("--raw", is_flag=True, help="Print control characters to a terminal unescaped.")
 def generate(
     model: str | None,
+    text: tuple[str, ...],
     prompt: str,
     prompt_file: str | None,
     as_json: bool,
@@ -49,6 +51,11 @@ def generate(
     kcharlm generate saved_models/shakespeare --prompt "ROMEO:" --length 1000
     kcharlm generate names --num 20 --novel --seed 1
     """
+    if text:
+        raise OptionError(
+            f"{' '.join(text)!r} stands after the model, where generate takes only options; "
+            "to continue a text, give it with --prompt."
+        )
     from keras_charlm.charlm import load
     from keras_charlm.generation.samples import Counts
     from keras_charlm.text.vocabulary import normalize
@@ -65,11 +72,11 @@ def generate(
     config = SampleConfig(**options)
     if as_json:
         for sample in opened.samples(prompt, counts, **options):
-            text = sample.whole
-            if isinstance(text, bytes):
-                text = text.decode("utf-8", "backslashreplace")
+            whole = sample.whole
+            if isinstance(whole, bytes):
+                whole = whole.decode("utf-8", "backslashreplace")
             bits = sample.bits_per_character
-            show(json.dumps({"text": text, "seed": sample.seed, "bits_per_character": bits}))
+            show(json.dumps({"text": whole, "seed": sample.seed, "bits_per_character": bits}))
             show("\n")
     elif config.num > 1 or config.novel or opened.card.lines:
         for i, sample in enumerate(opened.samples(prompt, counts, **options)):

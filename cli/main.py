@@ -25,6 +25,10 @@ VERBS = {
 }
 
 
+# What other programs call these verbs.
+_OTHER_NAMES = {"train": "fit", "sample": "generate"}
+
+
 class _Verbs(click.Group):
     """Loads a verb from the module of the same name; listing the verbs loads none of them."""
 
@@ -33,6 +37,11 @@ class _Verbs(click.Group):
 
     def get_command(self, ctx, name):
         return getattr(import_module(f".{name}", __package__), name) if name in VERBS else None
+
+    def resolve_command(self, ctx, args):
+        if args and args[0] in _OTHER_NAMES:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{_OTHER_NAMES[args[0]]}'?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):

@@ -49,28 +49,65 @@ class ByteSize(click.ParamType):
         return int(Decimal(match[1]) * _BYTES[match[2]])
 
 
-def settings(kind: type[Settings], **shown: str) -> Callable[[Callable], Callable]:
+USUAL = "Usual options"  # the group that help shows first
+
+
+class GroupedOption(click.Option):
+    """An option that help lists under the heading `group`."""
+
+    def __init__(self, *args: Any, group: str = "Options", **attributes: Any):
+        super().__init__(*args, **attributes)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the options in groups, the usual ones first."""
+
+    def groups(self) -> dict[str, list[click.Option]]:
+        """The options of each group, in the order of the first option of each."""
+        groups: dict[str, list[click.Option]] = {USUAL: []}
+        for option in self.params:
+            if isinstance(option, click.Option):
+                groups.setdefault(getattr(option, "group", "Options"), []).append(option)
+        return {name: options for name, options in groups.items() if options}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = self.groups()
+        if help_option := self.get_help_option(ctx):
+            groups[USUAL].append(help_option)
+        for name, options in groups.items():
+            with formatter.section(name):
+                records = [option.get_help_record(ctx) for option in options]
+                formatter.write_dl([record for record in records if record])
+
+
+def settings(
+    kind: type[Settings], group: str = "Options", **shown: str
+) -> Callable[[Callable], Callable]:
     """A decorator that gives a command an option for each field of a configuration.
 
     Args:
         kind: The configuration. An omitted option is None; `given` drops it, so that the
             configuration's default applies.
+        group: Heading of the options in a GroupedCommand, except for those that are `usual`.
         **shown: Text that help shows as the default of fields whose None is filled in later.
     """
     types = value_types(kind)
 
     def decorate(command: Callable) -> Callable:
         for field in reversed(dataclasses.fields(kind)):
-            command = _option(field, *types[field.name], shown.get(field.name))(command)
+            heading = USUAL if field.metadata.get("usual") else group
+            command = _option(field, heading, *types[field.name], shown.get(field.name))(command)
         return command
 
     return decorate
 
 
-def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | None):
+def _option(field: dataclasses.Field, group: str, kind: type, optional: bool, shown: str | None):
     bounds, flag = field.metadata, _flag(field.name)
+    in_group: dict[str, Any] = {"cls": GroupedOption, "group": group}
     if kind is bool and not optional:
-        return click.option(flag, is_flag=True, default=None, help=bounds["help"])
+        return click.option(flag, is_flag=True, default=None, help=bounds["help"], **in_group)
     if kind is bool:
         flag, param = f"{flag}/--no-{flag[2:]}", None
     elif bounds.get("duration"):
@@ -85,7 +122,7 @@ def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | N
     if bounds.get("duration") and field.default is not None:
         default = f"{field.default:g}s"
     text = bounds["help"] + (f"  [default: {default}]" if default else "")
-    return click.option(flag, type=param, default=None, help=text)
+    return click.option(flag, type=param, default=None, help=text, **in_group)
 
 
 def _flag(name: str) -> str:

@@ -9,7 +9,10 @@
 Importing this package loads neither TensorFlow nor NumPy; the names below are imported when used.
 """
 
+import os
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -39,8 +42,22 @@ __all__ = [*_HOMES]
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(_load(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _load(module: str) -> ModuleType:
+    """Import a module, without what TensorFlow logs as it loads if the user has not asked for it.
+
+    It logs a missing GPU or a lost worker as errors; what matters is raised as well.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "tensorflow" in sys.modules:
+        return import_module(module)
+    from keras_charlm.display import quiet
+
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with quiet():  # the level does not hold for the first lines
+        return import_module(module)
 
 
 def __dir__() -> list[str]:

@@ -36,12 +36,14 @@ class CorpusConfig(Settings):
     )
     keep_line_ends: bool = setting(False, "Keep \\r\\n and \\r instead of replacing them with \\n.")
     glob: str | None = setting(
-        None, "Which files of a folder and its subfolders to read, e.g. '*.c'."
+        None, "Which files of a folder and its subfolders to read, e.g. '*.c'.", usual=True
     )
     skip_unreadable: bool = setting(
         False, "Skip files that are binary, unreadable or wrongly encoded, and list them."
     )
-    lines: bool = setting(False, "Each line is a separate document, such as a name or a title.")
+    lines: bool = setting(
+        False, "Each line is a separate document, such as a name or a title.", usual=True
+    )
     duplicates: bool = setting(
         False,
         "With --lines: keep every copy of a line, so that frequent lines weigh more. All copies go "
@@ -110,6 +112,7 @@ class FitConfig(Settings):
         "Default values of layers, units, embedding, tied, dropout and learning rate; auto chooses "
         "by the length of the text.",
         choices=("auto", "small", "medium", "large"),
+        usual=True,
     )
     seq_length: int = setting(
         64, "Window of truncated backpropagation through time, in characters.", low=1, high=100_000
@@ -122,6 +125,7 @@ class FitConfig(Settings):
         "Passes over the training text; by default chosen from its length.",
         low=1,
         high=MOST_EPOCHS,
+        usual=True,
     )
     max_time: float | None = setting(
         None,
@@ -130,6 +134,7 @@ class FitConfig(Settings):
         low=0,
         open_low=True,
         duration=True,
+        usual=True,
     )
     optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"))
     learning_rate: float | None = setting(
@@ -165,6 +170,7 @@ class FitConfig(Settings):
         "Seed of the weights, dropout, noise, window offsets and line order.",
         low=0,
         high=2**31 - 1,
+        usual=True,
     )
     precision: str = setting(
         "auto",

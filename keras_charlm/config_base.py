@@ -16,7 +16,10 @@ Kind = TypeVar("Kind", bound="Settings")
 
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:
-    """A dataclass field with its help text and bounds (`choices`, `low`, `high`, `open_high`)."""
+    """A dataclass field with its help text and bounds (`choices`, `low`, `high`, `open_high`).
+
+    `usual` puts it among the options that help shows first.
+    """
     return dataclasses.field(default=default, metadata={"help": help, **bounds})
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ _PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 # Bidirectional controls could make the terminal show a different text.
 _PICTURES |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 _EVERY = 30.0  # seconds between plain progress lines
+_LEAST_BAR, _MOST_BAR = 5, 40  # columns of the progress bar
 
 
 def printable(text: str | bytes) -> str:
@@ -133,43 +136,92 @@ class Display:
             ):  # a full disk under the log must not end the training
                 print(text, file=self.stream, flush=True)
 
+    def wrapped(self, text: str) -> str:
+        """A text whose long lines are broken between words to fit the terminal, if there is one."""
+        if not self._terminal:
+            return text
+        width = shutil.get_terminal_size().columns
+        return "\n".join(
+            "\n".join(textwrap.wrap(line, width, drop_whitespace=True, tabsize=8))
+            if len(line) > width
+            else line
+            for line in text.split("\n")
+        )
+
+    @contextlib.contextmanager
+    def status(self, text: str) -> Iterator[None]:
+        """Show what is being done: a spinner on a terminal until it ends, otherwise one line.
+
+        Args:
+            text: What is being done, such as "scoring the test part ...".
+        """
+        if not self._terminal or self._bar:  # rich shows one live display at a time
+            self.note(text)
+            yield
+            return
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(file=self.stream).status(Text(printable(text))):
+            yield
+
     def start(self) -> None:
         """Show a progress bar from now on, if stderr is a terminal."""
         if not self._terminal:
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress
+        from rich.table import Column
 
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[figures]}"),
+            "{task.description}",
+            BarColumn(_LEAST_BAR, table_column=Column(no_wrap=True)),
+            "{task.fields[figures]}",
             console=Console(file=self.stream),
             transient=True,
             refresh_per_second=5,
         )
+        self._columns = self._bar.columns
         self._task = self._bar.add_task("starting", total=1.0, figures="")
         self._bar.start()
 
-    def update(self, label: str, fraction: float, figures: str) -> None:
+    def update(self, label: str, fraction: float, figures: str, more: str = "") -> None:
         """Show progress: in the bar, or without a terminal as a line every half minute.
 
         Args:
             label: Name of the task.
             fraction: How much of it is done, from 0 to 1.
             figures: Shown after the bar.
+            more: Further figures, shown where the terminal is wide enough.
         """
         now = time.monotonic()
         if self._bar:
             if now - self._last_shown > 0.2:
+                figures = self._fit(label, figures, more)
                 self._bar.update(self._task, completed=fraction, description=label, figures=figures)
                 self._last_shown = now
         elif self.verbose:
             if not self._last_shown:
                 self._last_shown = now
             if now - self._last_shown > _EVERY:
-                self.note(f"{label}  {fraction:4.0%}  {figures}")
+                self.note(f"{label}  {fraction:4.0%}  {figures}  {more}".rstrip())
                 self._last_shown = now
+
+    def _fit(self, label: str, figures: str, more: str) -> str:
+        """The figures that fit the terminal; the bar takes the columns left, or goes."""
+        from rich.progress import BarColumn
+
+        progress, columns = self._bar, self._columns
+        if not progress:
+            return figures
+        free = progress.console.width - len(label) - len(figures) - 2
+        if more and free - len(more) - 2 >= _LEAST_BAR:
+            figures, free = f"{figures}  {more}", free - len(more) - 2
+        progress.columns = columns if free >= _LEAST_BAR else (columns[0], columns[2])
+        for column in columns:
+            if isinstance(column, BarColumn):
+                column.bar_width = min(free, _MOST_BAR)
+        return figures
 
     def stop(self) -> None:
         """Remove the progress bar."""

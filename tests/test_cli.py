@@ -37,13 +37,14 @@ def test_fit_shows_what_it_does_and_generate_finds_the_model(kcharlm, here, cats
         "corpus      cats: 900 characters, ",
         "split       810 train, 45 validation, 45",
         "model       1 x 8 lstm",
-        "training    2 epochs of 25 batches, 4 x 8",
+        "training    2 epochs of 26 batches, 4 x 8",
         "device      1 x CPU",
         "output      saved_models/cats",
         "epoch   2   train ",
         "validation  ",
         "test        ",
         "next        kcharlm generate saved_models/cats",
+        "            kcharlm inspect saved_models/cats ",
     ):
         assert label in err, label
     code, out, err = kcharlm("generate", "--seed", 1, "--length", 40)
@@ -355,3 +356,34 @@ def terminal(command):
                 break
             seen += data
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("mistyped, verb", [("train", "fit"), ("sample", "generate")])
+def test_other_names_of_verbs_suggest_the_verb(kcharlm, here, mistyped, verb):
+    code, _, err = kcharlm(mistyped, "x.txt")
+    assert code == 2
+    assert f"Did you mean '{verb}'?" in err
+
+
+def test_a_text_after_the_model_suggests_prompt(kcharlm, here):
+    code, _, err = kcharlm("generate", "names", "Maria")
+    assert code != 0
+    assert "'Maria'" in err and "--prompt" in err
+
+
+def test_help_of_fit_begins_with_the_ten_usual_options(kcharlm):
+    text = kcharlm("fit", "--help")[1]
+    usual = text.split("Usual options:")[1].split("Starting:")[0]
+    assert len(re.findall(r"^  (?:-\w, )?--", usual, re.M)) == 10 + 1  # and --help
+    assert "--clip-norm" not in usual
+    assert "--clip-norm" in text
+
+
+@pytest.mark.parametrize("level", [None, "0"])
+def test_tensorflow_is_quiet_from_python_unless_the_user_asks(monkeypatch, level):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    if level:
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    code = "import keras_charlm; keras_charlm.fit; import tensorflow as tf; tf.constant(1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert bool(done.stderr) == bool(level)

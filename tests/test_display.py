@@ -1,5 +1,9 @@
+import io
+import re
 import subprocess
 import sys
+
+import pytest
 
 from keras_charlm.display import Display, duration, printable
 
@@ -72,3 +76,47 @@ def test_nothing_is_shown_when_quiet(capsys):
     display.update("epoch 1", 0.5, "y")
     display.stop()
     assert capsys.readouterr() == ("", "")
+
+
+class _Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("columns", [50, 80, 120])
+def test_a_narrow_terminal_keeps_the_figures_of_the_bar(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    screen = _Screen()
+    display = Display(stream=screen)
+    display.start()
+    figures, more = "2.345 bits/char  12 min 05 s left", "batch 123/456  70,123 char/s"
+    display.update("epoch 12/100", 0.5, figures, more)
+    display.stop()
+    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert f"{figures}" in seen
+    assert "epoch 12/100" in seen
+    assert (more in seen) == (columns > 80)
+
+
+def test_a_status_is_a_line_without_a_terminal_and_goes_from_one(monkeypatch):
+    plain = io.StringIO()
+    with Display(stream=plain).status("scoring the test part ..."):
+        pass
+    assert plain.getvalue() == "scoring the test part ...\n"
+    monkeypatch.setenv("TERM", "xterm")
+    screen = _Screen()
+    with Display(stream=screen).status("scoring [the] \x07 part ..."):
+        pass
+    assert "scoring [the] ␇ part ..." in screen.getvalue()
+    assert screen.getvalue().rstrip("\r\n").endswith(("\x1b[2K", "\x1b[?25h"))
+
+
+def test_samples_wrap_between_words_on_a_terminal_only(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    text = "some words " * 12 + "\n\n  short"
+    assert Display(stream=io.StringIO()).wrapped(text) == text
+    shown = Display(stream=_Screen()).wrapped(text)
+    assert max(map(len, shown.split("\n"))) <= 50
+    assert shown.split() == text.split()
+    assert shown.endswith("\n\n  short")

@@ -121,11 +121,11 @@ def _report_path(path: Path) -> Path:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """A report as a few lines of text."""
+    """A report as a few lines of text, without the list of operators."""
     return "\n".join(
         f"{name.replace('_', ' '):<26}{_shown(value)}"
         for name, value in report.items()
-        if value is not None
+        if value is not None and name != "operators"
     )
 
 

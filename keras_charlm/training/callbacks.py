@@ -137,8 +137,8 @@ class Pace(keras.callbacks.Callback):
         self.display.update(
             f"epoch {epoch + 1}" + ("" if schedule.config.max_time else f"/{schedule.epochs}"),
             schedule.fraction(),
-            f"batch {step + 1:,}/{schedule.steps:,}  {bits:.3f} bits/{unit}  "
-            f"{speed:,.0f} {unit}/s  {duration(left + schedule.progress.ending)} left",
+            f"{bits:.3f} bits/{unit}  {duration(left + schedule.progress.ending)} left",
+            f"batch {step + 1:,}/{schedule.steps:,}  {speed:,.0f} {unit}/s",
         )
 
     def speed(self) -> float:
@@ -248,6 +248,7 @@ class EpochReport(keras.callbacks.Callback):
         self.schedule, self.pace, self.samples = schedule, pace, samples
         self.display, self.unit, self.lines = display, vocabulary.unit, lines
         self.shown = -math.inf
+        self.explained = False  # whether a note has said what * means
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         every, step = self.schedule.config.sample_every, self.schedule.progress.step
@@ -276,10 +277,13 @@ class EpochReport(keras.callbacks.Callback):
         figures = f"train {train:.4f}"
         if validation is not None:
             figures += f"  val {validation:.4f}"
-        best = " *" if progress.best is not None and progress.best_epoch == epoch + 1 else "  "
+        best = "  "
+        if progress.best is not None and progress.best_epoch == epoch + 1:
+            best = " *" if self.explained else " * (best epoch so far)"
+            self.explained = True
         self.display.note(
             f"epoch {epoch + 1:>3}   {figures} bits/{self.unit}{best}"
-            + (f"  {sample}" if self.lines else f"\n{sample}\n")
+            + (f"  {sample}" if self.lines else f"\n{self.display.wrapped(sample)}\n")
         )
         self.shown = time.monotonic()
 

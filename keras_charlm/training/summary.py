@@ -112,4 +112,7 @@ def end(card: Card, folder: Path, unit: str, progress: Progress) -> list[str]:
     lines.append(f"model       {folder}")
     if (page := folder / REPORT).exists():
         lines.append(f"report      {page}")
-    return [*lines, f"next        kcharlm generate {folder}"]
+    following = [f"kcharlm generate {folder}", f"kcharlm inspect {folder} TEXT-FILE"]
+    if page.exists():
+        following.insert(1, f"open {page} in a browser")
+    return [*lines, *(f"{'' if i else 'next':<12}{step}" for i, step in enumerate(following))]
