@@ -118,8 +118,10 @@ def _train(
         _run(job, windows, network, users, checkpoints, arrays)
         if workers.chief:
             job.display.stop()
-            card = outcome.publish(network)
+            held_out = job.split.validation.length + job.split.test.length
             unit = job.split.vocabulary.unit_name
+            with job.display.status(f"scoring {held_out:,} {unit}s and writing the model ..."):
+                card = outcome.publish(network)
             for line in summary.end(card, folder.path, unit, progress):
                 job.display.note(line)
     except (Interrupted, TrainingError, *loop.EXPLAINED) as error:
