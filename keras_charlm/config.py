@@ -416,12 +416,25 @@ AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
 # to take at least this many steps.
 AUTO_CHARACTERS, AUTO_EPOCHS, AUTO_STEPS = 20_000_000, (2, 100), 600
 
-# A training that starts from another model.
-TUNE_RATE, TUNE_DROPOUT, TUNE_CHARACTERS, TUNE_EPOCHS = 1e-3, 0.2, 1_200_000, (3, 12)
+
+@dataclass(frozen=True)
+class Tuning:
+    """The defaults of a training that starts from another model."""
+
+    learning_rate: float
+    dropout: float
+    characters: int  # to read in all
+    epochs: tuple[int, int]
+    steps: int  # at least
+
+
+# By whether the model to start from predicts the text better than n-grams counted there.
+NEAR = Tuning(1e-3, 0.2, 300_000, (3, 4), 100)
+FAR = Tuning(3e-3, 0.3, 1_000_000, (8, 12), 200)
 
 
 def resolve(
-    model: ModelConfig, fit: FitConfig, characters: int, tune: bool = False
+    model: ModelConfig, fit: FitConfig, characters: int, tuning: Tuning | None = None
 ) -> tuple[ModelConfig, FitConfig]:
     """Fill the settings that depend on the corpus.
 
@@ -429,7 +442,7 @@ def resolve(
         model: Shape of the network; fields that are None are filled.
         fit: How to train; `epochs` and `learning_rate` are filled, and `size` 'auto' is resolved.
         characters: Length of the training part in characters.
-        tune: Whether the training starts from another model, with its shape.
+        tuning: The defaults for starting from another model, with its shape.
 
     Returns:
         The two configurations, with every such field filled.
@@ -445,19 +458,18 @@ def resolve(
         "tied": size.tied and model.embedding != 0,
         "dropout": next(rate for most, rate in size.dropout if characters <= most),
     }
-    if tune:
-        defaults["dropout"] = TUNE_DROPOUT
+    if tuning:
+        defaults["dropout"] = tuning.dropout
     model = replace(model, **{k: v for k, v in defaults.items() if getattr(model, k) is None})
     epochs = fit.epochs
     if epochs is None:
-        low, high = TUNE_EPOCHS if tune else AUTO_EPOCHS
-        total = TUNE_CHARACTERS if tune else AUTO_CHARACTERS
+        low, high = tuning.epochs if tuning else AUTO_EPOCHS
+        total = tuning.characters if tuning else AUTO_CHARACTERS
         epochs = min(max(total // max(characters, 1), low), high)
         steps = max(1, characters // (fit.batch_size * fit.seq_length))
-        if not tune:
-            epochs = max(epochs, -(-AUTO_STEPS // steps))
+        epochs = max(epochs, -(-(tuning.steps if tuning else AUTO_STEPS) // steps))
         if fit.max_time is not None:
             epochs = MOST_EPOCHS  # the time is the limit
-    highest = TUNE_RATE if tune else size.learning_rate
+    highest = tuning.learning_rate if tuning else size.learning_rate
     rate = highest if fit.learning_rate is None else fit.learning_rate
     return model, replace(fit, size=name, epochs=epochs, learning_rate=rate)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_charlm.config import ModelConfig
+from keras_charlm.config import FAR, NEAR, ModelConfig, Tuning
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
 from keras_charlm.generation.litert import Runner, score_characters
@@ -18,10 +18,12 @@ from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 
 AUTO = "auto"
-LONGEST = 3_000_000  # characters; a longer text teaches a network of its own as much
-READ = 8000  # characters that are predicted to decide whether to start from a bundled model
-_KNOWN = 0.95  # least share of them that must be in its vocabulary
-_ORDER = 5  # of the n-grams that it has to beat
+# Characters of the training part. What a model knows is soon lost on a text of another kind, and a
+# long text teaches a network of its own as much.
+SHORTEST, LONGEST_FAR, LONGEST = 200, 300_000, 3_000_000
+KNOWN = 0.95  # least share of the characters that the model must know
+_READ = 8000  # characters at the text's beginning that are looked at
+_ORDER = 5  # of the n-grams that predict them
 
 # Settings that give a network another shape than that of the bundled model.
 _SHAPE = ("cell", "layers", "units", "embedding", "tied")
@@ -41,42 +43,68 @@ def open_base(model: str | Path) -> Bundle:
 def find_base(text: Corpus, split: Split, given: Mapping[str, Any]) -> Bundle | None:
     """The bundled English model, if a training on a text had better start from it.
 
+    English prose, verse or talk is then predicted far better; of other languages and of code that
+    use the same characters, only short texts are.
+
     Args:
         text: The text.
         split: Its parts.
         given: The settings that the user gave.
 
     Returns:
-        The model; None if the text is long, or in bytes, if the user chose another network, or if
-        n-grams counted in the text's beginning predict it better.
+        The model; None if the text is long, a list, or bytes, if the user chose another network,
+        or if too many characters are unknown to the model.
     """
     shaped = given.get("size", AUTO) != AUTO or any(given.get(k) is not None for k in _SHAPE)
     home = shipped().get(ENGLISH)
-    if home is None or shaped or text.config.unit == "byte" or split.train.length > LONGEST:
+    if home is None or shaped or text.config.unit == "byte" or text.config.lines:
+        return None
+    length = split.train.length
+    if not SHORTEST <= length <= LONGEST:
         return None
     base = open_base(home)
-    return base if predicts_better(base, split) else None
+    if _known(base, split).mean() < KNOWN:
+        return None
+    return base if length <= LONGEST_FAR or tuning(base, split) is NEAR else None
 
 
-def predicts_better(base: Bundle, split: Split) -> bool:
-    """Whether a model predicts the second half of a text's beginning better than n-grams counted
-    in the first half."""
-    stream, vocabulary = split.train, split.vocabulary
-    ids = stream.read(np.array([stream.lead]), min(READ, stream.length - stream.lead))[0]
+def tuning(base: Bundle, split: Split) -> Tuning:
+    """The defaults for starting from a model on a text.
+
+    Args:
+        base: The model.
+        split: The text's parts.
+
+    Returns:
+        NEAR if the model predicts the second half of the text's beginning better than n-grams
+        counted in the first half; otherwise FAR.
+    """
+    ids, start = _beginning(split), split.vocabulary.id_of(split.start)
+    codes = np.append(base.card.start, _codes(ids, split))
+    theirs, known = base.vocabulary.lookup(codes), _known(base, split)
     half = len(ids) // 2
-    if half < 100:
-        return False
-    start = vocabulary.id_of(split.start)
-    codes = np.append(base.card.start, np.array((-1, *vocabulary.codes))[ids])
-    theirs = base.vocabulary.lookup(codes)
-    known = theirs[1:] > 0
-    if known.mean() < _KNOWN:
-        return False
-    bits, _ = score_characters(Runner(base.file(DEVICE)), codes, theirs)
-    grams = ngram.fit(ids[:half], vocabulary.size, _ORDER, start)
-    counted = grams.bits(ids)[half - 1 :]
     both = known[half:]
-    return bool(bits[half:][both].mean() < counted[both].mean())
+    if not both.any():
+        return FAR
+    bits, _ = score_characters(Runner(base.file(DEVICE)), codes, theirs)
+    grams = ngram.fit(ids[:half], split.vocabulary.size, _ORDER, start)
+    counted = grams.bits(ids)[half - 1 :]
+    return NEAR if bits[half:][both].mean() < counted[both].mean() else FAR
+
+
+def _beginning(split: Split) -> np.ndarray:
+    """The first ids of the training part, int32 (N,)."""
+    stream = split.train
+    return stream.read(np.array([stream.lead]), min(_READ, stream.length - stream.lead))[0]
+
+
+def _codes(ids: np.ndarray, split: Split) -> np.ndarray:
+    return np.array((-1, *split.vocabulary.codes))[ids]
+
+
+def _known(base: Bundle, split: Split) -> np.ndarray:
+    """Whether each character of the text's beginning is in the model's vocabulary, bool (N,)."""
+    return base.vocabulary.lookup(_codes(_beginning(split), split)) > 0
 
 
 def shape_of(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:

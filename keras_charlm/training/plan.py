@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, resolve
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, Tuning, resolve
 from keras_charlm.errors import BundleError, OptionError, TrainingError
 from keras_charlm.files import LARGEST
 from keras_charlm.saved.bundle import Bundle
@@ -110,6 +110,7 @@ def make_plan(
     fit: FitConfig,
     replicas: int,
     base: Bundle | None = None,
+    tuning: Tuning | None = None,
 ) -> tuple[Plan, list[str]]:
     """Adapt the settings to the text and the devices.
 
@@ -119,6 +120,7 @@ def make_plan(
         model, fit: The configurations as given.
         replicas: Number of devices of all workers.
         base: The model to start from.
+        tuning: The defaults for that.
 
     Returns:
         The plan, and a notice for each setting that differs from the request.
@@ -144,7 +146,7 @@ def make_plan(
             "separate document."
         )
     fit = replace(fit, batch_size=batch, seq_length=window)
-    model, fit = resolve(model, fit, split.train.length, tune=base is not None)
+    model, fit = resolve(model, fit, split.train.length, tuning)
     plan = Plan(
         run=uuid.uuid4().hex,
         files=text.files,

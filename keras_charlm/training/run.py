@@ -90,7 +90,10 @@ def fit(
         start = base.find_base(text, split, settings) if paths else None
         if start:
             model_config = base.shape_of(start, corpus_config.unit, model_config, settings)
-    plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas, start)
+    tuning = base.tuning(start, split) if start else None
+    plan, notices = make_plan(
+        text, split, model_config, fit_config, workers.replicas, start, tuning
+    )
     check_size(plan, split.vocabulary.size)
     for notice in notices:
         display.note(notice)
