@@ -71,6 +71,8 @@ def _option(field: dataclasses.Field, kind: type, optional: bool, shown: str | N
     bounds, flag = field.metadata, _flag(field.name)
     if kind is bool and not optional:
         return click.option(flag, is_flag=True, default=None, help=bounds["help"])
+    if kind is tuple:
+        return click.option(flag, multiple=True, help=bounds["help"])
     if kind is bool:
         flag, param = f"{flag}/--no-{flag[2:]}", None
     elif bounds.get("duration"):
