@@ -24,6 +24,7 @@ VERBS = (
     "fit",
     "generate",
     "evaluate",
+    "score",
     "inspect",
     "compress",
     "decompress",

@@ -56,7 +56,7 @@ def _costs(sample: Sample) -> tuple[bool, float, int]:
 
 
 class Fitting:
-    """Draws samples that fit the constraints, one after another; its arguments are those of `draw_samples`."""
+    """Draws samples that fit the constraints, one after another."""
 
     def __init__(
         self,
