@@ -144,6 +144,7 @@ SECTIONS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/training.md", "quality"): results.qualities,
     ("docs/training.md", "speed"): lambda: results.speeds("train"),
     ("docs/training.md", "speed-avx512"): lambda: results.speeds("train-avx512"),
+    ("docs/generating.md", "constraints"): results.constraints,
     ("docs/mobile.md", "tensors"): lambda: tensor_table(SHIPPED),
     ("docs/scale.md", "model"): lambda: scale_model.table(scale_model.options([])),
     **{("docs/cli.md", verb): lambda verb=verb: option_table(verb) for verb in VERBS},
