@@ -156,6 +156,18 @@ def qualities() -> str:
     ).strip()
 
 
+def constraints() -> str:
+    """The table of ten constraints: share that fits, and each way's bits and speed."""
+    lines = []
+    for row in json.loads((RESULTS / "constraints.json").read_text())["rows"]:
+        ways = [
+            f"{bits:.2f}, {rate:,.0f}" for bits, rate in map(row.get, ("free", "mask", "weighted"))
+        ]
+        lines.append([f"`{row['constraint']}`", f"{row['share']:.3%}", *ways, row["way"]])
+    header = ["constraint", "fits", "free", "mask", "weighted", "by"]
+    return table(header, lines).strip()
+
+
 def peers() -> str:
     """The README's table: quality and speed compared with the peers."""
     rows = {

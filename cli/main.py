@@ -16,6 +16,7 @@ VERBS = {
     "fit": "Train a model on a text.",
     "generate": "Generate text with a model.",
     "evaluate": "Measure how well a model predicts a text.",
+    "score": "Rank lines by how likely a model finds them.",
     "inspect": "Show what a model's cells do as it reads a text.",
     "compress": "Compress a file with a model's predictions.",
     "decompress": "Restore the file that compress read.",

@@ -108,6 +108,8 @@ def _option(field: dataclasses.Field, group: str, kind: type, optional: bool, sh
     in_group: dict[str, Any] = {"cls": GroupedOption, "group": group}
     if kind is bool and not optional:
         return click.option(flag, is_flag=True, default=None, help=bounds["help"], **in_group)
+    if kind is tuple:
+        return click.option(flag, multiple=True, help=bounds["help"], **in_group)
     if kind is bool:
         flag, param = f"{flag}/--no-{flag[2:]}", None
     elif bounds.get("duration"):

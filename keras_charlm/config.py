@@ -271,6 +271,47 @@ class SampleConfig(Settings):
     unknown_ok: bool = setting(
         False, "Read characters of the prompt that the model has never seen as the unknown symbol."
     )
+    starts_with: str | None = setting(None, "Draw only texts that begin with this.")
+    ends_with: str | None = setting(None, "Draw only texts that end with this.")
+    contains: str | None = setting(None, "Draw only texts that contain this.")
+    min_length: int = setting(
+        0, "Draw only texts with at least this many characters.", low=0, high=10_000
+    )
+    max_length: int | None = setting(
+        None,
+        "Draw only texts with at most this many characters; a line ends by itself within it.",
+        low=1,
+        high=10_000,
+    )
+    ban: tuple[str, ...] = setting((), "Never draw this text; may be repeated.")
+    ban_file: str | None = setting(None, "Never draw any of the texts in this file, one a line.")
+    match: str | None = setting(
+        None, "Draw only texts that this regular expression matches as a whole."
+    )
+    ignore_case: bool = setting(
+        False, "Constraints do not distinguish between upper and lower case."
+    )
+    min_p: float = setting(
+        0.0,
+        "Sample from the characters that have at least this share of the most likely character's "
+        "probability.",
+        low=0,
+        high=1,
+    )
+    best_of: int = setting(
+        1,
+        "Draw this many for each sample, and keep the one with the fewest bits per character.",
+        low=1,
+        high=10_000,
+    )
+
+    def __post_init__(self) -> None:
+        texts = [self.ban] if isinstance(self.ban, str) else self.ban
+        if isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts):
+            object.__setattr__(self, "ban", tuple(texts))  # the class is frozen
+        else:
+            raise OptionError(f"ban is {self.ban!r}; it takes texts.")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

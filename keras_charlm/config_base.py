@@ -93,7 +93,7 @@ def value_types(settings: type[Settings]) -> dict[str, tuple[type, bool]]:
         optional = isinstance(hint, types.UnionType)
         if optional:
             hint = next(t for t in hint.__args__ if t is not types.NoneType)
-        kinds[name] = (hint, optional)
+        kinds[name] = (typing.get_origin(hint) or hint, optional)
     return kinds
 
 
@@ -140,7 +140,13 @@ def _shown(value: Any) -> str:
 
 
 def _article(kind: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
+    return {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        tuple: "texts",
+    }[kind]
 
 
 def _range(bounds: Any) -> str:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect
+from keras_charlm.generation.constraints import is_constrained
+from keras_charlm.generation.fitting import Best, Fitting, Sampler
 from keras_charlm.generation.litert import SignatureRunner
+from keras_charlm.generation.sample import Counts, Sample, Task
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
@@ -23,51 +26,6 @@ LENGTH = 500  # characters of a sample when no length is given
 LINE_LENGTH = 1000  # the same for lines, most of which end earlier
 LINE_CHUNK = 8  # characters drawn between two checks for lines that have ended
 PATIENCE = 0.02  # seconds; pieces of a stream grow until drawing one takes this long
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A drawn text.
-
-    Attributes:
-        text: The continuation, without the prompt and without the final stop text or newline.
-        prompt: The normalized prompt.
-        seed: The seed that reproduces the text.
-        bits_per_character: Mean of -log2 p over the characters drawn, including the stop text or
-            newline, with the probabilities at temperature 1; None if nothing was drawn.
-    """
-
-    text: str | bytes
-    prompt: str | bytes
-    seed: int
-    bits_per_character: float | None
-
-    @property
-    def whole(self) -> str | bytes:
-        """The prompt and its continuation."""
-        prompt: Any = self.prompt  # of the same type as the text
-        return prompt + self.text
-
-
-@dataclass
-class Counts:
-    """Counters that `draw_samples` updates while it runs."""
-
-    drawn: int = 0  # samples that were not empty
-    novel: int = 0  # those of them that are not in the training text
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The inputs that are the same in all calls for a prompt and a configuration."""
-
-    prompt: str | bytes
-    last: int  # the prompt's last code, not yet read
-    state: np.ndarray  # (1, S), after reading all codes before it
-    seed: int
-    length: int
-    stop: str | bytes  # ends a sample; empty for none, or where the network itself stops
-    settings: dict[str, np.ndarray]
 
 
 def _task(
@@ -78,7 +36,7 @@ def _task(
     lines: bool,
     start: int,
     normalize: str,
-) -> _Task:
+) -> Task:
     """Read the prompt; the arguments are those of `stream_text`."""
     expect("prompt", prompt, (str, bytes), "a text")
     if isinstance(prompt, str):
@@ -97,7 +55,7 @@ def _task(
         if len(stop_codes) == 1 and not lines:
             stop, stop_code = stop[:0], int(stop_codes[0])
     default_length = LINE_LENGTH if lines else LENGTH
-    return _Task(
+    return Task(
         prompt,
         last,
         state,
@@ -198,11 +156,18 @@ def stream_text(
         PromptError: The prompt has a character outside the vocabulary.
     """
     # Not a generator itself, so that an invalid prompt is reported immediately.
+    if is_constrained(config) or config.best_of > 1:
+        # What fits is known only when the whole text is drawn.
+        config = replace(config, num=1, novel=False)
+        drawn = draw_samples(
+            runner, vocabulary, config, prompt, lines=lines, start=start, normalize=normalize
+        )
+        return (sample.text for sample in drawn)
     task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
     return _without_stop(_pieces(runner, vocabulary, task), task.stop)
 
 
-def _pieces(runner: SignatureRunner, vocabulary: Vocabulary, task: _Task) -> Iterator[str | bytes]:
+def _pieces(runner: SignatureRunner, vocabulary: Vocabulary, task: Task) -> Iterator[str | bytes]:
     """Draw one sample in pieces of 1, 2, 4, ... characters."""
     last, state = task.last, task.state
     seed = np.array([task.seed], np.int32)
@@ -300,10 +265,18 @@ def draw_samples(
         counts.novel += novel
         return novel or not config.novel
 
-    return _in_order(_Batch(runner, vocabulary, task, lines, config.num), accept, limit)
+    num = config.num * config.best_of
+    sampler: Sampler
+    if is_constrained(config):
+        sampler = Fitting(runner, vocabulary, config, task, lines, normalize)
+    else:
+        sampler = _Batch(runner, vocabulary, task, lines, num)
+    if config.best_of > 1:
+        sampler = Best(sampler, config.num, config.best_of)
+    return _in_order(sampler, accept, limit)
 
 
-def _in_order(batch: _Batch, accept: Callable[[Sample], bool], limit: int) -> Iterator[Sample]:
+def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> Iterator[Sample]:
     """Yield the accepted samples in order of index; each rejected one is replaced by another.
 
     Args:
@@ -337,7 +310,7 @@ class _Batch:
     """
 
     def __init__(
-        self, runner: SignatureRunner, vocabulary: Vocabulary, task: _Task, lines: bool, num: int
+        self, runner: SignatureRunner, vocabulary: Vocabulary, task: Task, lines: bool, num: int
     ):
         self.runner, self.vocabulary, self.task, self.num = runner, vocabulary, task, num
         # Lines end at different times: with short chunks, rows wait less for each other.

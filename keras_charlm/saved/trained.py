@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from keras_charlm.config_base import expect
 from keras_charlm.errors import CorpusError
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
+from keras_charlm.generation.scoring import Score, score_lines
 from keras_charlm.saved import bundle
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
 from keras_charlm.text.decoding import read_text
@@ -138,6 +139,17 @@ class TrainedModel:
             prompt,
             **self._reading(),
         )
+
+    def scores(self, texts: Iterable[str | bytes]) -> Iterator[Score]:
+        """Score lines one after another, each from the beginning of a text.
+
+        Args:
+            texts: The lines, without newlines.
+
+        Returns:
+            An iterator of Score (text, characters, bits, bits_per_character).
+        """
+        return score_lines(self.runner, self.vocabulary, texts, **self._reading())
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
