@@ -16,7 +16,7 @@ import click
 
 from benchmarks import results, scale_model
 from benchmarks.common import table
-from keras_charlm.config import AUTO_SIZE, SIZES
+from keras_charlm.defaults import AUTO_SIZE, SIZES
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "saved_models" / "names" / "model.tflite"

@@ -46,7 +46,7 @@ _START, _TRAINING = "Starting", "Training"
     group=USUAL,
     metavar="MODEL",
     help="Start from the weights of this model.  [default: auto, the bundled English model for a "
-    "short text that it predicts well]",
+    "short text in its characters]",
 )
 @click.option(
     "--from-scratch",
@@ -112,19 +112,9 @@ def fit(
     """
     options = given(options)
     if resume:
-        _refuse_more(
-            output, init_from, from_scratch, *(set(options) - {"devices"}), *(set(corpus) - {"-"})
-        )
-    if init_from and from_scratch:
-        raise OptionError(
-            "Both --init-from and --from-scratch were given; a training starts from a model or "
-            "from none, so give one."
-        )
-    if workers and not launcher:
-        raise OptionError(
-            "--workers needs --launcher; give one, or start each worker yourself with its "
-            "TF_CONFIG."
-        )
+        more = {*options, *corpus} - {"devices", "-"}
+        _refuse_more(output, init_from, from_scratch, *more)
+    _check_pairs(init_from, from_scratch, workers, launcher)
     reading, *_ = fit_configs(options)  # a mistake is reported before TensorFlow has loaded
     options["verbose"] = 0 if quiet else 1
     if resume:
@@ -155,6 +145,22 @@ def fit(
         run.resume(**options, stdin=sys.stdin.buffer)
     else:
         run.resume(**options)
+
+
+def _check_pairs(
+    init_from: str | None, from_scratch: bool, workers: int | None, launcher: str | None
+) -> None:
+    """Raise OptionError for options that exclude or need each other."""
+    if init_from and from_scratch:
+        raise OptionError(
+            "Both --init-from and --from-scratch were given; a training starts from a model or "
+            "from none, so give one."
+        )
+    if workers and not launcher:
+        raise OptionError(
+            "--workers needs --launcher; give one, or start each worker yourself with its "
+            "TF_CONFIG."
+        )
 
 
 def _refuse_more(*given: object) -> None:

@@ -2,15 +2,14 @@
 
 The command line's options, its help and the documentation's tables are generated from these fields:
 a field's `metadata` holds its help text and its bounds, and `__post_init__` checks them. Where None
-means "chosen from the corpus", `resolve` fills it from the table `SIZES`.
+means "chosen from the corpus", `defaults.resolve` fills it.
 """
 
 from __future__ import annotations
 
-import math
 import numbers
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from keras_charlm.config_base import Settings, refuse_unknown, setting
@@ -423,94 +422,3 @@ class InspectConfig(Settings):
         low=0.001,
         high=0.5,
     )
-
-
-@dataclass(frozen=True)
-class NetworkSize:
-    """A row of the table behind `--size`."""
-
-    layers: int
-    units: int
-    embedding: int
-    tied: bool
-    learning_rate: float
-    # (most training characters, dropout), ascending: the less text, the more dropout.
-    dropout: tuple[tuple[float, float], ...]
-
-
-SIZES = {
-    "small": NetworkSize(
-        2, 128, 32, True, 4e-3, ((100_000, 0.3), (1_000_000, 0.2), (math.inf, 0.0))
-    ),
-    "medium": NetworkSize(
-        2, 256, 64, False, 4e-3, ((300_000, 0.5), (3_000_000, 0.2), (math.inf, 0.0))
-    ),
-    "large": NetworkSize(
-        2, 512, 128, False, 2e-3, ((3_000_000, 0.5), (20_000_000, 0.2), (math.inf, 0.0))
-    ),
-}
-# Chosen so that a network has about as many parameters as there are training characters:
-# (most characters, size).
-AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
-
-# Without --epochs: enough epochs to read about this many characters in all, within this range, and
-# to take at least this many steps.
-AUTO_CHARACTERS, AUTO_EPOCHS, AUTO_STEPS = 20_000_000, (2, 100), 600
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """The defaults of a training that starts from another model."""
-
-    learning_rate: float
-    dropout: float
-    characters: int  # to read in all
-    epochs: tuple[int, int]
-    steps: int  # at least
-
-
-# By whether the model to start from predicts the text better than n-grams counted there.
-NEAR = Tuning(1e-3, 0.2, 300_000, (3, 4), 100)
-FAR = Tuning(3e-3, 0.3, 1_000_000, (8, 12), 200)
-
-
-def resolve(
-    model: ModelConfig, fit: FitConfig, characters: int, tuning: Tuning | None = None
-) -> tuple[ModelConfig, FitConfig]:
-    """Fill the settings that depend on the corpus.
-
-    Args:
-        model: Shape of the network; fields that are None are filled.
-        fit: How to train; `epochs` and `learning_rate` are filled, and `size` 'auto' is resolved.
-        characters: Length of the training part in characters.
-        tuning: The defaults for starting from another model, with its shape.
-
-    Returns:
-        The two configurations, with every such field filled.
-    """
-    name = fit.size
-    if name == "auto":
-        name = next(size for most, size in AUTO_SIZE if characters <= most)
-    size = SIZES[name]
-    defaults: dict[str, Any] = {
-        "layers": size.layers,
-        "units": size.units,
-        "embedding": size.embedding,
-        "tied": size.tied and model.embedding != 0,
-        "dropout": next(rate for most, rate in size.dropout if characters <= most),
-    }
-    if tuning:
-        defaults["dropout"] = tuning.dropout
-    model = replace(model, **{k: v for k, v in defaults.items() if getattr(model, k) is None})
-    epochs = fit.epochs
-    if epochs is None:
-        low, high = tuning.epochs if tuning else AUTO_EPOCHS
-        total = tuning.characters if tuning else AUTO_CHARACTERS
-        epochs = min(max(total // max(characters, 1), low), high)
-        steps = max(1, characters // (fit.batch_size * fit.seq_length))
-        epochs = max(epochs, -(-(tuning.steps if tuning else AUTO_STEPS) // steps))
-        if fit.max_time is not None:
-            epochs = MOST_EPOCHS  # the time is the limit
-    highest = tuning.learning_rate if tuning else size.learning_rate
-    rate = highest if fit.learning_rate is None else fit.learning_rate
-    return model, replace(fit, size=name, epochs=epochs, learning_rate=rate)

@@ -1,6 +1,6 @@
 """The bundled model that a training starts from by itself."""
 
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -8,12 +8,41 @@ from conftest import TINY
 
 import keras_charlm
 from keras_charlm.config import CorpusConfig
+from keras_charlm.defaults import FAR, NEAR
 from keras_charlm.saved.bundle import shipped
 from keras_charlm.text.corpus import prepare
 from keras_charlm.text.split import split_corpus
 from keras_charlm.training import base
 
-PROSE = (Path(__file__).parent.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
+PROSE = re.sub(
+    r"(?<!\n)\n(?!\n)",
+    " ",
+    """The boat came in an hour after dark, and nobody was on the quay to meet her.
+
+"I told you so," said the old man, pulling his coat about him. "They have all gone up to the
+house to hear the letter read, and they will not come down again before morning."
+
+His daughter did not answer. She was looking at the lamp in the window of the inn, which she had
+never seen lit before, and at the shadow of a man who was walking up and down behind the glass.
+When he stopped, she thought that he must have seen them; but he only bent over the table, and
+wrote something, and went on.
+
+They carried the two boxes up the stairs themselves. The door was open, and in the hall there
+was a smell of bread and of wet wool, as there had always been. Nothing was changed; even the
+clock was wrong by the same ten minutes. She put down her box and laughed, because she had been
+afraid of this evening for seven years, and it was only an evening like any other, with the rain
+on the roof and the sea very quiet beyond the wall.
+
+"Who is there?" a voice called from the kitchen.
+
+"It is only us," said her father. "We have come home, if you will have us, and we are both very
+hungry."
+
+There was a long silence. Then a chair was pushed back, and they heard the slow steps of their
+neighbour, who had kept the house all this time and had not written to them once, and who now
+stood in the door with a candle in his hand, and could not say a word.
+""",
+)
 DIGITS = "".join(map(str, np.random.default_rng(0).integers(0, 10, 6000)))
 
 
@@ -29,37 +58,45 @@ def test_english_prose_starts_from_the_english_model(tmp_path):
     assert find(tmp_path, PROSE, {"units": None, "size": "auto", "epochs": 3}) is not None
 
 
+def test_how_near_a_text_is_sets_the_defaults(tmp_path):
+    for text, expected in ((PROSE, NEAR), (DIGITS, FAR)):
+        (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+        split = split_corpus(prepare([tmp_path / "a.txt"]))
+        assert base.find_tuning(base.open_base("english"), split) is expected
+
+
 @pytest.mark.parametrize(
     "text, config, given",
     [
-        (DIGITS, {}, {}),
+        (DIGITS * 60, {}, {}),  # far from prose, and not short
         (PROSE.translate({i: i + 0x400 for i in range(97, 123)}), {}, {}),  # other characters
         (PROSE[:150], {}, {}),  # too short to tell
+        (PROSE, {"lines": True}, {}),
         (PROSE * (4_000_000 // len(PROSE)), {}, {}),
         (PROSE, {"unit": "byte"}, {}),
         (PROSE, {}, {"units": 448}),
         (PROSE, {}, {"size": "small"}),
         (PROSE, {}, {"cell": "gru"}),
     ],
-    ids=["digits", "characters", "shortest", "long", "bytes", "units", "size", "cell"],
+    ids=["digits", "characters", "shortest", "lines", "long", "bytes", "units", "size", "cell"],
 )
 def test_other_texts_and_networks_start_from_scratch(tmp_path, text, config, given):
     assert find(tmp_path, text, given, **config) is None
 
 
 def test_a_training_says_what_it_starts_from(tmp_path, capfd):
-    (tmp_path / "a.txt").write_text(PROSE[:3000], encoding="utf-8")
+    (tmp_path / "a.txt").write_text(PROSE[:900], encoding="utf-8")
     settings = {"epochs": 1, "learning_rate": 1e-9, "batch_size": 2, "seq_length": 16}
     model = keras_charlm.fit(tmp_path / "a.txt", tmp_path / "m", **settings)
     assert model.card.base == "english"
     assert "begun from  the bundled model english" in capfd.readouterr().err
     scratch = keras_charlm.fit(tmp_path / "a.txt", tmp_path / "n", init_from=None, **settings)
     assert scratch.card.base == "" and scratch.card.model.units == 128
-    before = scratch.evaluate(PROSE[3000:]).bits_per_character
-    assert model.evaluate(PROSE[3000:]).bits_per_character < before - 2
+    before = scratch.evaluate(PROSE[900:]).bits_per_character
+    assert model.evaluate(PROSE[900:]).bits_per_character < before - 1
 
 
 def test_a_shape_of_its_own_needs_no_option(tmp_path):
-    (tmp_path / "a.txt").write_text(PROSE[:3000], encoding="utf-8")
+    (tmp_path / "a.txt").write_text(PROSE[:900], encoding="utf-8")
     model = keras_charlm.fit(tmp_path / "a.txt", tmp_path / "m", epochs=1, **TINY)
     assert model.card.base == ""

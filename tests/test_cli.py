@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_written(kcharlm, here, cats):
 def test_hello_is_memorized(kcharlm, here):
     code, _, err = kcharlm("fit", "-", stdin=b"hello")
     assert code == 0
-    assert "batch of 1 and windows of 4 characters" in err
+    assert "batch of 1 and windows of 5 characters" in err
     assert "no validation part" in err
     code, out, _ = kcharlm("generate", "--prompt", "h", "--length", 4, "--temp", 0)
     assert (code, out) == (0, "hello\n")

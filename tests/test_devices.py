@@ -18,7 +18,7 @@ from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.errors import OptionError, TrainingError
 from keras_charlm.network import layers, model
 from keras_charlm.text import streams
-from keras_charlm.training import compiled, devices, plan
+from keras_charlm.training import checkpoint, compiled, devices, plan
 
 SCRIPT = textwrap.dedent("""
     import contextlib, os, shutil, signal, sys
@@ -278,6 +278,26 @@ def test_a_batch_by_hand_trains_as_in_fit():
     by_fit.fit(windows, steps_per_epoch=3, verbose=0)
     for a, b in zip(by_hand.get_weights(), by_fit.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_rows_that_begin_are_read_from_a_zero_state_and_others_go_on(cell):
+    network = model.build(
+        ModelConfig(cell=cell, layers=2, units=8, embedding=4, dropout=0.0), 10, 3
+    )
+    network.compile(compiled.Adam(1e-2), layers.cross_entropy, jit_compile=False)
+    network.optimizer.build(network.trainable_variables)
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 10, (3, 6), dtype=np.int32)
+    states = [random.normal(size=(3, 8)).astype(np.float32) for _ in checkpoint.states(network)]
+    checkpoint.set_states(network, states)
+    begins = np.array([True, False, True])
+    zeroed = [tf.constant(np.where(begins[:, None], 0, state)) for state in states]
+    shape = model.zero_states(network, 3)
+    _, after = model.run(network, tf.constant(ids), tf.nest.pack_sequence_as(shape, zeroed))
+    network.train_step((ids, ids, tf.constant(begins)))
+    for a, b in zip(checkpoint.states(network), tf.nest.flatten(after), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_flags_that_the_user_gave_xla_stay(monkeypatch):

@@ -30,7 +30,7 @@ def build(
     If `config.tied`, the logits share the embedding's table: see `layers.TiedDense`.
 
     Args:
-        config: Shape of the network, resolved (see `config.resolve`).
+        config: Shape of the network, resolved (see `defaults.resolve`).
         vocabulary_size: Width of the logits, the unknown symbol included.
         batch_size: Rows of a batch on one device; each has its own recurrent state.
         seed: Seed of the weights, of dropout and of noise.

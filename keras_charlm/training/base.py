@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_charlm.config import FAR, NEAR, ModelConfig, Tuning
+from keras_charlm.config import ModelConfig
+from keras_charlm.defaults import FAR, NEAR, Tuning
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
 from keras_charlm.generation.litert import Runner, score_characters
@@ -65,10 +65,10 @@ def find_base(text: Corpus, split: Split, given: Mapping[str, Any]) -> Bundle | 
     base = open_base(home)
     if _known(base, split).mean() < KNOWN:
         return None
-    return base if length <= LONGEST_FAR or tuning(base, split) is NEAR else None
+    return base if length <= LONGEST_FAR or find_tuning(base, split) is NEAR else None
 
 
-def tuning(base: Bundle, split: Split) -> Tuning:
+def find_tuning(base: Bundle, split: Split) -> Tuning:
     """The defaults for starting from a model on a text.
 
     Args:
@@ -107,17 +107,16 @@ def _known(base: Bundle, split: Split) -> np.ndarray:
     return base.vocabulary.lookup(_codes(_beginning(split), split)) > 0
 
 
-def shape_of(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:
-    """The shape of the model to start from; only dropout and noise may differ.
+def check_shape(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, Any]) -> None:
+    """Raise OptionError if a given setting differs from the model to start from.
+
+    Only dropout and noise may differ.
 
     Args:
         base: The model.
         unit: The unit of the text.
         asked: The requested configuration.
         given: The settings that the user gave.
-
-    Raises:
-        OptionError: The unit, or a given setting, differs from the model's.
     """
     have, theirs = base.card.model, base.vocabulary.unit
     if theirs != unit:
@@ -132,4 +131,3 @@ def shape_of(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, An
                 f"{name} is {value}, but the model in {base.path} has "
                 f"{getattr(have, name)}; leave it out, or train with --from-scratch."
             )
-    return replace(have, dropout=asked.dropout, noise=asked.noise)

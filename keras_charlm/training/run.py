@@ -48,10 +48,9 @@ def fit(
         corpus: One or several files, folders (with `glob`), or '-' for stdin; '.gz' is
             decompressed. If empty, the model is trained on the bundled list of first names.
         output: The model's folder; by default saved_models/ and the corpus's name.
-        overwrite: Replace an existing model in `output`, once the new one is ready.
-        init_from: A model whose weights to start from; characters in both vocabularies keep
-            theirs. 'auto' is the bundled English model for a short text that it predicts well, or
-            else none; None is none.
+        overwrite: Replace the model in `output`, once this one is ready.
+        init_from: A model whose weights to start from; characters in both keep theirs. 'auto' is
+            the bundled English model for a short text in its characters; None is none.
         callbacks: Keras callbacks; each epoch's logs have `val_loss` in nats.
         verbose: 0 shows nothing, 1 everything, on stderr.
         stdin: Stream that '-' reads.
@@ -66,34 +65,27 @@ def fit(
         Interrupted: A signal stopped it; continue with `resume`.
 
     Example:
-        >>> model = keras_charlm.fit("corpus.txt", max_time=600)
-        >>> print(model.generate("Once", length=200, seed=1))
+        >>> print(keras_charlm.fit("corpus.txt", max_time=600).generate("Once", seed=1))
     """
     paths = _paths(corpus)
-    if output is not None:
-        expect("output", output, (str, Path), "a path")
+    expect("output", output, (str, Path, type(None)), "a path")
     _check_callbacks(callbacks)
     corpus_config, model_config, fit_config = fit_configs(settings)
     if not paths:
         corpus_config = replace(corpus_config, lines=True)
     _check_tensorboard(fit_config.tensorboard)
     start: Bundle | None = None
-    if init_from not in (None, base.AUTO):  # a mistake is reported before the text is read
+    if init_from is not None and init_from != base.AUTO:  # report a mistake before reading
         start = base.open_base(init_from)
-        model_config = base.shape_of(start, corpus_config.unit, model_config, settings)
+        base.check_shape(start, corpus_config.unit, model_config, settings)
     display = _display(verbose)
     workers = assemble(fit_config)
     text = workers.in_turn(lambda: prepare(paths, corpus_config, stdin))
     folder = workers.from_chief(lambda: os.fsencode(choose(output, text.name, overwrite)))
     split = split_corpus(text, fit_config.seed)
-    if init_from == base.AUTO:
-        start = base.find_base(text, split, settings) if paths else None
-        if start:
-            model_config = base.shape_of(start, corpus_config.unit, model_config, settings)
-    tuning = base.tuning(start, split) if start else None
-    plan, notices = make_plan(
-        text, split, model_config, fit_config, workers.replicas, start, tuning
-    )
+    if init_from == base.AUTO and paths:
+        start = base.find_base(text, split, settings)
+    plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas, start)
     check_size(plan, split.vocabulary.size)
     for notice in notices:
         display.note(notice)
