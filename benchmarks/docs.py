@@ -145,6 +145,7 @@ SECTIONS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "peers"): results.peers,
     ("docs/training.md", "sizes"): size_table,
     ("docs/training.md", "quality"): results.qualities,
+    ("docs/training.md", "short"): results.short_texts,
     ("docs/training.md", "speed"): lambda: results.speeds("train"),
     ("docs/training.md", "speed-avx512"): lambda: results.speeds("train-avx512"),
     ("docs/generating.md", "constraints"): results.constraints,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -325,6 +326,55 @@ def quality(rows):
     )
 
 
+def short_texts() -> str:
+    """The table of short texts in docs/training.md."""
+    path = RESULTS / "small.json"
+    return _short(json.loads(path.read_text())["rows"]).strip()
+
+
+def _short(rows) -> str:
+    lines = []
+    for row in rows:
+        runs = row["runs"]
+        mean = {
+            way: sum(run[way]["bits"] for run in runs) / len(runs)
+            for way in ("default", "from scratch")
+        }
+        margin = max(run["default"]["margin"] or math.inf for run in runs)
+        seconds = "; ".join(
+            f"{sum(run[way]['seconds'] for run in runs) / len(runs):.0f}" for way in mean
+        )
+        lines.append(
+            [
+                row["text"],
+                f"{row['size']:,}",
+                f"{sum(run['counting'] for run in runs) / len(runs):.3f}",
+                f"{mean['default']:.3f} +- {margin:.3f}",
+                runs[0]["default"]["base"] or "nothing",
+                f"{mean['from scratch']:.3f}",
+                seconds,
+                len(runs),
+            ]
+        )
+    header = ["text", "characters", "n-grams", "default", "begun from", "from scratch"]
+    return table([*header, "seconds", "pieces"], lines)
+
+
+def small(rows):
+    return "Short texts", (
+        "Bits per character of the text after the piece that was trained on; the margin (95%) is "
+        "that of the difference between the network by default and the n-grams.\n\n" + _short(rows)
+    )
+
+
+def english(rows):
+    lines = [[row["book"], f"{row['characters']:,}", f"{row['bits']:.3f}"] for row in rows]
+    return "The English model", (
+        "Bits per character of the books that are held out.\n\n"
+        + table(["book", "characters", "bits"], lines)
+    )
+
+
 SECTIONS = {
     "train": train,
     "overhead": overhead,
@@ -332,6 +382,8 @@ SECTIONS = {
     "generate": generate,
     "corpus": corpus,
     "quality": quality,
+    "small": small,
+    "english": english,
 }
 
 
