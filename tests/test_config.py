@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 
 from keras_charlm.config import (
-    SIZES,
     CorpusConfig,
     ExportConfig,
     FitConfig,
     ModelConfig,
     SampleConfig,
-    resolve,
 )
+from keras_charlm.defaults import SIZES, resolve
 from keras_charlm.errors import OptionError
 
 
