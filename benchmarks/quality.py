@@ -37,7 +37,7 @@ NANOGPT = "nanoGPT's README: 1.4697, 10.7 million parameters, an A100"
 MAKEMORE = "makemore's README: 1.92, a transformer of 200,000 parameters"
 CONTEXT = 256  # characters of nanoGPT's windows
 MAKEMORES_SEED = 3407  # makemore's default; it shuffles the lines with it first of all
-_SHAKESPEARE = "--val-frac 0.1 --test-frac 0"
+_SHAKESPEARE = "--val-frac 0.1 --test-frac 0 --from-scratch"
 _NAMES = (
     "--lines --val-frac 0.005 --test-frac 0 --units 112 --embedding 64 --batch-size 32 "
     "--seq-length 64 --dropout 0.2"

@@ -308,7 +308,10 @@ def quality(rows):
     return "Quality", (
         "Nats per character on held-out text: the median of runs with different seeds.\n\n"
         + table(
-            ["recipe", "split", "command", "parameters", "nats", "runs", "seconds", "peer"],
+            [
+                *("recipe", "split", "command", "parameters", "nats"),
+                *("in windows of 256", "runs", "seconds", "peer"),
+            ],
             [
                 [
                     row["recipe"],
@@ -316,6 +319,7 @@ def quality(rows):
                     f"`{row['command']}`",
                     f"{row['parameters']:,}",
                     figure(row["nats"], ".4f"),
+                    figure(row["windows"], ".4f") if "windows" in row else "",
                     row["runs"],
                     figure(row["seconds"]),
                     row["peer"],
