@@ -129,7 +129,7 @@ def _characters(model: TrainedModel, stream: TextStream | LineStream) -> tuple[n
 def _codes(model: TrainedModel, stream: TextStream | LineStream) -> tuple[np.ndarray, np.ndarray]:
     """Codes and ids of a stream after the start symbol, int (1 + N,) each; code -1 is unknown."""
     ids = ngram.read(stream, model.start)
-    return np.array((-1, *model.vocabulary.codes))[ids], ids
+    return model.vocabulary.codes_by_id[ids], ids
 
 
 def _novelty(

@@ -107,7 +107,7 @@ def held_out(opened: TrainedModel, runner: Runner) -> Trial:
     Returns:
         The trial.
     """
-    card, known = opened.card, np.array((-1, *opened.vocabulary.codes))
+    card, known = opened.card, opened.vocabulary.codes_by_id
     part = None
     try:
         # An untrusted model may name pipes, devices or whole disks.

@@ -81,7 +81,7 @@ class OnDeviceGraph(tf.Module):
         self._sizes = [layer.units for layer in recurrent for _ in range(self._cell.states)]
         self.state_size = sum(self._sizes)
         # Ids to codes, ascending, padded to a power of two for the binary search.
-        self._codes = np.array((-1, *vocabulary.codes), np.int32)  # (V,)
+        self._codes = vocabulary.codes_by_id.astype(np.int32)  # (V,)
         self._search_bits = (vocabulary.size - 1).bit_length()
         self._search = np.full(2**self._search_bits, 2**31 - 1, np.int32)
         self._search[: vocabulary.size] = self._codes

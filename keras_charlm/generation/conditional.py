@@ -99,7 +99,7 @@ class Conditional:
         end: int | None,
     ):
         self._runner, self._config, self._rule, self._end = runner, config, rule, end
-        self._codes = np.array((-1, *vocabulary.codes), np.int32)
+        self._codes = vocabulary.codes_by_id.astype(np.int32)
         self._cache: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._kept = CACHE_BYTES // (4 * (runner.state_size + len(self._codes)) + 200)
         self._last, self._state = last, state

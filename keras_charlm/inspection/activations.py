@@ -98,7 +98,7 @@ def activations(
     codes = read_codes(opened, text)
     network = NumpyNetwork.of(opened)
     found = _empty(network, codes, keep)
-    ids_to_codes = np.array((-1, *opened.vocabulary.codes))
+    ids_to_codes = opened.vocabulary.codes_by_id
     at = 0
     for piece in network.read(opened.vocabulary.lookup(codes)):
         here = slice(at, at := at + len(piece.surprise))

@@ -219,7 +219,7 @@ def inspect(
         unknown=int((ids == UNKNOWN).sum()),
         codes=codes,
         surprise=reading.surprise,
-        guesses=np.array((-1, *opened.vocabulary.codes))[reading.guesses],
+        guesses=opened.vocabulary.codes_by_id[reading.guesses],
         guess_probabilities=reading.guess_probabilities,
         shown=reading.shown,
         values=reading.values,

@@ -175,17 +175,20 @@ class Layout:
             The position of each window's first target, its number of targets, 0 after the last
             segment, and how many targets of the segment come before it; int64 (R,) each.
         """
-        segment = np.minimum(np.searchsorted(self.windows, window, "right"), len(self.starts) - 1)
-        before = np.where(segment, self.windows[segment - 1], 0)
-        done = (window - before) * width
+        segment, done = self._within(window, width)
         return self.starts[segment] + done, np.clip(self.sizes[segment] - done, 0, width), done
 
     def done(self, window: np.ndarray, width: int) -> np.ndarray:
         """Targets in all windows before these (R,), int64 (R,)."""
+        segment, done = self._within(window, width)
+        before = np.where(segment, self.targets[segment - 1], 0)
+        return before + np.minimum(done, self.sizes[segment])
+
+    def _within(self, window: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """The segment of each window, and how many of its targets come before the window, (R,)
+        each; a window after the last segment is counted to it."""
         segment = np.minimum(np.searchsorted(self.windows, window, "right"), len(self.starts) - 1)
-        before = np.where(segment, self.windows[segment - 1], 0)
-        own = np.minimum((window - before) * width, self.sizes[segment])
-        return np.where(segment, self.targets[segment - 1], 0) + own
+        return segment, (window - np.where(segment, self.windows[segment - 1], 0)) * width
 
 
 class Windows:
@@ -278,10 +281,9 @@ class Windows:
         layout, width = self._layout(epoch), self.seq_length
         room = self.batch_size * self.steps
         first = self._numbers(epoch, 0, np.arange(self.batch_size))
-        ends = first + steps
-        wrapped = np.where(ends > room, self.size + layout.done(ends % room, width), 0)
-        done = np.where(ends > room, wrapped, layout.done(ends, width))
-        return int((done - layout.done(first, width)).sum())
+        ends = first + steps  # a row that goes past the last window continues with the first
+        done = layout.done(np.minimum(ends, room), width) - layout.done(first, width)
+        return int((done + layout.done(np.maximum(ends - room, 0), width)).sum())
 
     def dataset(
         self, start: int, stop: int, mine: range = range(1), parts: int = 1

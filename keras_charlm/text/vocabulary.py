@@ -79,6 +79,11 @@ class Vocabulary:
         table[np.array(self.codes)] = np.arange(1, self.size)
         return table
 
+    @property
+    def codes_by_id(self) -> np.ndarray:
+        """The code of each id, int64 (V,); -1 for UNKNOWN. It inverts `lookup`."""
+        return np.array((-1, *self.codes), np.int64)
+
     def lookup(self, codes: np.ndarray) -> np.ndarray:
         """Ids of an array of codes, of the same shape, int32."""
         # The table's last entry is UNKNOWN, and is used for all codes beyond the table.

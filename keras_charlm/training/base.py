@@ -99,7 +99,7 @@ def _beginning(split: Split) -> np.ndarray:
 
 
 def _codes(ids: np.ndarray, split: Split) -> np.ndarray:
-    return np.array((-1, *split.vocabulary.codes))[ids]
+    return split.vocabulary.codes_by_id[ids]
 
 
 def _known(base: Bundle, split: Split) -> np.ndarray:

@@ -96,19 +96,19 @@ def end(card: Card, folder: Path, unit: str, progress: Progress) -> list[str]:
         unit: Unit of the losses, 'character' or 'byte'.
         progress: The training's progress.
     """
-    lines = [
+    lines = []
+    if progress.step < _FEW:
+        lines.append(
+            f"short       only {counted(progress.step, 'batch', 'batches')}: a longer "
+            "training learns more, with more --epochs or --max-time"
+        )
+    lines.append(f"kept        {_kept(card, progress)}")
+    lines += [
         f"{part:<12}{scores['bits_per_character']:.4f} bits per {unit} "
         f"({scores['nats_per_character']:.4f} nats)"
         for part in ("validation", "test")
         if (scores := card.scores.get(part))
     ]
-    lines.insert(0, f"kept        {_kept(card, progress)}")
-    if progress.step < _FEW:
-        lines.insert(
-            0,
-            f"short       only {counted(progress.step, 'batch', 'batches')}: a longer "
-            "training learns more, with more --epochs or --max-time",
-        )
     lines.append(f"model       {folder}")
     if (page := folder / REPORT).exists():
         lines.append(f"report      {page}")
