@@ -13,6 +13,8 @@ import click
 from keras_charlm.display import Display, printable
 from keras_charlm.errors import CorpusError, OptionError
 
+from .options import text_values
+
 EVERY = 500  # lines between two updates of the progress bar
 
 
@@ -93,12 +95,11 @@ def _watched(
 
 
 def _show(one: Any, tsv: bool, as_json: bool) -> None:
-    text, mean = one.text, one.bits_per_character
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "backslashreplace")
+    values, mean = text_values(one.text), one.bits_per_character
+    text = values["text"]
     if as_json:
-        values = {"text": text, "characters": one.characters, "bits": one.bits}
-        click.echo(json.dumps({**values, "bits_per_character": mean}))
+        more = {"characters": one.characters, "bits": one.bits, "bits_per_character": mean}
+        click.echo(json.dumps({**values, **more}))
     elif tsv:
         shown = "" if mean is None else f"{mean:.4f}"
         text = text.replace("\\", "\\\\").replace("\t", "\\t").replace("\r", "\\r")

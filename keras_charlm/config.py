@@ -12,10 +12,11 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-from keras_charlm.config_base import Settings, refuse_unknown, setting
+from keras_charlm.config_base import Settings, refuse_unknown, setting, shown
 from keras_charlm.errors import OptionError
 
 MOST_EPOCHS = 1_000_000
+_LEAST_NORMAL = 2.0**-126  # of float32; processors may treat smaller numbers as 0
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ class FitConfig(Settings):
         super().__post_init__()
         if not re.fullmatch(r"auto|cpu|[1-9]\d*|gpu:\d+(,gpu:\d+)*", self.devices):
             raise OptionError(
-                f"devices is {self.devices!r}; it takes auto, a number of devices, "
+                f"devices is {shown(self.devices)}; it takes auto, a number of devices, "
                 "cpu, or GPUs such as gpu:0,gpu:1."
             )
 
@@ -264,8 +265,13 @@ class SampleConfig(Settings):
     )
     num: int = setting(1, "Number of samples, generated as a batch.", low=1, high=10_000_000)
     stop: str | None = setting(None, "End a sample where this text appears.")
+    repeat: bool = setting(
+        False, "For models of lines: print a line again each time that it is drawn."
+    )
     novel: bool = setting(
-        False, "For models of lines: print only lines that are not in the training text."
+        False,
+        "For models of lines: print only lines that are not in the training text, apart from "
+        "blanks.",
     )
     unknown_ok: bool = setting(
         False, "Read characters of the prompt that the model has never seen as the unknown symbol."
@@ -288,7 +294,9 @@ class SampleConfig(Settings):
         None, "Draw only texts that this regular expression matches as a whole."
     )
     ignore_case: bool = setting(
-        False, "Constraints do not distinguish between upper and lower case."
+        False,
+        "Constraints, --novel and the search for repeated lines do not distinguish between upper "
+        "and lower case.",
     )
     min_p: float = setting(
         0.0,
@@ -309,8 +317,10 @@ class SampleConfig(Settings):
         if isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts):
             object.__setattr__(self, "ban", tuple(texts))  # the class is frozen
         else:
-            raise OptionError(f"ban is {self.ban!r}; it takes texts.")
+            raise OptionError(f"ban is {shown(self.ban)}; it takes texts.")
         super().__post_init__()
+        if self.temp < _LEAST_NORMAL:
+            object.__setattr__(self, "temp", 0.0)
 
 
 @dataclass(frozen=True)

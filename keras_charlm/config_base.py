@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from keras_charlm.errors import OptionError
 
 Kind = TypeVar("Kind", bound="Settings")
+_MOST_SHOWN = 80  # characters of a given value in an error
 
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:
@@ -82,7 +83,8 @@ def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others:
     """
     if unknown := sorted(set(values) - set(names)):
         raise OptionError(
-            f"{verb} has no setting {unknown[0]!r}; it has {', '.join(sorted({*names, *others}))}."
+            f"{verb} has no setting {shown(unknown[0])}; it has "
+            f"{', '.join(sorted({*names, *others}))}."
         )
 
 
@@ -111,10 +113,10 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     bounds = field.metadata
     accepted: Any = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise OptionError(f"{field.name} is {_shown(value)}; it takes {_article(kind)}.")
+        raise OptionError(f"{field.name} is {shown(value)}; it takes {_article(kind)}.")
     if "choices" in bounds and value not in bounds["choices"]:
         raise OptionError(
-            f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."
+            f"{field.name} is {shown(value)}; choose one of {', '.join(bounds['choices'])}."
         )
     low, high = bounds.get("low"), bounds.get("high")
     if low is None:
@@ -123,20 +125,31 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     above = low < value if bounds.get("open_low") else low <= value
     below = high is None or (value < high if bounds.get("open_high") else value <= high)
     if not (above and below and value <= sys.float_info.max):
-        raise OptionError(f"{field.name} is {_shown(value)}; it takes {_range(bounds)}.")
+        raise OptionError(f"{field.name} is {shown(value)}; it takes {_range(bounds)}.")
 
 
 def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
     """Raise OptionError unless an argument is of one of these types; `what` names them."""
     if not isinstance(value, kinds):
-        raise OptionError(f"{name} is {value!r}; it takes {what}.")
+        raise OptionError(f"{name} is {shown(value)}; it takes {what}.")
 
 
-def _shown(value: Any) -> str:
-    """A value as an error shows it; Python refuses to print integers of thousands of digits."""
+def shown(value: Any) -> str:
+    """A value as an error shows it: its `repr`, shortened to part of a line."""
+    # Python refuses to print integers of thousands of digits.
     if isinstance(value, int) and abs(value) >= 10**100:
         return "a number of more than 100 digits"
-    return repr(value)
+    if isinstance(value, (str, bytes)):
+        value = value[: _MOST_SHOWN + 1]  # it may have gigabytes
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """A text with its middle left out if it is long, to quote in an error."""
+    if len(text) <= _MOST_SHOWN:
+        return text
+    half = _MOST_SHOWN // 2
+    return f"{text[:half]}...{text[-half:]}"
 
 
 def _article(kind: type) -> str:

@@ -147,6 +147,7 @@ def _novelty(
             temp=config.temp,
             seed=config.seed,
             length=None if lines else LENGTH,
+            repeat=True,  # as often as the model repeats itself
         )
     ]
     ids = ngram.read(stream, None)

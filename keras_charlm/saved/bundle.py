@@ -5,6 +5,7 @@
     model.weights.h5    the weights, saved by Keras
     model.tflite        the on-device file that `generate` runs; it contains the card as well
     training_lines.u64  fingerprints of the training lines (models of lines only), for novelty
+    training_lines_nocase.u64  the same for lines in upper and lower case alike
     history.csv         figures of each epoch; curve.csv also has them within epochs
     samples.jsonl       texts drawn during the training; samples.txt has them in readable form
     report.html         scores, training curves and samples, for the browser
@@ -47,11 +48,18 @@ ENGLISH, NAMES = "english", "names"  # the bundled models: English prose, and fi
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 WEIGHTS, DEVICE, LINES = "model.weights.h5", "model.tflite", "training_lines.u64"
+LINES_NOCASE = "training_lines_nocase.u64"
 HISTORY, CURVE, REPORT = "history.csv", "curve.csv", "report.html"
 SAMPLES, SAMPLES_TEXT = "samples.jsonl", "samples.txt"
 CHECKPOINT, LOCK = "checkpoint", "lock"
 
-_CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes are in config.json
+_CHECKED = (
+    VOCABULARY,
+    WEIGHTS,
+    DEVICE,
+    LINES,
+    LINES_NOCASE,
+)  # files whose hashes are in config.json
 
 # Maximum bytes of a file; float32 weights take twice the space of a float16 on-device file.
 _LARGEST = {WEIGHTS: 2 * LARGEST + (1 << 20)}
@@ -93,18 +101,26 @@ class Bundle:
         """
         return read_weights(self.file(WEIGHTS), self.card.model, self.vocabulary.size)
 
-    def training_lines(self) -> np.ndarray:
-        """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`.
+    def training_lines(self, ignore_case: bool = False) -> np.ndarray:
+        """Sorted fingerprints of the training lines, uint64 (L,); see `likeness.line_key`.
+
+        Args:
+            ignore_case: Whether upper and lower case are the same.
 
         Raises:
-            BundleError: The model was not trained on lines, or the file is damaged.
+            BundleError: The model was not trained on lines, or the file is missing or damaged.
         """
         if not self.card.lines:
             raise BundleError(
                 f"{self.path} was not trained on lines, so no line is novel or known; "
                 "leave out --novel, or train with --lines."
             )
-        return np.fromfile(self.file(LINES), "<u8")
+        if ignore_case and LINES_NOCASE not in self.card.files:
+            raise BundleError(
+                f"{self.path} was trained by a version that did not store its lines without upper "
+                "and lower case; leave out --ignore-case, or train it again."
+            )
+        return np.fromfile(self.file(LINES_NOCASE if ignore_case else LINES), "<u8")
 
 
 @dataclass(frozen=True)
@@ -127,7 +143,7 @@ class DeviceFile(Bundle):
             "folder that kcharlm fit wrote."
         )
 
-    def training_lines(self) -> np.ndarray:
+    def training_lines(self, ignore_case: bool = False) -> np.ndarray:
         raise BundleError(
             f"{self.path} does not hold the training lines, so no line is novel or known; leave "
             "out --novel, or name the folder that kcharlm fit wrote."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,8 +18,9 @@ from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
 from keras_charlm.generation.scoring import Score, score_lines
 from keras_charlm.saved import bundle
-from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
+from keras_charlm.text.corpus import Corpus, prepare, reopen
 from keras_charlm.text.decoding import read_text
+from keras_charlm.text.likeness import key_fingerprints
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.text.vocabulary import normalize
 
@@ -115,8 +117,8 @@ class TrainedModel:
             PromptError: The prompt has a character outside the vocabulary.
             OptionError: A setting is out of range.
         """
-        config = SampleConfig.of("generate", settings)
-        known = self.known if config.novel else None
+        config = self._sampling(settings)
+        known = self.known_lines(config.ignore_case) if config.novel else None
         return draw_samples(
             self.runner,
             self.vocabulary,
@@ -135,7 +137,7 @@ class TrainedModel:
         return stream_text(
             self.runner,
             self.vocabulary,
-            SampleConfig.of("generate", settings),
+            self._sampling(settings),
             prompt,
             **self._reading(),
         )
@@ -154,11 +156,21 @@ class TrainedModel:
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
         """A function that tells whether a line is in the training text (models of lines only)."""
-        lines = self.bundle.training_lines()
+        return self.known_lines()
+
+    def known_lines(self, ignore_case: bool = False) -> Callable[[str | bytes], bool]:
+        """A function that tells whether a line is in the training text, apart from blanks.
+
+        Args:
+            ignore_case: Whether upper and lower case are the same.
+
+        Raises:
+            BundleError: The model was not trained on lines, or has no record of them.
+        """
+        lines = self.bundle.training_lines(ignore_case)
 
         def known(line: str | bytes) -> bool:
-            data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
-            fingerprint = fingerprints([data])[0]
+            fingerprint = key_fingerprints([line], ignore_case)[0]
             at = np.searchsorted(lines, fingerprint)
             return bool(at < len(lines) and lines[at] == fingerprint)
 
@@ -239,6 +251,13 @@ class TrainedModel:
                 "is damaged; copy or train it again."
             )
         return text, parts
+
+    def _sampling(self, settings: dict[str, Any]) -> SampleConfig:
+        """The settings of `samples`, with the length at which lines are cut."""
+        config = SampleConfig.of("generate", settings)
+        if config.length is None:
+            config = replace(config, length=self.card.line_limit)
+        return config
 
     def _reading(self) -> dict[str, Any]:
         return {

@@ -26,6 +26,7 @@ from keras_charlm.saved.card import Card, versions
 from keras_charlm.saved.history import write_samples
 from keras_charlm.saved.weights import compress_weights
 from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.likeness import key_fingerprints, line_texts
 from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import UNKNOWN
 from keras_charlm.training.checkpoint import Checkpoints
@@ -152,8 +153,10 @@ class Outcome:
         split, work = self.split, self.checkpoints.folder
         write_json(folder / bundle.VOCABULARY, split.vocabulary.to_dict())
         if split.train_lines is not None:
-            lines = np.unique(split.train_lines.fingerprints).astype("<u8")
-            lines.tofile(folder / bundle.LINES)
+            for name, ignore_case in ((bundle.LINES, False), (bundle.LINES_NOCASE, True)):
+                texts = line_texts(self.text, split.train_lines)
+                lines = np.unique(key_fingerprints(texts, ignore_case)).astype("<u8")
+                lines.tofile(folder / name)
         # Written from the progress, not copied: after a kill the files may be newer than that.
         self.checkpoints.write_history(folder)
         samples = (work / bundle.SAMPLES).read_bytes()[: self.progress.samples_size]

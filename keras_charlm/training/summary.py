@@ -20,13 +20,15 @@ _FEW = 100  # batches; a shorter training has hardly begun
 
 
 def part_sizes(text: Corpus, split: Split) -> dict[str, Any]:
-    """Number of characters, and for a corpus of lines also of lines, in each part of the text."""
+    """Number of characters, and for a corpus of lines also of lines and of
+    the longest line, in each part of the text."""
     sizes: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
         stream = getattr(split, name)
         sizes[name] = {"characters": max(0, stream.length - stream.lead)}
         if text.config.lines:
             sizes[name]["lines"] = len(stream.lines)
+            sizes[name]["longest"] = int(stream.lines.lengths.max(initial=0))
     return sizes
 
 
