@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from keras_charlm.config import ExportConfig
-from keras_charlm.display import printable
+from keras_charlm.display import command, printable
 
 from .options import given, load_tensorflow, output_option, settings
 
@@ -46,7 +46,10 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
 def _next(path: Path, kind: str | None) -> str:
     """What to do with an export."""
     if kind == "web":
-        return f"python -m http.server --directory {path}, then open http://localhost:8000"
+        return (
+            f"{command('python', '-m', 'http.server', '--directory', path)}, then open "
+            "http://localhost:8000"
+        )
     if kind == "savedmodel":
         return f"{path / 'README.md'} says how to serve it"
-    return f"kcharlm generate {path}"
+    return command("kcharlm", "generate", path)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -146,18 +145,14 @@ def _printer(raw: bool) -> Callable[[str | bytes], None]:
     if out is None:
         raise OSError(errno.EBADF, "it is closed")
     escape = out.isatty() and not raw
+    encoding, errors = (out.encoding, "replace") if out.isatty() else ("utf-8", "surrogateescape")
 
     def show(piece: str | bytes) -> None:
         if escape:
             piece = printable(piece)
-        data = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
-        try:
-            out.buffer.write(data)
-            out.buffer.flush()
-        except BrokenPipeError:
-            # The reader has closed the pipe, as `| head` does. Python flushes stdout at exit, and
-            # would report the error again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-            raise click.exceptions.Exit(0) from None
+        if isinstance(piece, str):
+            piece = piece.encode(encoding, errors)
+        out.buffer.write(piece)
+        out.buffer.flush()
 
     return show

@@ -144,11 +144,11 @@ def shown(value: Any) -> str:
     return shortened(repr(value))
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = _MOST_SHOWN) -> str:
     """A text with its middle left out if it is long, to quote in an error."""
-    if len(text) <= _MOST_SHOWN:
+    if len(text) <= most:
         return text
-    half = _MOST_SHOWN // 2
+    half = most // 2
     return f"{text[:half]}...{text[-half:]}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config import EvaluateConfig
+from keras_charlm.effects import idle, note
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
 from keras_charlm.evaluation.novelty import TrainingText, measure
@@ -40,6 +41,7 @@ def evaluate(
             f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
             "that kcharlm fit wrote, or omit --window."
         )
+    note([*idle(config), *_unread(text, corpus, config)], stacklevel=4)
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
         trained()  # if it is missing, raise before the long work
@@ -81,6 +83,15 @@ def evaluate(
     if config.novelty:
         more["novelty"] = _novelty(model, trained(), stream, config)
     return Evaluation(**vars(tally.scores()), **more)
+
+
+def _unread(
+    text: str | bytes | Path | None, corpus: Sequence[str | Path], config: EvaluateConfig
+) -> list[str]:
+    """A sentence if the training text is named but not needed."""
+    if corpus and text is not None and not (config.baseline or config.novelty):
+        return ["corpus has no effect without baseline or novelty: the training text is not read."]
+    return []
 
 
 def _validation(model: TrainedModel, trained: TrainingText) -> tuple[TextStream | LineStream, str]:

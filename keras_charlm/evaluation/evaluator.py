@@ -150,7 +150,7 @@ class Evaluator:
             return
         begins = own * share
         length = warm_up + share
-        windows = -(-length // min(_WINDOW, self._most // len(own)))
+        windows = -(-length // max(min(_WINDOW, self._most // len(own)), 1))
         window = -(-length // (8 * windows)) * 8
         states = self._zero_states(len(own))
         for at in range(0, length, window):

@@ -17,6 +17,7 @@ TensorFlow and runs no code from the folder.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Callable
@@ -26,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_charlm.config_base import expect
+from keras_charlm.config_base import expect, shortened
+from keras_charlm.display import command
 from keras_charlm.errors import BundleError, TrainingError
 from keras_charlm.files import (
     LARGEST,
@@ -170,7 +172,7 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
         if (folder / CHECKPOINT).is_dir():
             raise BundleError(
                 f"The training in {folder} has not ended; finish it with: "
-                f"kcharlm fit --resume {folder}"
+                f"{command('kcharlm', 'fit', '--resume', folder)}"
             )
         raise BundleError(
             f"{folder} is no model: it has no {CONFIG}; name a folder that kcharlm fit wrote."
@@ -226,22 +228,50 @@ def find(path: str | Path) -> Path:
             f"A model cannot have that name ({error.strerror}); name a folder that "
             "kcharlm fit wrote."
         ) from error
-    if not folder.is_dir() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
-        folder = MODELS / folder
+    if str(path) == "":
+        raise BundleError("The model's name is empty; name a folder that kcharlm fit wrote.")
+    if len(folder.parts) == 1 and not _holds_model(folder):
+        # Another file or folder of that name gives way to a model of that name.
+        homes = [MODELS / folder, shipped().get(str(path))]
+        folder = next((home for home in homes if home and _holds_model(home)), folder)
     if not folder.exists() and folder.suffix == ".tflite":
         raise BundleError(
-            f"There is no file {path}; write one with: kcharlm export MODEL -o {path}"
+            f"There is no file {path}; write one with: "
+            f"{command('kcharlm', 'export', 'MODEL', '-o', folder)}"
         )
-    if len(folder.parts) == 1 and not folder.exists() and (home := shipped().get(str(path))):
-        return home
     if not folder.exists():
         if leftovers(folder)[0].exists():
             raise BundleError(
                 f"{path} was being replaced when its training was killed; put it "
-                f"back with: kcharlm fit --resume {path}"
+                f"back with: {command('kcharlm', 'fit', '--resume', folder)}"
             )
-        raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
+        raise BundleError(
+            f"There is no model {shortened(str(path))}; train one with: "
+            f"{command('kcharlm', 'fit', 'CORPUS', '-o', shortened(str(path)))}"
+        )
     return folder
+
+
+def _holds_model(path: Path) -> bool:
+    """Whether a path is a folder of a model, finished or not, or an on-device file."""
+    if path.is_file():
+        return path.suffix == ".tflite"
+    return (path / CONFIG).exists() or (path / CHECKPOINT).exists()
+
+
+def newer(path: Path) -> Path | None:
+    """The newest model of the same corpus, if `fit` named it after the model in `path`."""
+    others = [
+        other
+        for other in MODELS.glob(f"{glob.escape(path.name)}-*/{CONFIG}")
+        if other.parent.name.removeprefix(f"{path.name}-").isdecimal()
+    ]
+    if path.parent != MODELS or not others:
+        return None
+    latest = max(others, key=lambda other: other.stat().st_mtime)
+    if (path / CONFIG).exists() and latest.stat().st_mtime <= (path / CONFIG).stat().st_mtime:
+        return None
+    return latest.parent
 
 
 def newest() -> Path:

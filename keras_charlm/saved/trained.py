@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from keras_charlm.config import CorpusConfig, SampleConfig
-from keras_charlm.config_base import expect
-from keras_charlm.errors import CorpusError
+from keras_charlm.config_base import expect, shown
+from keras_charlm.effects import idle, note
+from keras_charlm.errors import CorpusError, OptionError
+from keras_charlm.files import names_file
+from keras_charlm.generation.constraints import is_constrained
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
 from keras_charlm.generation.scoring import Score, score_lines
@@ -22,12 +25,13 @@ from keras_charlm.text.corpus import Corpus, prepare, reopen
 from keras_charlm.text.decoding import read_text
 from keras_charlm.text.likeness import key_fingerprints
 from keras_charlm.text.split import Split, split_corpus
-from keras_charlm.text.vocabulary import normalize
+from keras_charlm.text.vocabulary import UNKNOWN, describe, normalize
 
 if TYPE_CHECKING:
     import keras
 
 Model = TypeVar("Model", bound="TrainedModel")
+_LONGEST_NAME = 4096  # characters of a path
 
 
 class TrainedModel:
@@ -151,6 +155,8 @@ class TrainedModel:
         Returns:
             An iterator of Score (text, characters, bits, bits_per_character).
         """
+        if isinstance(texts, (str, bytes)):
+            raise OptionError("texts is a single text; give a list of lines.")
         return score_lines(self.runner, self.vocabulary, texts, **self._reading())
 
     @functools.cached_property
@@ -195,6 +201,9 @@ class TrainedModel:
             corpus = prepare([text], CorpusConfig.from_dict(values))
             return corpus.symbols, corpus.alphabet
         if isinstance(text, str):
+            if len(text) < _LONGEST_NAME and names_file(text):
+                about = f"The text {shown(text)} is also the name of a file, which Path(...) reads."
+                note([about], stacklevel=5)
             text = normalize(text, self.card.normalize)
         alphabet, symbols = np.unique(self.vocabulary.to_codes(text), return_inverse=True)
         return symbols, alphabet
@@ -257,7 +266,24 @@ class TrainedModel:
         config = SampleConfig.of("generate", settings)
         if config.length is None:
             config = replace(config, length=self.card.line_limit)
+        note([*idle(config), *self._idle(config)], stacklevel=4)
         return config
+
+    def _idle(self, config: SampleConfig) -> Iterator[str]:
+        """A sentence for each setting that has no effect with this model."""
+        lines, constrained = self.card.lines, is_constrained(config)
+        if config.repeat and not lines:
+            yield "repeat has no effect on a model of texts, which may always repeat themselves."
+        if config.ignore_case and not (lines or constrained):
+            yield "ignore_case has no effect without a constraint."
+        for name, text in (("stop", config.stop or ""), *(("ban", word) for word in config.ban)):
+            codes = self.vocabulary.to_codes(normalize(text, self.card.normalize))
+            strange = codes[self.vocabulary.lookup(codes) == UNKNOWN]
+            if len(strange) and not (config.ignore_case and name == "ban"):
+                yield (
+                    f"{name} {shown(text)} has no effect: the model never writes "
+                    f"{describe(int(strange[0]), self.vocabulary.unit)}."
+                )
 
     def _reading(self) -> dict[str, Any]:
         return {

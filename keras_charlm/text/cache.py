@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,18 @@ def cache_folder() -> Path:
     """Where prepared texts are kept: $KERAS_CHARLM_CACHE, or the user's cache folder."""
     if named := os.environ.get("KERAS_CHARLM_CACHE"):
         return Path(named)
-    return platformdirs.user_cache_path("keras_charlm", appauthor=False)
+    home = platformdirs.user_cache_path("keras_charlm", appauthor=False)
+    # Without a home, `~` stays as it is; a home may be read-only, as in a container.
+    if home.is_absolute() and _can_be_made(home):
+        return home
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir()) / f"keras_charlm-{user}"
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder can be written, or made."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,23 @@ def reopen(
     return text
 
 
+def changed(files: tuple[str, ...], config: CorpusConfig, sha256: str) -> bool:
+    """Whether the files of a text are gone or hold another one now; False if that is unknown.
+
+    Args:
+        files, config, sha256: As for `reopen`.
+    """
+    unreadable: list[str] = []
+    try:
+        found = sources(list(files) or [str(NAMES)], config)
+        if not all(map(_can_be_read_again, found)):
+            return False
+        digest, _ = _hash_files(found, config, unreadable)
+    except CorpusError:
+        return True
+    return sha256 not in (_key(digest, incomplete) for incomplete in (False, True))
+
+
 def sources(paths: Iterable[str], config: CorpusConfig) -> list[str]:
     """The files behind the paths: those of folders in sorted order.
 

@@ -13,10 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_charlm.display import Display, quiet
+from keras_charlm.display import Display, command, quiet
 from keras_charlm.evaluation import ngram
 from keras_charlm.evaluation.evaluator import Evaluator
-from keras_charlm.evaluation.scores import Tally
+from keras_charlm.evaluation.scores import Tally, margin
 from keras_charlm.export import packing, tflite
 from keras_charlm.export.graph import OnDeviceGraph
 from keras_charlm.files import write_json
@@ -144,6 +144,10 @@ class Outcome:
                 bits[name], correct = evaluator.characters(stream)
                 unknown = int((ngram.read(stream, evaluator.start)[1:] == UNKNOWN).sum())
                 scores[name] = Tally.of(bits[name], correct, unknown).scores().to_dict()
+        if best is None and "validation" in bits:
+            error = margin(bits["validation"])
+            if math.isfinite(error):
+                scores["validation"]["margin"] = error
         if bits and split.train.length <= _SOON_COUNTED:
             scores["baseline"] = ngram.scores(split, bits)
         return scores
@@ -176,7 +180,7 @@ class Outcome:
         except Exception as error:
             self.display.note(
                 f"The report could not be written ({error}); try again with: "
-                f"kcharlm report {self.folder}"
+                f"{command('kcharlm', 'report', self.folder)}"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import keras
 import numpy as np
 
-from keras_charlm.config import FitConfig, fit_configs
+from keras_charlm.config import CorpusConfig, FitConfig, fit_configs
 from keras_charlm.config_base import expect
 from keras_charlm.display import Display
+from keras_charlm.effects import idle
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.saved.weights import count_parameters
-from keras_charlm.text.corpus import prepare, reopen
-from keras_charlm.text.split import split_corpus
+from keras_charlm.text.corpus import changed, prepare, reopen
+from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.training import base, checkpoint
 from keras_charlm.training.checkpoint import STATE
 from keras_charlm.training.folder import TrainingFolder, choose, resumable
@@ -87,7 +88,8 @@ def fit(
         start = base.find_base(text, split, settings)
     plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas, start)
     check_size(plan, split.vocabulary.size)
-    for notice in notices:
+    more = _idle(paths, corpus_config, fit_config, split, start)
+    for notice in (*notices, *more):
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
     return train(Job(home, plan, text, split, workers, display, start), callbacks)
@@ -158,6 +160,8 @@ def resumed(
     plan = Plan.from_dict(saved["settings"])
     check_devices(plan, workers.replicas)
     text = workers.in_turn(lambda: reopen(plan.files, plan.corpus, plan.sha256, stdin))
+    if workers.chief and changed(plan.files, plan.corpus, plan.sha256):
+        display.note(f"{text.name} has changed since; the training goes on with the old text.")
     split = split_corpus(text, plan.fit.seed)
     size = sum(array.nbytes for array in arrays.values())
     if count_parameters(plan.model, split.vocabulary.size) > size:
@@ -167,6 +171,26 @@ def resumed(
     return Job(
         folder, plan, text, split, workers, display, resumes=True, progress=saved["progress"]
     )
+
+
+def _idle(
+    paths: list[str | Path],
+    corpus_config: CorpusConfig,
+    fit_config: FitConfig,
+    split: Split,
+    start: Bundle | None,
+) -> Iterator[str]:
+    """A sentence for each setting of `fit` that has no effect on this text."""
+    yield from idle(corpus_config)
+    yield from idle(fit_config)
+    if paths and corpus_config.glob and not any(Path(path).is_dir() for path in paths):
+        yield "glob has no effect without a folder."
+    if start and fit_config.size != base.AUTO:
+        yield f"size has no effect: the network is that of {start.card.name}."
+    if fit_config.patience and split.validation.length <= split.validation.lead:
+        yield "patience has no effect without a validation part."
+    if fit_config.join_timeout != FitConfig().join_timeout and not addresses():
+        yield "join_timeout has no effect without several workers."
 
 
 def _display(verbose: int) -> Display:
