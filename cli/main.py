@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -51,8 +52,10 @@ def _check_path(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     if value and param.name in ("model", "init_from") and len(Path(value).parts) == 1:
         from keras_charlm.saved import bundle
 
-        if (bundle.MODELS / value).is_dir() and (newer := bundle.newer(bundle.MODELS / value)):
-            click.echo(printable(f"note: {newer} is newer than {bundle.MODELS / value}."), err=True)
+        named = bundle.MODELS / value
+        with contextlib.suppress(OSError, ValueError):  # names that no file can have
+            if named.is_dir() and (newer := bundle.newer(named)):
+                click.echo(printable(f"note: {newer} is newer than {named}."), err=True)
     return value
 
 
@@ -121,7 +124,7 @@ def _show_note(message: Any, category: type[Warning], *where: Any, **more: Any) 
 
 def _run() -> None:
     try:
-        kcharlm.main(prog_name="kcharlm", standalone_mode=False)
+        status = kcharlm.main(prog_name="kcharlm", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -145,6 +148,8 @@ def _run() -> None:
             f"({error.strerror or error}); make room, or correct its path or permissions.",
             1,
         )
+    if isinstance(status, int):  # click returns what its `Exit` holds
+        sys.exit(status)
 
 
 def fail(message: object, code: int) -> NoReturn:

@@ -7,6 +7,7 @@ last and makes the entry valid.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -39,8 +40,25 @@ def cache_folder() -> Path:
     # Without a home, `~` stays as it is; a home may be read-only, as in a container.
     if home.is_absolute() and _can_be_made(home):
         return home
+    return _substitute()
+
+
+def _substitute() -> Path:
+    """A folder for temporary files that only this user can write."""
     user = os.getuid() if hasattr(os, "getuid") else ""
-    return Path(tempfile.gettempdir()) / f"keras_charlm-{user}"
+    folder = Path(tempfile.gettempdir()) / f"keras_charlm-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if user != "" and folder.lstat().st_uid != user:  # another user's, who could change the texts
+        raise OSError(errno.EPERM, "it belongs to another user", str(folder))
+    return folder
+
+
+def substituted() -> str | None:
+    """A sentence for the user, if texts are not kept in the user's cache folder."""
+    folder = cache_folder()
+    if folder.parent != Path(tempfile.gettempdir()) or os.environ.get("KERAS_CHARLM_CACHE"):
+        return None
+    return f"The home folder cannot be written, so the prepared text is kept in {folder}."
 
 
 def _can_be_made(folder: Path) -> bool:

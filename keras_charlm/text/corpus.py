@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -184,7 +184,9 @@ def prepare(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         cache.tidy(folder)
-        return _prepare(names, files, config, folder, stdin)
+        text = _prepare(names, files, config, folder, stdin)
+        notice = cache.substituted()
+        return replace(text, notices=(*text.notices, notice)) if notice else text
     except OSError as error:
         raise CorpusError(
             f"The prepared text cannot be kept in {folder} ({error.strerror or error}); make room "
