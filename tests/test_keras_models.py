@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from keras_charlm.config import ModelConfig
 from keras_charlm.network import model
@@ -60,6 +61,19 @@ def test_keras_exports_it(tmp_path):
         np.testing.assert_allclose(
             found, network.predict(ids(length), verbose=0), rtol=1e-4, atol=1e-5
         )
+
+
+def test_tensorflow_lite_converts_it():
+    network = model.build(ModelConfig(layers=1, units=6, embedding=4), SYMBOLS)
+    content = tf.lite.TFLiteConverter.from_keras_model(network).convert()
+    interpreter = Interpreter(model_content=content)
+    (entry,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(entry["index"], (1, 4))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(entry["index"], ids(4))
+    interpreter.invoke()
+    (found,) = (interpreter.get_tensor(o["index"]) for o in interpreter.get_output_details())
+    np.testing.assert_allclose(found, expected(network, 4), rtol=1e-4, atol=1e-5)
 
 
 def test_a_saved_network_names_the_import_that_it_needs(tmp_path, monkeypatch):

@@ -79,6 +79,10 @@ def recur(
         # Prevents an outer gradient tape from recording the loops.
         x, kernel, recurrent_kernel, bias, h = map(tf.stop_gradient, arguments[:5])
         carry = tuple(map(tf.stop_gradient, arguments[5:]))
+        # Either the input or the states may have an unknown batch size.
+        x.set_shape((None, h.shape[0], None))
+        for state in (h, *carry):
+            state.set_shape((x.shape[1], None))
 
         def forward(save):
             projected = tf.reshape(
