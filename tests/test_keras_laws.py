@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from keras_charlm.network import layers, loops, recurrent
 
 law = settings(
-    max_examples=int(os.environ.get("KERAS_CHARLM_EXAMPLES", "12")),
+    max_examples=int(os.environ.get("KERAS_CHARLM_EXAMPLES", "6")),
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
