@@ -83,6 +83,11 @@ def differentiable(
                     inner.watch(arguments)
                     results = layer(cell, *arguments)
                 gradients = inner.gradient(results, arguments, upstream)
+            # Forward mode has None for the arguments that are constant.
+            dgradients = [
+                tf.zeros_like(gradient) if d is None else d
+                for gradient, d in zip(gradients, dgradients, strict=True)
+            ]
             return outer.gradient(gradients, values, dgradients, "zero")
 
         # Prevents an outer gradient tape from recording the loops.
