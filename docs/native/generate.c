@@ -228,6 +228,7 @@ int main(int argc, char **argv) {
   put_float("temperature", 0.8f);
   put_int("top_k", 0);
   put_float("top_p", 1.0f);
+  put_float("min_p", 0.0f);
   fputs(argv[2], stdout);
 
   /* A call reads all of its text but the last character, which begins the next call's. */

@@ -128,6 +128,7 @@ function settings() {
   if ((values.length = number("length")) === null) return null;
   if ((values.topK = number("top-k")) === null) return null;
   if ((values.topP = number("top-p", false)) === null) return null;
+  if ((values.minP = number("min-p", false)) === null) return null;
   if (facts.lines && (values.num = number("number")) === null) return null;
   if ($("seed").value.trim() === "" && !$("seed").validity.badInput) {
     values.seed = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;

@@ -135,6 +135,7 @@ export class Engine {
       temperature: Float32Array.of(settings.temperature ?? 1),
       top_k: Int32Array.of(Math.min(settings.topK ?? 0, this.known.size)),
       top_p: Float32Array.of(settings.topP ?? 1),
+      min_p: Float32Array.of(settings.minP ?? 0),
       state: state ?? new Float32Array(rows.length * this.stateSize),
     });
   }
