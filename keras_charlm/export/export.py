@@ -15,7 +15,7 @@ from keras_charlm import files
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, OptionError
-from keras_charlm.generation.constraints import constraints_of, is_constrained
+from keras_charlm.generation.constraints import as_options, is_constrained
 from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved.trained import TrainedModel
 
@@ -152,7 +152,7 @@ def _write_rule(opened: TrainedModel, rule: SampleConfig, new: Path) -> dict[str
     new.write_bytes(content)
     states, classes = tables.moves.shape
     return {
-        "constraints": constraints_of(rule),
+        "constraints": as_options(rule),
         "states": states,
         "classes": classes,
         "bytes": len(content),

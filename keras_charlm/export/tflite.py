@@ -19,7 +19,7 @@ from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
 from keras_charlm.export import checking, packing
 from keras_charlm.export.graph import READ, OnDeviceGraph, save
-from keras_charlm.generation.constraints import constraints_of
+from keras_charlm.generation.constraints import as_options
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved import tflite_card
@@ -120,7 +120,7 @@ def write(
     vocabulary, constraints, tables = opened.vocabulary, None, None
     if rule:
         tables = compile_tables(vocabulary, rule, opened.end, opened.card.normalize)
-        constraints = constraints_of(rule)
+        constraints = as_options(rule)
     network = OnDeviceGraph(opened.model, opened.card.model, vocabulary, tables)
     too_large = []
     for quantize in QUANTIZE if config.budget else (config.quantize,):

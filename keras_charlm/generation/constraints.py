@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,17 @@ def constraints_of(config: SampleConfig) -> dict[str, Any]:
         for name, value in values.items()
         if value not in (None, (), 0) and (value or name == "match")
     }
+
+
+def as_options(config: SampleConfig) -> str:
+    """The constraints of a configuration as on a command line, without the folder of a file."""
+    words: list[str] = []
+    for name, value in constraints_of(config).items():
+        for one in value if isinstance(value, tuple) else (value,):
+            words.append(f"--{name.replace('_', '-')}")
+            if one is not True:
+                words.append(Path(one).name if name == "ban_file" else str(one))
+    return shlex.join(words)
 
 
 def compile_automaton(

@@ -77,7 +77,7 @@ class Card:
         vocabulary: Vocabulary,
         quantize: str = "none",
         license: str | None = None,
-        constraints: dict[str, Any] | None = None,
+        constraints: str | None = None,
     ) -> dict[str, Any]:
         """The card of an on-device file; see `tflite_card`.
 
