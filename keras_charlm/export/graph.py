@@ -255,7 +255,7 @@ class OnDeviceGraph(tf.Module):
             return n + 1, chosen, active, drawn, bits + cost, *after
 
         last = tf.gather(ids, tf.maximum(text_length - 1, 0), batch_dims=1)
-        drawn = tf.zeros((rows, DRAW), tf.int32)
+        drawn = constrained.nothing(last, DRAW)
         _, _, active, drawn, nats, *states = tf.while_loop(
             lambda n, last, active, *_: (n < length) & tf.reduce_any(active),
             draw,
