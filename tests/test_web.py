@@ -174,6 +174,7 @@ def test_the_shipped_model_draws_its_golden_names(visit, package, tmp_path):
             seed=call["seed"],
             top_k=call["top_k"],
             top_p=call["top_p"],
+            min_p=call["min_p"],
         )
         assert drawn(page) == [call["prompt"] + call["text"]]
 
