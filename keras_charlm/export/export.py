@@ -56,11 +56,12 @@ def export(
         raise BundleError(
             f"{opened.path} is an export already; name the folder that kcharlm fit wrote."
         )
-    suffix = ".tflite" if config.to == "tflite" else f"-{config.to}"
+    suffix = ".html" if config.single_file else f"-{config.to}"
+    suffix = ".tflite" if config.to == "tflite" else suffix
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
     with files.writing(path):
         _check_output(path, config, overwrite, opened.path)
-        if config.to == "tflite":
+        if _is_file(config):
             report: dict[str, Any] = {}
             files.replace_file(path, lambda new: report.update(_fill(opened, config, new, path)))
             return report
@@ -76,9 +77,9 @@ def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path
     # A crash between writing the report and moving the export leaves only the report: replace it.
     cut_short = files.unfinished(path).exists() or files.leftovers(path)[1].exists()
     files.recover_folder(path)
-    if path.is_dir() and config.to != "tflite" and not report.exists():
+    if path.is_dir() and not _is_file(config) and not report.exists():
         raise OptionError(f"{path} is a folder that no export wrote; name another --output.")
-    files.check_output(path, overwrite, folder=config.to != "tflite")
+    files.check_output(path, overwrite, folder=not _is_file(config))
     if not cut_short:
         files.check_output(report, overwrite)
 
@@ -105,7 +106,7 @@ def _write(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, A
         return savedmodel.write(opened, new)
     from keras_charlm.export import tflite
 
-    if config.to == "tflite":
+    if _is_file(config):
         new.touch()  # fail before any work if the folder cannot be written
     content, report = tflite.write(opened, config)
     if config.to == "tflite":
@@ -113,7 +114,13 @@ def _write(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, A
         return report
     from keras_charlm.export import web
 
-    return {**report, **web.write(opened, new, content, config.runtime)}
+    if config.single_file:
+        return {**report, **web.write_single(opened, new, content)}
+    return {**report, **web.write(opened, new, content, config.engine, config.runtime)}
+
+
+def _is_file(config: ExportConfig) -> bool:
+    return config.to == "tflite" or config.single_file
 
 
 def _report_path(path: Path) -> Path:

@@ -113,7 +113,7 @@ def write(opened: TrainedModel, config: ExportConfig) -> tuple[bytes, dict[str, 
     """
     network = OnDeviceGraph(opened.model, opened.card.model, opened.vocabulary)
     too_large = []
-    for quantize in QUANTIZE if config.budget else (config.quantize,):
+    for quantize in QUANTIZE if config.budget else (config.quantize or "none",):
         card = opened.card.on_device(opened.vocabulary, quantize, config.license)
         content = packing.pack(convert(network, quantize), card)
         if not config.budget or len(content) <= config.budget:

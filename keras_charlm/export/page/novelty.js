@@ -73,3 +73,15 @@ export function knownLines(data) {
     return low < count && at(low) === value;
   };
 }
+
+// Like a function of `knownLines`, but a line counts as known if it is known as it stands, in small
+// letters, in capitals, or with capitals at the beginning of the words: the fingerprints are of
+// whole lines, and reveal no other spelling.
+export function knownInAnyCase(known) {
+  return (line) => {
+    const small = line.toLowerCase();
+    const initials = small.replace(/(^|[^\p{L}\p{M}])(\p{L})/gu, (_, before, first) => before + first.toUpperCase());
+    const first = small.replace(/^./u, (c) => c.toUpperCase());
+    return [line, small, initials, first, line.toUpperCase()].some(known);
+  };
+}
