@@ -56,7 +56,8 @@ def write(
         OSError: The folder cannot be written.
     """
     data, report = _data(opened, content, engine)
-    facts, carried = _facts(opened, engine, data, report), {}
+    facts = _facts(opened, engine, data, report)
+    carried: dict[str, bytes] = {}
     if engine == "litert":
         facts["runtime"], carried = litertjs.source(None if runtime is None else Path(runtime))
         version, base = facts["runtime"]["version"], facts["runtime"]["base"]
@@ -104,7 +105,9 @@ def _data(
         data = {MODEL: content}
     else:
         program = resources.files(__package__) / "engine" / PROGRAM
-        data = {WEIGHTS: weights.pack(opened, content), PROGRAM: program.read_bytes()}
+        trained = opened.bundle.weights()
+        packed = weights.pack(opened.card.model, opened.vocabulary, trained, content)
+        data = {WEIGHTS: packed, PROGRAM: program.read_bytes()}
     if opened.card.lines:
         fingerprints = opened.bundle.training_lines()  # (L,), rising
         data[LINES] = fingerprints.astype("<u8").tobytes()

@@ -9,13 +9,15 @@ output, padded with zeros to a multiple of four bytes. `engine/network.c` reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from keras_charlm.config import ModelConfig
 from keras_charlm.errors import ExportError
-from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.text.vocabulary import Vocabulary
 
 MAGIC = 0x314D4C43  # "CLM1"
 CELLS = ("lstm", "gru", "rnn")
@@ -57,18 +59,20 @@ class Constant:
         return Constant(self.values.T, None, self.used)
 
 
-def pack(opened: TrainedModel, content: bytes) -> bytes:
+def pack(
+    shape: ModelConfig, vocabulary: Vocabulary, weights: Mapping[str, np.ndarray], content: bytes
+) -> bytes:
     """Write the weights file of a model.
 
     Args:
-        opened: The model.
+        shape: The network's shape, resolved.
+        vocabulary: Its symbols.
+        weights: Its weights by name; see `saved.weights.weight_shapes`.
         content: Its on-device file, whose weights are taken.
 
     Raises:
         ExportError: The on-device file has other weights.
     """
-    shape, vocabulary = opened.card.model, opened.vocabulary
-    weights = opened.bundle.weights()
     search = Search(content)
     (table_name, table), *rest, (kernel_name, kernel), bias = weights.items()
     parts = [search.matrix(table_name, table, product=False)]
@@ -89,8 +93,8 @@ def pack(opened: TrainedModel, content: bytes) -> bytes:
     header = [
         MAGIC,
         CELLS.index(shape.cell),
-        shape.layers,
-        shape.units,
+        shape.layers or 0,
+        shape.units or 0,
         vocabulary.size,
         len(table),
         shape.embedding or 0,
@@ -184,7 +188,7 @@ def _constants(content: bytes) -> Iterator[Constant]:
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
-    kinds = {
+    kinds: dict[int, np.dtype[Any]] = {
         schema.TensorType.FLOAT32: np.dtype("<f4"),
         schema.TensorType.FLOAT16: np.dtype("<f2"),
         schema.TensorType.INT8: np.dtype("i1"),
@@ -201,7 +205,8 @@ def _constants(content: bytes) -> Iterator[Constant]:
                     continue
                 quantization = tensor.quantization
                 scale = None if quantization is None else quantization.scale
-                values = np.frombuffer(data.tobytes(), kinds[tensor.type]).reshape(tensor.shape)
+                kind = kinds[tensor.type]
+                values = np.frombuffer(data.tobytes(), dtype=kind).reshape(tensor.shape)
                 if values.dtype == np.int8:
                     if scale is None or values.ndim != 2 or quantization.quantizedDimension:
                         continue

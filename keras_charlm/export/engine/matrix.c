@@ -60,19 +60,33 @@ int prepare_products(int most_inputs) {
 
 // As XNNPACK does for LiteRT: the row's least and largest value, and 0, become -128 to 127.
 static void quantize(int row, const float *in, int inputs) {
-  float low = 0, high = 0;
-  for (int k = 0; k < inputs; k++) {
-    low = in[k] < low ? in[k] : low;
-    high = in[k] > high ? in[k] : high;
+  v128_t lows = wasm_f32x4_splat(0), highs = lows;
+  int whole = inputs & ~3;
+  for (int k = 0; k < whole; k += 4) {
+    lows = wasm_f32x4_pmin(lows, wasm_v128_load(in + k));
+    highs = wasm_f32x4_pmax(highs, wasm_v128_load(in + k));
+  }
+  float low = 0, high = 0, least[4], largest[4];
+  wasm_v128_store(least, lows);
+  wasm_v128_store(largest, highs);
+  for (int k = 0; k < 4; k++) {
+    float rest = whole + k < inputs ? in[whole + k] : 0;
+    low = least[k] < low ? least[k] : low;
+    low = rest < low ? rest : low;
+    high = largest[k] > high ? largest[k] : high;
+    high = rest > high ? rest : high;
   }
   float scale = low == high ? 1 : 255 / (high - low);
-  float least = low * scale, largest = high * scale;
-  float zero = (-128 + least) + (127 + largest) > 0 ? -128 - least : 127 - largest;
+  float from_low = low * scale, from_high = high * scale;
+  float zero = (-128 + from_low) + (127 + from_high) > 0 ? -128 - from_low : 127 - from_high;
   zero = __builtin_rintf(zero < -128 ? -128 : zero > 127 ? 127 : zero);
   int16_t *out = quantized + row * stride;
-  for (int k = 0; k < inputs; k++) {
-    float value = __builtin_rintf(in[k] * scale);
-    out[k] = (int16_t)(value < -128 - zero ? -128 - zero : value > 127 - zero ? 127 - zero : value);
+  v128_t bottom = wasm_f32x4_splat(-128 - zero), top = wasm_f32x4_splat(127 - zero);
+  for (int k = 0; k < inputs; k += 4) {
+    v128_t value = wasm_f32x4_mul(wasm_v128_load(in + k), wasm_f32x4_splat(scale));
+    value = wasm_f32x4_pmin(wasm_f32x4_pmax(wasm_f32x4_nearest(value), bottom), top);
+    v128_t integers = wasm_i32x4_trunc_sat_f32x4(value);
+    wasm_v128_store64_lane(out + k, wasm_i16x8_narrow_i32x4(integers, integers), 0);
   }
   for (int k = inputs; k < stride; k++) out[k] = 0;
   input_scales[row] = 1 / scale;

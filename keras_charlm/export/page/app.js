@@ -235,7 +235,7 @@ async function invent({ num, signal, ...values }, begin) {
   for await (const { text } of engine.samples(begin, { ...values, num, signal, accept })) {
     made++;
     drawn += engine.codes(text).length + 1;
-    const isNew = isKnown ? !isKnown(text) : false;
+    const isNew = isKnown ? only || !isKnown(text) : false;
     fresh += isNew;
     batch.append(item(text, isNew));
     if (performance.now() - shown > 50) {
