@@ -35,25 +35,48 @@ def write(
     engine: str = "own",
     runtime: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Fill a folder with the page of a model.
+    """Fill an empty folder with the page of a model.
+
+    Args:
+        opened, content, engine, runtime: As for `page_files`.
+        folder: The folder.
+
+    Returns:
+        The report of `page_files`, `files`, the bytes of each, and `page_bytes`, their sum.
+
+    Raises:
+        ExportError: `runtime` is not that package, or `content` has other weights.
+        BundleError: The model's files, or `content`, are damaged.
+        OSError: The folder cannot be written.
+    """
+    files, report = page_files(opened, content, engine, runtime)
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    sizes = {name: len(text) for name, text in sorted(files.items())}
+    return {**report, "page_bytes": sum(sizes.values()), "files": sizes}
+
+
+def page_files(
+    opened: TrainedModel, content: bytes, engine: str = "own", runtime: str | Path | None = None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The page of a model.
 
     Args:
         opened: The model.
-        folder: An empty folder.
         content: The on-device file that the page runs, or whose weights its own engine reads.
         engine: 'own' or 'litert'.
         runtime: For LiteRT.js, the folder of the npm package @litertjs/core, to include its files
             in the page; by default the page fetches them and verifies their hashes.
 
     Returns:
-        A report: `files`, the bytes of each; `page_bytes`, their sum; for LiteRT.js `runtime`, its
-        version and where the page loads it from; for lines `novelty`, the number of lines and the
-        bytes of their fingerprints.
+        The files by name, and a report: for LiteRT.js `runtime`, its version and where the page
+        loads it from; for lines `novelty`, the number of lines and the bytes of their fingerprints.
 
     Raises:
         ExportError: `runtime` is not that package, or `content` has other weights.
         BundleError: The model's files, or `content`, are damaged.
-        OSError: The folder cannot be written.
     """
     data, report = _data(opened, content, engine)
     facts = _facts(opened, engine, data, report)
@@ -62,13 +85,7 @@ def write(
         facts["runtime"], carried = litertjs.source(None if runtime is None else Path(runtime))
         version, base = facts["runtime"]["version"], facts["runtime"]["base"]
         report["runtime"] = {"version": version, "from": base}
-    files = data | _page(facts, data) | carried
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text)
-    sizes = {name: len(text) for name, text in sorted(files.items())}
-    return {**report, "page_bytes": sum(sizes.values()), "files": sizes}
+    return data | _page(facts, data) | carried, report
 
 
 def write_single(opened: TrainedModel, file: Path, content: bytes) -> dict[str, Any]:

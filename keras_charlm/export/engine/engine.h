@@ -39,10 +39,22 @@ v128_t hyperbolic_tangent(v128_t x);
 
 // How characters are drawn; see network/sampling.py.
 typedef struct {
-  float temperature, top_p;
+  float temperature, top_p, min_p;
   int top_k;
 } Settings;
 
 float uniform(uint32_t seed, uint32_t position);
 int prepare_draw(int symbols);
 int draw(const float *logits, int symbols, float uniform, const Settings *settings);
+
+// The network: states of all layers by row, and logits of the rows of the last `project`.
+extern float *state, *logits;         // (ROWS, state_size), (ROWS, logits_width)
+extern int state_size, logits_width;
+int symbols(void);                    // width of the vocabulary, without padding
+int id_of(int32_t code);              // 0 for an unknown one
+int32_t code_of(int id);
+void advance(int count, const int *rows, const int *ids);  // reads one character in each row
+void project(int count, const int *rows);                  // the logits after it
+int prepare_rules(int symbols);
+
+#define EXPORT(name) __attribute__((export_name(#name)))

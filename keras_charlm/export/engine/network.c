@@ -1,11 +1,7 @@
-// The network: reads the weights that export/weights.py wrote, and reads and draws characters in
-// many rows at once. The host fills the input arrays (see `address`), calls `generate`, and reads
-// the output arrays; they are those of the signature `generate` in export/graph.py.
+// The network: reads the weights that export/weights.py wrote, and one character in many rows.
 #include "engine.h"
 
-#define EXPORT(name) __attribute__((export_name(#name)))
-
-enum { MAGIC = 0x314d4c43, READ = 64, DRAW = 64 };
+enum { MAGIC = 0x314d4c43 };
 enum { LSTM, GRU, RNN };
 enum { TABLE = 1 << 20 };  // most numbers in the table of projected inputs
 
@@ -25,11 +21,10 @@ static const int32_t *codes;  // (header.codes,), rising; the index is the id
 static const float *table;    // (inputs, width): the first layer's projection, or the embedding
 static int table_width, table_projected;
 
-static int blocks, states, padded_units, state_size;
-static int32_t text[ROWS * READ], text_length[ROWS], seed[ROWS], position[ROWS];
-static int32_t drawn[ROWS * DRAW], lengths[ROWS], done[ROWS];
-static float *state;                     // (ROWS, state_size)
-static float *projected, *fed, *logits;  // (ROWS, width of the layer or the vocabulary)
+static int blocks, states, padded_units;
+static float *projected, *fed;  // (ROWS, width of the layer)
+float *state, *logits;
+int state_size, logits_width;
 
 extern unsigned char __heap_base;
 static size_t heap_end;
@@ -46,12 +41,11 @@ void *allocate(size_t bytes) {
 
 EXPORT(reserve) void *reserve(int bytes) { return allocate((size_t)bytes); }
 
-EXPORT(address) void *address(int array) {
-  void *arrays[] = {text, text_length, seed, position, state, drawn, lengths, done, logits};
-  return arrays[array];
-}
-
 EXPORT(state_size) int width_of_state(void) { return state_size; }
+
+int symbols(void) { return header.symbols; }
+
+int32_t code_of(int id) { return codes[id]; }
 
 // The next matrix of the file, whose end is `end`; returns 0 if it is cut off.
 static int next(const char **at, const char *end, Stored *stored) {
@@ -149,10 +143,12 @@ EXPORT(open) int open_weights(const char *content, int size) {
       !prepare_draw(header.symbols) || !next(&at, end, &input) ||
       !is_shape(&input, header.inputs, header.embedding ? header.embedding : blocks * header.units))
     return 0;
-  return open_layers(&at, end) && at == end && project_table(&input);
+  if (!open_layers(&at, end) || at != end || !project_table(&input)) return 0;
+  logits_width = outputs[header.output_matrices - 1].padded;
+  return prepare_rules(header.symbols);
 }
 
-static int id_of(int code) {
+int id_of(int32_t code) {
   int low = 0, high = header.codes - 1;
   while (low < high) {
     int middle = (low + high + 1) / 2;
@@ -192,8 +188,7 @@ static void step(const Layer *layer, const float *x, const float *u, float *h, f
   }
 }
 
-// Reads one character in each of `count` rows.
-static void advance(int count, const int *rows, const int *ids) {
+void advance(int count, const int *rows, const int *ids) {
   const float *x[ROWS], *h[ROWS];
   for (int layer = 0; layer < header.layers; layer++) {
     const Matrix *kernel = &layers[layer].kernel, *recurrent = &layers[layer].recurrent;
@@ -212,8 +207,7 @@ static void advance(int count, const int *rows, const int *ids) {
   }
 }
 
-// The logits after the rows' last character: (count, outputs padded).
-static void project(int count, const int *rows) {
+void project(int count, const int *rows) {
   const float *x[ROWS];
   const Matrix *last = &outputs[header.output_matrices - 1];
   for (int r = 0; r < count; r++)
@@ -225,54 +219,4 @@ static void project(int count, const int *rows) {
   multiply(last, count, x, logits);
   for (int r = 0; r < count; r++)
     for (int v = 0; v < header.symbols; v++) logits[r * last->padded + v] += output_bias[v];
-}
-
-// Reads every row's text up to its last character, whose id is returned in `last`.
-static void read_text(int rows, int *last) {
-  int active[ROWS], ids[ROWS];
-  for (int t = 0, count = 1; count; t++) {
-    count = 0;
-    for (int r = 0; r < rows; r++) {
-      int id = t < text_length[r] ? id_of(text[r * READ + t]) : 0;
-      if (t == text_length[r] - 1) last[r] = id;
-      if (t >= text_length[r] - 1) continue;
-      active[count] = r;
-      ids[count++] = id;
-    }
-    if (count) advance(count, active, ids);
-  }
-}
-
-EXPORT(generate)
-void generate(int rows, int length, int stop, float temperature, int top_k, float top_p) {
-  const Settings settings = {temperature, top_p, top_k};
-  int last[ROWS], active[ROWS], ids[ROWS], count = 0, end = id_of(stop);
-  if (rows > ROWS) rows = ROWS;
-  if (length > DRAW) length = DRAW;
-  for (int r = 0; r < rows; r++) {
-    if (text_length[r] > READ) text_length[r] = READ;
-    if (text_length[r] > 0) active[count++] = r;
-    lengths[r] = 0;
-    done[r] = text_length[r] <= 0;
-    for (int n = 0; n < DRAW; n++) drawn[r * DRAW + n] = -1;
-  }
-  read_text(rows, last);
-  for (int n = 0; n < length && count; n++) {
-    for (int r = 0; r < count; r++) ids[r] = last[active[r]];
-    advance(count, active, ids);
-    project(count, active);
-    int going = 0;
-    for (int r = 0; r < count; r++) {
-      int row = active[r], padded = outputs[header.output_matrices - 1].padded;
-      float random = uniform((uint32_t)seed[row], (uint32_t)(position[row] + n));
-      last[row] = draw(logits + r * padded, header.symbols, random, &settings);
-      if (last[row] == end) {
-        done[row] = 1;
-        continue;
-      }
-      drawn[row * DRAW + lengths[row]++] = codes[last[row]];
-      active[going++] = row;
-    }
-    count = going;
-  }
 }

@@ -65,7 +65,7 @@ int draw(const float *logits, int symbols, float uniform, const Settings *settin
   int size = symbols - 1, greedy = settings->temperature == 0;
   float divisor = greedy ? 1 : settings->temperature, largest = known[0];
   int kept = greedy ? 1 : settings->top_k <= 0 || settings->top_k > size ? size : settings->top_k;
-  int sorted = kept < size || settings->top_p < 1;
+  int sorted = kept < size || settings->top_p < 1 || settings->min_p > 0;
   for (int i = 1; i < size; i++) largest = known[i] > largest ? known[i] : largest;
   if (sorted) sort(known, size, kept);
   for (int i = 0; i < kept; i++) {
@@ -78,6 +78,7 @@ int draw(const float *logits, int symbols, float uniform, const Settings *settin
   for (int i = 0; i < kept; i++) below[i] = mass += weights[i];
   int last = count_below(kept, settings->top_p * mass, 0);
   if (last >= kept) last = kept - 1;
+  while (last > 0 && weights[last] < settings->min_p) last--;  // the most likely one weighs 1
   int index = count_below(last, uniform * below[last], 1);
   return (int)(sorted ? (uint32_t)heap[size - 1 - index] : (uint32_t)index) + 1;
 }
