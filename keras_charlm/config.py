@@ -313,6 +313,20 @@ class SampleConfig(Settings):
         super().__post_init__()
 
 
+# The fields that restrict which texts are drawn.
+CONSTRAINTS = (
+    "starts_with",
+    "ends_with",
+    "contains",
+    "min_length",
+    "max_length",
+    "ban",
+    "ban_file",
+    "match",
+    "ignore_case",
+)
+
+
 @dataclass(frozen=True)
 class EvaluateConfig(Settings):
     """What to measure besides the loss over a text."""
@@ -357,8 +371,9 @@ class ExportConfig(Settings):
     to: str = setting(
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
-        "the browser that contains the on-device file.",
-        choices=("tflite", "savedmodel", "web"),
+        "the browser that contains the on-device file; rule: constraints, for an app that has "
+        "the on-device file.",
+        choices=("tflite", "savedmodel", "web", "rule"),
     )
     quantize: str | None = setting(
         None,

@@ -234,3 +234,27 @@ def visit(chromium, serve):
     for context in contexts:
         context.close()
     assert not problems
+
+
+@pytest.fixture(scope="session")
+def names_page(list_model, tmp_path_factory):
+    """The folder of a page for lines."""
+    import pages
+
+    import keras_charlm
+
+    folder = tmp_path_factory.mktemp("page") / "names"
+    pages.write(keras_charlm.load(list_model), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_page(text_model, tmp_path_factory):
+    """The folder of a page for a text."""
+    import pages
+
+    import keras_charlm
+
+    folder = tmp_path_factory.mktemp("page") / "text"
+    pages.write(keras_charlm.load(text_model), folder)
+    return folder

@@ -12,8 +12,8 @@ for (const { floats, ints } of calls) {
   const arrays = {};
   for (const [name, values] of Object.entries(ints)) arrays[name] = Int32Array.from(values);
   for (const [name, values] of Object.entries(floats)) arrays[name] = Float32Array.from(values);
-  arrays.state = new Float32Array(arrays.text_length.length * own.stateSize);
-  const { text, lengths, done } = await own.generate(arrays);
-  outputs.push({ text: Array.from(text), lengths: Array.from(lengths), done: Array.from(done) });
+  arrays.state = new Float32Array(arrays.text_length.length * (own.stateSize + (arrays.moves ? 1 : 0)));
+  const { state, ...rest } = await own.generate(arrays);
+  outputs.push(Object.fromEntries(Object.entries(rest).map(([name, array]) => [name, Array.from(array)])));
 }
 console.log(JSON.stringify(outputs));

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from test_tflite import CASES, built, shape, text_of
 
+from keras_charlm.config import SampleConfig
 from keras_charlm.errors import ExportError
 from keras_charlm.export import tflite, web, weights
+from keras_charlm.generation import tables
 from keras_charlm.generation.litert import Runner
 
 FOLDER = Path(web.__file__).parent / "engine"
-# temperature, top-k, top-p
-SETTINGS = [(0.8, 0, 1.0), (1.5, 4, 0.9), (1.0, 0, 0.7), (0.0, 0, 1.0)]
+# temperature, top-k, top-p, min-p
+SETTINGS = [(0.8, 0, 1.0, 0.0), (1.5, 4, 0.9, 0.0), (1.0, 0, 0.7, 0.1), (0.0, 0, 1.0, 0.0)]
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +60,7 @@ def packed(name, content):
 
 def inputs(vocabulary, settings):
     """A call of `generate_batch`: rows of every length, the last ones idle."""
-    temperature, top_k, top_p = settings
+    temperature, top_k, top_p, min_p = settings
     text = np.zeros((16, 64), np.int32)
     lengths = np.array([1, 2, 3, 10, 64, 63, 7, 1, 1, 1, 5, 6, 20, 33, 0, 0], np.int32)
     for row, length in enumerate(lengths):
@@ -75,8 +77,17 @@ def inputs(vocabulary, settings):
     floats = {
         "temperature": np.array([temperature], np.float32),
         "top_p": np.array([top_p], np.float32),
+        "min_p": np.array([min_p], np.float32),
     }
     return ints, floats
+
+
+def listed(ints, floats):
+    """A call as JSON has it."""
+    return {
+        part: {name: array.ravel().tolist() for name, array in arrays.items()}
+        for part, arrays in (("ints", ints), ("floats", floats))
+    }
 
 
 @pytest.mark.parametrize(
@@ -90,15 +101,39 @@ def test_the_engine_draws_what_litert_draws(node, name, quantize):
     runner, calls, expected = Runner(content), [], []
     for settings in SETTINGS:
         ints, floats = inputs(vocabulary, settings)
-        calls.append(
-            {part: {n: a.ravel().tolist() for n, a in arrays.items()}
-             for part, arrays in (("ints", ints), ("floats", floats))}
-        )  # fmt: skip
+        calls.append(listed(ints, floats))
         state = np.zeros((16, runner.state_size), np.float32)
         expected.append(runner("generate_batch", **ints, **floats, state=state))
     for ours, theirs in zip(node(packed(name, content), calls), expected, strict=True):
         for output in ("text", "lengths", "done"):
             assert ours[output] == theirs[output].ravel().tolist()
+
+
+@pytest.mark.parametrize("mask", [0, 1])
+def test_the_engine_follows_a_rule_as_litert_does(node, mask):
+    _, _, vocabulary, content = built("lstm-tied")
+    runner = Runner(content)
+    rule = tables.compile_tables(
+        vocabulary, SampleConfig(ban=("e", "th"), max_length=9), vocabulary.id_of(10)
+    )
+    ints, floats = inputs(vocabulary, SETTINGS[0])
+    moves = np.zeros(tables.ENTRIES, np.int32)
+    moves[: rule.moves.size] = rule.moves.ravel()
+    ints |= {
+        "classes": rule.classes,
+        "moves": moves,
+        "width": np.array([rule.moves.shape[1]], np.int32),
+        "mask": np.array([mask], np.int32),
+        "patience": np.array([100], np.int32),
+    }
+    ints["text_length"][:8] = 1  # rows that may fit, beside those that cannot
+    ints["text"][:8, 0] = 10
+    state = np.zeros((16, runner.state_size + 1), np.float32)
+    expected = runner("constrained", **ints, **floats, state=state)
+    (ours,) = node(packed("lstm-tied", content), [listed(ints, floats)])
+    for output in ("text", "lengths", "done", "steps"):
+        assert ours[output] == expected[output].ravel().tolist()
+    assert max(ours["lengths"]) > 0
 
 
 def test_a_damaged_weights_file_is_refused(node):

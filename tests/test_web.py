@@ -14,20 +14,6 @@ from keras_charlm.export import web
 from keras_charlm.text.corpus import fingerprints
 
 
-@pytest.fixture(scope="session")
-def names_page(list_model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page") / "names"
-    write(keras_charlm.load(list_model), folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def text_page(text_model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page") / "text"
-    write(keras_charlm.load(text_model), folder)
-    return folder
-
-
 @pytest.mark.parametrize("prompt", ["", "ab"])
 @pytest.mark.parametrize("settings", [{"temp": 0.8}, {"temp": 1.5, "top_k": 4, "top_p": 0.9}])
 def test_names_are_those_of_python(visit, names_page, list_model, prompt, settings):
@@ -62,6 +48,7 @@ def test_the_shipped_model_draws_its_golden_names(visit, tmp_path):
             seed=call["seed"],
             top_k=call["top_k"],
             top_p=call["top_p"],
+            min_p=call["min_p"],
         )
         assert drawn(page) == [call["prompt"] + call["text"]]
 

@@ -23,7 +23,14 @@ FORMAT = 2
 MODEL, FACTS, LINES = "model.tflite", "model.json", "lines.bin"
 WEIGHTS, PROGRAM = "weights.bin", "engine.wasm"  # what the page's own engine needs
 INDEX, WORKER, STYLE, BOOT = "index.html", "worker.js", "style.css", "boot.js"
-MODULES = ("files.js", "own.js", "engine.js", "novelty.js", "app.js")  # each after its imports
+MODULES = (
+    "files.js",
+    "own.js",
+    "rule.js",
+    "engine.js",
+    "novelty.js",
+    "app.js",
+)  # each after its imports
 LITERT_MODULE = "litert.js"
 ICONS = (180, 192, 512)  # widths in pixels
 

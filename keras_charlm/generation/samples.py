@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect
+from keras_charlm.errors import OptionError
 from keras_charlm.generation.constraints import is_constrained
 from keras_charlm.generation.fitting import Best, Fitting, Sampler
 from keras_charlm.generation.litert import SignatureRunner
@@ -39,6 +40,11 @@ def _task(
 ) -> Task:
     """Read the prompt; the arguments are those of `stream_text`."""
     expect("prompt", prompt, (str, bytes), "a text")
+    if runner.rule_size and (config.stop or is_constrained(config)):
+        raise OptionError(
+            "This file has constraints of its own, to which none and no stop can be added; use the "
+            "file or folder that it was exported from."
+        )
     if isinstance(prompt, str):
         prompt = unicode_normalize(prompt, normalize)
     vocabulary.encode(prompt, strict=not config.unknown_ok)
@@ -67,15 +73,17 @@ def _task(
             "temperature": np.array([config.temp], np.float32),
             "top_k": np.array([min(config.top_k, vocabulary.size)], np.int32),  # it may be huge
             "top_p": np.array([config.top_p], np.float32),
+            "min_p": np.array([config.min_p], np.float32),
         },
     )
 
 
 def _read(runner: SignatureRunner, codes: np.ndarray) -> tuple[int, np.ndarray]:
     """Read all codes (n,) but the last; returns the last and the state, float32 (1, S)."""
-    state = np.zeros((1, runner.state_size), np.float32)
+    state = np.zeros((1, runner.state_size + runner.rule_size), np.float32)
     zero, one = np.zeros(1, np.int32), np.ones(1, np.float32)
-    settings = {"stop": zero, "temperature": one, "top_k": zero, "top_p": one}
+    none = np.zeros(1, np.float32)
+    settings = {"stop": zero, "temperature": one, "top_k": zero, "top_p": one, "min_p": none}
     # `generate` leaves the last character of each piece unread: the next piece begins with it.
     for at in range(0, len(codes) - 1, runner.read_width - 1):
         piece = codes[at : at + runner.read_width]
@@ -171,7 +179,8 @@ def _pieces(runner: SignatureRunner, vocabulary: Vocabulary, task: Task) -> Iter
     """Draw one sample in pieces of 1, 2, 4, ... characters."""
     last, state = task.last, task.state
     seed = np.array([task.seed], np.int32)
-    drawn, chunk = 0, 1
+    # A rule of the file's own holds exactly for a line that is drawn in one call.
+    drawn, chunk = 0, runner.draw_width if runner.rule_size else 1
     while drawn < task.length:
         length = min(chunk, task.length - drawn)
         position = np.array([drawn], np.int32)
@@ -314,7 +323,8 @@ class _Batch:
     ):
         self.runner, self.vocabulary, self.task, self.num = runner, vocabulary, task, num
         # Lines end at different times: with short chunks, rows wait less for each other.
-        self.chunk = LINE_CHUNK if lines and num > 1 else runner.draw_width
+        short = lines and num > 1 and not runner.rule_size
+        self.chunk = LINE_CHUNK if short else runner.draw_width
         self.started = 0
         rows = 1 if num == 1 else runner.rows
         self.rows: list[_Row | None] = [None] * rows

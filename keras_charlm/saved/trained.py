@@ -240,6 +240,11 @@ class TrainedModel:
             )
         return text, parts
 
+    @property
+    def end(self) -> int | None:
+        """Id of the character that ends a line; None for texts."""
+        return self.vocabulary.id_of(self.card.start) if self.card.lines else None
+
     def _reading(self) -> dict[str, Any]:
         return {
             "lines": self.card.lines,

@@ -2,6 +2,7 @@
 import { open } from "./engine.js";
 import { fetchBytes, fetchFacts, Trouble } from "./files.js";
 import { knownInAnyCase, knownLines } from "./novelty.js";
+import { Contradiction } from "./rule.js";
 
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
@@ -11,6 +12,8 @@ const single = Boolean($("model.json")); // one file that carries its parts
 
 let engine, facts, isKnown = null, running = null;
 let last = null; // the pad's last continuation: the text before it, and its length
+
+const CONDITIONS = ["end", "from", "to", "ban"]; // the fields that restrict what is drawn
 
 const count = new Intl.NumberFormat("en");
 
@@ -43,7 +46,10 @@ function lay() {
     + ` of ${layers} × ${units} cells${parameters ? ` and ${count.format(parameters)} parameters` : ""}.`;
   document.body.classList.add(lines ? "names" : "writing");
   for (const id of lines ? ["begin-field", "number-field"] : ["pad", "undo", "again"]) $(id).hidden = false;
-  if (lines) $("length").value = 100;
+  if (lines) {
+    $("length").value = 100;
+    for (const field of document.querySelectorAll(".lines-only")) field.hidden = false;
+  }
   else $("go").textContent = "Continue";
   const key = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘" : "Ctrl";
   $("hint").textContent = lines ? "Enter invents, Escape stops." : `${key} + Enter continues, Escape stops.`;
@@ -53,7 +59,7 @@ function lay() {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) { event.preventDefault(); act(); }
   });
   $("temperature").addEventListener("input", showTemperature);
-  for (const field of [$("begin"), $("text")]) {
+  for (const field of [$("begin"), $("text"), ...CONDITIONS.map($)]) {
     field.addEventListener("input", () => {
       forgetProblem();
       settle();
@@ -106,7 +112,7 @@ function say(sentence) { $("status").textContent = sentence; }
 
 function forgetProblem() {
   $("problem").replaceChildren();
-  for (const field of [$("begin"), $("text")]) field.removeAttribute("aria-invalid");
+  for (const field of [$("begin"), $("text"), ...CONDITIONS.map($)]) field.removeAttribute("aria-invalid");
 }
 
 function problem(sentence, field) {
@@ -143,11 +149,37 @@ function settings() {
   if ((values.length = number("length")) === null) return null;
   if ((values.topK = number("top-k")) === null) return null;
   if ((values.topP = number("top-p", false)) === null) return null;
+  if ((values.minP = number("min-p", false)) === null) return null;
   if (facts.lines && (values.num = number("number")) === null) return null;
   if ($("seed").value.trim() === "" && !$("seed").validity.badInput) {
     values.seed = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
   } else if ((values.seed = number("seed")) === null) return null;
   return values;
+}
+
+// The compiled conditions, undefined without any, or null after showing what is wrong with them.
+let compiled = { key: "", rule: undefined };
+function conditions(prompt) {
+  const wishes = { end: $("end").value.trim(), ban: $("ban").value.split(/[,;\n]/).map((word) => word.trim()).filter(Boolean) };
+  for (const id of ["from", "to"]) {
+    if ($(id).value.trim() === "" && !$(id).validity.badInput) continue;
+    if ((wishes[id] = number(id)) === null) return null;
+  }
+  if (!wishes.end && !wishes.ban.length && !wishes.from && !wishes.to) return undefined;
+  if (wishes.from > wishes.to) {
+    problem(`No text has from ${wishes.from} to ${wishes.to} characters. Lower the first number or raise the second.`, $("from"));
+    return null;
+  }
+  const key = JSON.stringify([wishes, facts.lines && prompt]);
+  try {
+    // What a stream remembers of its text holds only for the same rule.
+    if (compiled.key !== key) compiled = { key, rule: engine.rule(prompt, wishes) };
+    return compiled.rule;
+  } catch (error) {
+    if (!(error instanceof Contradiction)) throw error;
+    problem(error.message, $(CONDITIONS.find((id) => $(id).value.trim())));
+    return null;
+  }
 }
 
 // Shows the characters outside the vocabulary, and offers to remove them.
@@ -191,6 +223,7 @@ async function act() {
   const values = settings();
   const field = facts.lines ? $("begin") : $("text");
   if (!values || refuses(field.value, field)) return;
+  if ((values.rule = conditions(field.value)) === null) return;
   running = new AbortController();
   const name = $("go").textContent;
   $("go").textContent = "Stop";

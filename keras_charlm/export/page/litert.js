@@ -74,7 +74,7 @@ export class Litert {
   static async of(litert, compiled) {
     const own = new Litert();
     Object.assign(own, { litert, compiled, shapes: {} });
-    for (const name of ["generate", "generate_batch", "vocab"]) {
+    for (const name of ["generate", "generate_batch", "constrained", "vocab"]) {
       own.shapes[name] = Object.fromEntries(Object.values(compiled.signatures[name].getInputDetails())
         .map((input) => [input.name, Array.from(input.shape)]));
     }
@@ -86,9 +86,10 @@ export class Litert {
     return own;
   }
 
-  // The signature `generate` for one row, `generate_batch` for more.
+  // The signature `constrained` under a rule, else `generate` for one row, `generate_batch` for more.
   generate(arrays) {
-    return this.run(arrays.text_length.length === 1 ? "generate" : "generate_batch", arrays);
+    const rows = arrays.text_length.length;
+    return this.run(arrays.moves ? "constrained" : rows === 1 ? "generate" : "generate_batch", arrays);
   }
 
   // Runs a signature on typed arrays; no tensor outlives the call.

@@ -1,8 +1,9 @@
 // Runs the model with engine.wasm, the engine of this project, on the model's weights file.
 import { fetchBytes, Trouble } from "./files.js";
 
-const [READ, DRAW] = [64, 64]; // most characters that a call reads and draws
-const ADDRESSES = ["text", "text_length", "seed", "position", "state", "drawn", "lengths", "done"];
+const [READ, DRAW, LINE] = [64, 64, 256]; // most characters that a call reads, and draws without and with a rule
+const ADDRESSES = ["text", "text_length", "seed", "position", "state", "drawn", "lengths", "done",
+  "classes", "moves", "rule_state", "steps"]; // in the order of `address` in engine/generate.c
 const HEADER = 9; // numbers before the codes in a weights file, the last of them their count
 
 export async function open(facts, progress) {
@@ -41,21 +42,37 @@ export class Own {
     return own;
   }
 
-  // The signature `generate` for any number of rows up to `rows`: typed arrays in and out.
-  async generate({ text, text_length, seed, position, length, stop, temperature, top_k, top_p, state }) {
-    const rows = text_length.length;
-    const { memory, generate } = this.exports;
-    const at = this.addresses;
-    for (const [name, array] of Object.entries({ text, text_length, seed, position })) {
-      new Int32Array(memory.buffer, at[name]).set(array);
+  // The signature `generate`, or `constrained` if there is a rule, for any number of rows up to
+  // `rows`: typed arrays in and out.
+  async generate(arrays) {
+    const { exports, stateSize } = this;
+    const { length, stop, temperature, top_k, top_p, min_p, width, mask, patience } = arrays;
+    const rows = arrays.text_length.length;
+    const ruled = Boolean(arrays.moves);
+    const columns = stateSize + Number(ruled); // the last one is the state of the rule
+    const ints = (name, size) => new Int32Array(exports.memory.buffer, this.addresses[name], size);
+    const state = new Float32Array(exports.memory.buffer, this.addresses.state, rows * stateSize);
+    for (const name of ["text", "text_length", "seed", "position", ...(ruled ? ["classes", "moves"] : [])]) {
+      ints(name, arrays[name].length).set(arrays[name]);
     }
-    new Float32Array(memory.buffer, at.state).set(state);
-    generate(rows, length[0], stop[0], temperature[0], top_k[0], top_p[0]);
+    for (let r = 0; r < rows; r++) {
+      state.set(arrays.state.subarray(r * columns, r * columns + stateSize), r * stateSize);
+      if (ruled) ints("rule_state", rows)[r] = arrays.state[r * columns + stateSize];
+    }
+    const settings = [rows, length[0], stop[0], temperature[0], top_k[0], top_p[0], min_p[0]];
+    if (ruled) exports.constrained(...settings, width[0], mask[0], patience[0]);
+    else exports.generate(...settings);
+    const after = new Float32Array(rows * columns);
+    for (let r = 0; r < rows; r++) {
+      after.set(state.subarray(r * stateSize, (r + 1) * stateSize), r * columns);
+      if (ruled) after[r * columns + stateSize] = ints("rule_state", rows)[r];
+    }
     return {
-      text: new Int32Array(memory.buffer, at.drawn, rows * DRAW).slice(),
-      lengths: new Int32Array(memory.buffer, at.lengths, rows).slice(),
-      done: new Int32Array(memory.buffer, at.done, rows).slice(),
-      state: new Float32Array(memory.buffer, at.state, rows * this.stateSize).slice(),
+      text: ints("drawn", rows * (ruled ? LINE : DRAW)).slice(),
+      lengths: ints("lengths", rows).slice(),
+      done: ints("done", rows).slice(),
+      ...(ruled ? { steps: ints("steps", rows).slice() } : {}),
+      state: after,
     };
   }
 }
