@@ -125,6 +125,7 @@ def test_the_engine_follows_a_rule_as_litert_does(node, mask):
         "width": np.array([rule.moves.shape[1]], np.int32),
         "mask": np.array([mask], np.int32),
         "patience": np.array([100], np.int32),
+        "length": np.array([20], np.int32),
     }
     ints["text_length"][:8] = 1  # rows that may fit, beside those that cannot
     ints["text"][:8, 0] = 10

@@ -166,6 +166,46 @@ def test_unknown_characters_are_named_and_can_be_left_out(visit, names_page, tex
     assert "“é” (U+00E9), character 1 " in page.text_content("#problem")
 
 
+def test_letters_of_the_other_case_are_offered(visit, names_page):
+    page = visit(names_page)
+    assert page.get_attribute("#begin", "autocapitalize") == "none"
+    page.fill("#begin", "AB")
+    page.click("#go")
+    page.click("#problem button:text('Use small letters')")
+    assert page.input_value("#begin") == "ab"
+
+
+def test_an_error_takes_the_results_away(visit, names_page):
+    page = visit(names_page)
+    run(page, number=5)
+    page.fill("#begin", "ß")
+    page.click("#go")
+    assert drawn(page) == []
+    assert page.is_hidden("#results") and page.is_hidden("#tools")
+    assert page.text_content("#status") == ""
+    assert run(page, begin="a", number=1, seed=1).startswith("1 invented, ")
+
+
+def test_novelty_can_ignore_case(visit, names_page):
+    lines = ["Anna Maria", "eve", "BOB", "jean-Luc"]
+    known = np.unique(fingerprints(line.encode() for line in lines)).astype("<u8").tobytes()
+    asked = ["anna maria", "ANNA MARIA", "Eve", "bob", "Bob", "jean-luc", "Jean-Luc", "evi"]
+    page = visit(names_page)
+    exact, anyhow = page.evaluate(
+        """async ([data, asked]) => {
+            const { knownInAnyCase, knownLines } = await import("./novelty.js");
+            const known = knownLines(Uint8Array.from(data).buffer);
+            return [asked.filter(known), asked.filter(knownInAnyCase(known))];
+        }""",
+        [list(known), asked],
+    )
+    assert exact == []
+    assert anyhow == ["anna maria", "ANNA MARIA", "Eve", "bob", "Bob"]
+    page.locator("#more").evaluate("more => { more.open = true }")
+    page.check("#any-case")
+    assert run(page, number=20, seed=3).startswith("20 invented, ")
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("number", ""), ("length", "0"), ("seed", "-1"), ("top_p", "2"), ("top_k", "1.5")],
