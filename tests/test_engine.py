@@ -113,9 +113,7 @@ def test_the_engine_draws_what_litert_draws(node, name, quantize):
 def test_the_engine_follows_a_rule_as_litert_does(node, mask):
     _, _, vocabulary, content = built("lstm-tied")
     runner = Runner(content)
-    rule = tables.compile_tables(
-        vocabulary, SampleConfig(ban=("e", "th"), max_length=9), vocabulary.id_of(10)
-    )
+    rule = tables.compile_tables(vocabulary, SampleConfig(ban=("e", "th")), None)
     ints, floats = inputs(vocabulary, SETTINGS[0])
     moves = np.zeros(tables.ENTRIES, np.int32)
     moves[: rule.moves.size] = rule.moves.ravel()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 IMPORT = re.compile(r'^import \{ (.*) \} from "\./(.*)";$', re.MULTILINE)
 DYNAMIC = re.compile(r'await import\("\./([^"]*)"\)')
+COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:async )?function\*?|class|const) (\w+)", re.MULTILINE)
 
 
@@ -29,6 +30,7 @@ def bundle(modules: Mapping[str, str], order: Sequence[str]) -> str:
         text = IMPORT.sub(r'const { \1 } = self.modules["\2"];', text)
         text = DYNAMIC.sub(r'self.modules["\1"]', text)
         body = f'"use strict";\n{text}return {{ {names} }};\n'
+        body = COMMENT.sub("", body)
         parts.append(f'self.modules["{name}"] = (() => {{\n{body}}})();\n')
     return "".join(parts)
 

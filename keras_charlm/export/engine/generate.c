@@ -29,14 +29,15 @@ static int move(int from, int id) {
   return moves[index < 0 ? 0 : index >= ENTRIES ? ENTRIES - 1 : index];
 }
 
-static void follow(int row, int id) {
-  int to = width ? move(rule_state[row], id) : 0;
-  rule_state[row] = to < 0 ? -1 - to : to;
+// The rule's state after a symbol. Labels, whose ids follow those of the symbols, leave it.
+static int after(int from, int id) {
+  int to = id < symbols() ? move(from, id) : from;
+  return to < 0 ? -1 - to : to;
 }
 
 static void step(int count, const int *rows, const int *ids) {
   advance(count, rows, ids);
-  for (int r = 0; r < count; r++) follow(rows[r], ids[r]);
+  for (int r = 0; width && r < count; r++) rule_state[rows[r]] = after(rule_state[rows[r]], ids[r]);
 }
 
 // Reads every row's text up to its last character, whose id is returned in `last`.
@@ -148,8 +149,7 @@ void constrained(int rows, int length, int stop, float temperature, int top_k, f
     begin_rule[r] = rule_state[r];
     if (done[r]) continue;
     before[r] = last[r];
-    int to = move(rule_state[r], last[r]);
-    done[r] = !has_fitting(to < 0 ? -1 - to : to);
+    done[r] = !has_fitting(after(rule_state[r], last[r]));
     if (!done[r] && length > 0) active[count++] = r;
   }
   for (int n = 0; count; n++) {

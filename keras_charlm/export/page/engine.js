@@ -193,16 +193,17 @@ export class Engine {
       rows.forEach((row, r) => {
         if (!row?.done && !row?.failed) return;
         const text = begin + this.decoder()(row.codes, true);
-        const sample = { text, seed: row.seed };
-        const good = !row.failed && !(lines && !text) && accept(sample);
-        ended.set(row.index, good ? sample : null);
-        needed += !good;
+        ended.set(row.index, row.failed || (lines && !text) ? null : { text, seed: row.seed });
         rows[r] = null;
       });
+      // In the order of the seeds, so that what is accepted does not depend on which row is faster.
       for (; ended.has(following); following++) {
         const sample = ended.get(following);
         ended.delete(following);
-        if (!sample) continue;
+        if (!sample || !accept(sample)) {
+          needed++;
+          continue;
+        }
         yield sample;
         if (++yielded === num) return;
       }
