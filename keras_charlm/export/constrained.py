@@ -77,6 +77,11 @@ class Request:
     gives_up: bool
 
 
+def nothing(ids: tf.Tensor, width: int) -> tf.Tensor:
+    """UNKNOWN in int32 (B, width) for ids (B,): computed, since the file would hold a constant."""
+    return tf.where(ids[:, None] < 0, tf.range(width), UNKNOWN)
+
+
 def draw(
     step: Step,
     logits_of: Callable[[tf.Tensor], tf.Tensor],
@@ -134,7 +139,7 @@ def draw(
 
     none = tf.zeros(rows, tf.int32)
     active = request.active & possible & (request.length > 0)
-    drawn = tf.zeros((rows, LINE), tf.int32)  # UNKNOWN: nothing drawn
+    drawn = nothing(last, LINE)
     done = ~(request.active & possible)
     start = (tf.constant(0), last, active, request.masks, done, drawn, none, none, tf.zeros(rows))
     _, _, _, _, done, drawn, lengths, steps, nats, *states = tf.while_loop(

@@ -69,10 +69,10 @@ class OnDeviceGraph(tf.Module):
             higher by them. A row that is not done and has no text needs another call.
     A row whose prompt does not fit is done, with no text and no steps.
 
-    A graph with a rule of its own has `generate` and `generate_batch` alone, which follow the rule
-    with the inputs and outputs above, but a state of width S + 1. A row of lines that begins
-    (position 0) begins again until the line fits, for at most `PATIENCE` characters; later, and in
-    texts, only characters that fit are drawn.
+    A graph with a rule of its own has no `constrained`: its `generate` and `generate_batch` follow
+    the rule, with the inputs and outputs above and a state of width S + 1. A row of lines that
+    begins (position 0) begins again until the line fits, for at most `PATIENCE` characters; later,
+    and in texts, only characters that fit are drawn.
 
     `step` reads one character: text int32 (1,), state -> logits float32 (1, V), state.
 
@@ -168,8 +168,8 @@ class OnDeviceGraph(tf.Module):
         drawing: dict[str, tuple[Callable, tuple[tf.TensorSpec, ...]]]
         if self._own:
             drawing = {
-                "generate": (self._generate_by_own, generate(1, 1)),
-                "generate_batch": (self._generate_by_own, generate(ROWS, 1)),
+                "generate": (self._generate_ruled, generate(1, 1)),
+                "generate_batch": (self._generate_ruled, generate(ROWS, 1)),
             }
         else:
             drawing = {
@@ -255,7 +255,7 @@ class OnDeviceGraph(tf.Module):
             return n + 1, chosen, active, drawn, bits + cost, *after
 
         last = tf.gather(ids, tf.maximum(text_length - 1, 0), batch_dims=1)
-        drawn = tf.zeros((rows, DRAW), tf.int32)
+        drawn = constrained.nothing(last, DRAW)
         _, _, active, drawn, nats, *states = tf.while_loop(
             lambda n, last, active, *_: (n < length) & tf.reduce_any(active),
             draw,
@@ -294,7 +294,7 @@ class OnDeviceGraph(tf.Module):
         given = seed, position, length, stop, cuts
         return self._fitting(rule, text, text_length, state, given, masks, patience[0])
 
-    def _generate_by_own(
+    def _generate_ruled(
         self,
         text: tf.Tensor,
         text_length: tf.Tensor,

@@ -37,6 +37,7 @@ def _task(
     lines: bool,
     start: int,
     normalize: str,
+    usual: int | None,
 ) -> Task:
     """Read the prompt; the arguments are those of `stream_text`."""
     expect("prompt", prompt, (str, bytes), "a text")
@@ -75,6 +76,7 @@ def _task(
             "top_p": np.array([config.top_p], np.float32),
             "min_p": np.array([config.min_p], np.float32),
         },
+        usual if lines and config.length is None and config.max_length is None else None,
     )
 
 
@@ -144,6 +146,7 @@ def stream_text(
     lines: bool = False,
     start: int,
     normalize: str = "nfc",
+    usual: int | None = None,
 ) -> Iterator[str | bytes]:
     """Draw one sample and yield it piece by piece.
 
@@ -155,6 +158,9 @@ def stream_text(
         lines: Whether the model's documents are lines: the start character ends the sample.
         start: Code of the start character, read before the prompt.
         normalize: Unicode normalization of prompt and stop text.
+        usual: Longest line that is usual. Under constraints without a length, lines are no longer,
+            unless only longer ones fit: a network that is steered away from the end of a line
+            could go on forever.
 
     Returns:
         An iterator of str, or of bytes for a byte model. The first piece is one character, later
@@ -167,11 +173,10 @@ def stream_text(
     if is_constrained(config) or config.best_of > 1:
         # What fits is known only when the whole text is drawn.
         config = replace(config, num=1, novel=False)
-        drawn = draw_samples(
-            runner, vocabulary, config, prompt, lines=lines, start=start, normalize=normalize
-        )
+        reading: dict[str, Any] = {"lines": lines, "start": start, "normalize": normalize}
+        drawn = draw_samples(runner, vocabulary, config, prompt, **reading, usual=usual)
         return (sample.text for sample in drawn)
-    task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, usual)
     return _without_stop(_pieces(runner, vocabulary, task), task.stop)
 
 
@@ -238,6 +243,7 @@ def draw_samples(
     lines: bool = False,
     start: int,
     normalize: str = "nfc",
+    usual: int | None = None,
     known: Callable[[str | bytes], bool] | None = None,
     limit: int | None = None,
     counts: Counts | None = None,
@@ -248,8 +254,8 @@ def draw_samples(
     sample ends, its row of the batch starts the next one immediately.
 
     Args:
-        runner, vocabulary, config, prompt, lines, start, normalize: As for `stream_text`. Empty
-            lines are replaced by further samples.
+        runner, vocabulary, config, prompt, lines, start, normalize, usual: As for `stream_text`.
+            Empty lines are replaced by further samples.
         known: Whether a whole line, prompt included, is in the training text. With `config.novel`
             such lines are replaced too.
         limit: Maximum number of samples to draw, yielded or not; by default 100 times `config.num`.
@@ -261,7 +267,7 @@ def draw_samples(
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
     """
-    task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, usual)
     limit = 100 * config.num if limit is None else limit
     counts = Counts() if counts is None else counts
 

@@ -250,4 +250,10 @@ class TrainedModel:
             "lines": self.card.lines,
             "start": self.card.start,
             "normalize": self.card.normalize,
+            "usual": self._usual_length(),
         }
+
+    def _usual_length(self) -> int | None:
+        """A length that few lines have: five times the mean of the training lines."""
+        size = self.card.split["train"]
+        return 5 * -(-size["characters"] // size["lines"]) if size.get("lines") else None
