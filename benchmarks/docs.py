@@ -29,6 +29,7 @@ VERBS = (
     "compress",
     "decompress",
     "export",
+    "serve",
     "report",
     "info",
 )

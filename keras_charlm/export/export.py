@@ -64,10 +64,11 @@ def export(
             f"{opened.path} is an export already; name the folder that kcharlm fit wrote."
         )
     suffix = f".{config.to}" if config.to in FILES else f"-{config.to}"
+    suffix = ".html" if config.single_file else suffix
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
     with files.writing(path):
         _check_output(path, config, overwrite, opened.path)
-        if config.to in FILES:
+        if _is_file(config):
             report: dict[str, Any] = {}
             files.replace_file(
                 path, lambda new: report.update(_fill(opened, config, rule, new, path))
@@ -100,9 +101,9 @@ def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path
     # A crash between writing the report and moving the export leaves only the report: replace it.
     cut_short = files.unfinished(path).exists() or files.leftovers(path)[1].exists()
     files.recover_folder(path)
-    if path.is_dir() and config.to not in FILES and not report.exists():
+    if path.is_dir() and not _is_file(config) and not report.exists():
         raise OptionError(f"{path} is a folder that no export wrote; name another --output.")
-    files.check_output(path, overwrite, folder=config.to not in FILES)
+    files.check_output(path, overwrite, folder=not _is_file(config))
     if not cut_short:
         files.check_output(report, overwrite)
 
@@ -127,7 +128,7 @@ def _write(
     opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
 ) -> dict[str, Any]:
     """Write the export and return its part of the report."""
-    if config.to in FILES:
+    if _is_file(config):
         new.touch()  # fail before any work if the folder cannot be written
     if rule and config.to == "rule":
         return _write_rule(opened, rule, new)
@@ -143,7 +144,13 @@ def _write(
         return report
     from keras_charlm.export import web
 
-    return {**report, **web.write(opened, new, content, config.runtime)}
+    if config.single_file:
+        return {**report, **web.write_single(opened, new, content)}
+    return {**report, **web.write(opened, new, content, config.engine, config.runtime)}
+
+
+def _is_file(config: ExportConfig) -> bool:
+    return config.to in FILES or config.single_file
 
 
 def _write_rule(opened: TrainedModel, rule: SampleConfig, new: Path) -> dict[str, Any]:
