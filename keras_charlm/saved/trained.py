@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
 from keras_charlm.generation.scoring import Score, score_lines
 from keras_charlm.saved import bundle
+from keras_charlm.saved.history import read_history
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
 from keras_charlm.text.decoding import read_text
 from keras_charlm.text.split import Split, split_corpus
@@ -57,6 +59,19 @@ class TrainedModel:
     def __repr__(self) -> str:
         shape = self.card.model
         return f"<{type(self).__name__} {self.path}: {shape.layers} x {shape.units} {shape.cell}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle` and `copy`: runner and network are opened again when they are needed."""
+        path = self.path.resolve()  # the other process may be in another folder
+        opened = dataclasses.replace(self.bundle, path=path)
+        return {"bundle": opened, "path": path, "card": self.card, "vocabulary": self.vocabulary}
+
+    @functools.cached_property
+    def history(self) -> dict[str, list[float]]:
+        """The losses of each epoch in nats, as `keras.callbacks.History` has them: `loss`,
+        `val_loss` and `learning_rate`; empty for an on-device file."""
+        record = None if self.on_device else read_history(self.path)
+        return record.by_epoch() if record else {}
 
     @property
     def on_device(self) -> bool:

@@ -14,11 +14,17 @@ from keras_charlm.network import model
 from keras_charlm.saved.bundle import Bundle
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.devices import prefer_bfloat16
+from keras_charlm.training.own import Own, Rates
 from keras_charlm.training.workers import Workers
 
 
 def build(
-    config: ModelConfig, fit: FitConfig, policy: str, symbols: int, workers: Workers
+    config: ModelConfig,
+    fit: FitConfig,
+    policy: str,
+    symbols: int,
+    workers: Workers,
+    own: Own,
 ) -> keras.Model:
     """Build and compile the network on the devices of this worker.
 
@@ -28,11 +34,13 @@ def build(
         policy: Keras dtype policy.
         symbols: Size of the vocabulary, the unknown symbol included.
         workers: The workers that train together.
+        own: The user's own objects.
     """
     with workers.strategy.scope():
         network = model.build(config, symbols, fit.batch_size // workers.replicas, fit.seed, policy)
         # Keras's automatic XLA would compile the time loop too, which makes it slower.
-        network.compile(_optimizer(fit), model.loss(), jit_compile=False)
+        optimizer = own.copied() or _optimizer(fit, own.rates)
+        network.compile(optimizer, model.loss(), jit_compile=False)
         network.optimizer.build(network.trainable_variables)
     return network
 
@@ -76,10 +84,10 @@ def start_from(network: keras.Model, base: Bundle, vocabulary: Vocabulary) -> in
     return int(known[1:].sum())
 
 
-def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:
+def _optimizer(config: FitConfig, rates: Rates | None) -> keras.optimizers.Optimizer:
     kinds = {"adam": Adam, "rmsprop": RMSprop}
     return kinds[config.optimizer](
-        config.learning_rate,
+        rates or config.learning_rate,
         global_clipnorm=config.clip_norm,
         weight_decay=config.weight_decay or None,
     )
