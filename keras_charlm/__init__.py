@@ -13,11 +13,30 @@ import os
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_charlm.charlm import CharLM, load
+    from keras_charlm.config import (
+        CorpusConfig,
+        EvaluateConfig,
+        ExportConfig,
+        FitConfig,
+        InspectConfig,
+        ModelConfig,
+        SampleConfig,
+    )
+    from keras_charlm.errors import CharLMError, Interrupted
+    from keras_charlm.evaluation.scores import Evaluation, Scores
+    from keras_charlm.generation.samples import Sample
+    from keras_charlm.inspection.activations import Activations, activations
+    from keras_charlm.inspection.inspect import Inspection
+    from keras_charlm.training.run import fit, resume
 
 __version__ = "0.1.0"
 
-_HOMES = {
+# Where each public name is; it is imported when it is used.
+HOMES = {
     "fit": "training.run",
     "resume": "training.run",
     "load": "charlm",
@@ -34,15 +53,36 @@ _HOMES = {
     "SampleConfig": "config",
     "InspectConfig": "config",
     "EvaluateConfig": "config",
+    "ExportConfig": "config",
     "CharLMError": "errors",
     "Interrupted": "errors",
 }
-__all__ = [*_HOMES]
+__all__ = [
+    "Activations",
+    "CharLM",
+    "CharLMError",
+    "CorpusConfig",
+    "EvaluateConfig",
+    "Evaluation",
+    "ExportConfig",
+    "FitConfig",
+    "InspectConfig",
+    "Inspection",
+    "Interrupted",
+    "ModelConfig",
+    "Sample",
+    "SampleConfig",
+    "Scores",
+    "activations",
+    "fit",
+    "load",
+    "resume",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(_load(f"{__name__}.{_HOMES[name]}"), name)
+    if name in HOMES:
+        return getattr(_load(f"{__name__}.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -61,4 +101,4 @@ def _load(module: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *HOMES])

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from keras_charlm.config import EvaluateConfig
-from keras_charlm.config_base import expect
+from keras_charlm.config import EvaluateConfig, ExportConfig, InspectConfig, SampleConfig
+from keras_charlm.config_base import expect, lists_settings
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import (
+    EvaluateSettings,
+    ExportSettings,
+    InspectSettings,
+    SampleSettings,
+)
 
 if TYPE_CHECKING:
     from keras_charlm.evaluation import Watch
@@ -44,7 +50,8 @@ def load(path: str | Path | None = None) -> CharLM:
 class CharLM(TrainedModel):
     """A trained character-level language model: generate, evaluate, inspect, compress, export."""
 
-    def generate(self, prompt: str | bytes = "", **settings: Any) -> str | bytes:
+    @lists_settings(SampleConfig)
+    def generate(self, prompt: str | bytes = "", **settings: Unpack[SampleSettings]) -> str | bytes:
         """Draw one text.
 
         Args:
@@ -67,13 +74,14 @@ class CharLM(TrainedModel):
         codes = [self.vocabulary.to_codes(part) for part in (sample.prompt, sample.text)]
         return self.vocabulary.from_codes(np.concatenate(codes))
 
+    @lists_settings(EvaluateConfig)
     def evaluate(
         self,
         text: str | bytes | Path | None = None,
         *,
         corpus: Sequence[str | Path] = (),
         watch: Watch | None = None,
-        **settings: Any,
+        **settings: Unpack[EvaluateSettings],
     ) -> Evaluation:
         """Score how well the model predicts a text, in one pass that carries the state.
 
@@ -124,6 +132,7 @@ class CharLM(TrainedModel):
         _, split = self.corpus(corpus)
         return ngram.baseline(split) if order is None else ngram.count(split, order)
 
+    @lists_settings(InspectConfig)
     def inspect(
         self,
         text: str | bytes | Path,
@@ -132,7 +141,7 @@ class CharLM(TrainedModel):
         ablate: Sequence[str] = (),
         output: str | Path | None = None,
         overwrite: bool = False,
-        **settings: Any,
+        **settings: Unpack[InspectSettings],
     ) -> Inspection:
         """Read a text, and find out which cells follow a known feature of it.
 
@@ -226,8 +235,13 @@ class CharLM(TrainedModel):
 
         return decompress_file(self, source, output, overwrite=overwrite, watch=watch)
 
+    @lists_settings(ExportConfig)
     def export(
-        self, output: str | Path | None = None, *, overwrite: bool = False, **settings: Any
+        self,
+        output: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        **settings: Unpack[ExportSettings],
     ) -> dict[str, Any]:
         """Write the model in another format, and check what was written.
 

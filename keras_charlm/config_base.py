@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import numbers
 import re
 import sys
+import textwrap
 import types
 import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from keras_charlm.errors import OptionError
 
 Kind = TypeVar("Kind", bound="Settings")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Before the class of a user's own object, in a setting that otherwise takes one of its `choices`.
 OWN = "own "
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def lists_settings(*kinds: type[Settings]) -> Callable[[Function], Function]:
+    """A decorator that adds the settings that a function takes to its docstring, for `help`."""
+
+    def decorate(function: Function) -> Function:
+        lines = [inspect.cleandoc(function.__doc__ or ""), "", "Settings:"]
+        for field in (field for kind in kinds for field in fields(kind)):
+            bounds = field.metadata
+            chosen = f"One of {', '.join(bounds['choices'])}. " if "choices" in bounds else ""
+            text = f"{field.name}: {bounds['help']} {chosen}Default: {field.default!r}."
+            lines += textwrap.wrap(text, 96, initial_indent=" " * 4, subsequent_indent=" " * 8)
+        function.__doc__ = "\n".join(lines)
+        return function
+
+    return decorate
 
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:
@@ -62,7 +82,7 @@ class Settings:
         return cls.of(cls.__name__, values)
 
     @classmethod
-    def of(cls: type[Kind], verb: str, values: dict[str, Any], *others: str) -> Kind:
+    def of(cls: type[Kind], verb: str, values: Mapping[str, Any], *others: str) -> Kind:
         """Build from the keyword arguments of a function.
 
         Args:
@@ -81,7 +101,7 @@ class Settings:
         return dataclasses.asdict(self)
 
 
-def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others: str) -> None:
+def refuse_unknown(verb: str, values: Mapping[str, Any], names: list[str], *others: str) -> None:
     """Raise OptionError if a name in `values` is not one of a verb's settings.
 
     Args:
@@ -124,7 +144,7 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     accepted: Any = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise OptionError(f"{field.name} is {_shown(value)}; it takes {_article(kind)}.")
-    named = bounds.get("own") and value.startswith(OWN)
+    named = bounds.get("own") and str(value).startswith(OWN)
     if "choices" in bounds and value not in bounds["choices"] and not named:
         raise OptionError(
             f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."

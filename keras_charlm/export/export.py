@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from keras_charlm import files
 from keras_charlm.config import ExportConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import ExportSettings
 
 REPORT = ".report.json"  # added to the export's name
 
@@ -24,7 +25,7 @@ def export(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
-    **settings: Any,
+    **settings: Unpack[ExportSettings],
 ) -> dict[str, Any]:
     """Export a trained model, and check the export.
 

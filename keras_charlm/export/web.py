@@ -142,7 +142,7 @@ def _runtime(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def _page(facts: dict[str, Any]) -> dict[str, bytes]:
     """The files of the page by name, its templates filled in for a model."""
-    page = resources.files(__package__) / "page"
+    page = resources.files(str(__package__)) / "page"
     files = {item.name: item.read_bytes() for item in page.iterdir() if item.is_file()}
     files[FACTS] = _json(facts)
     files["manifest.webmanifest"] = _json(_manifest(facts["name"]))

@@ -32,7 +32,7 @@ class SignatureRunner(Protocol):
     score_width: int
     state_size: int
 
-    def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:  # pyright: ignore[reportReturnType]
         """Run a signature; `export.graph.OnDeviceGraph` describes its inputs and outputs."""
 
 

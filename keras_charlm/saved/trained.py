@@ -7,18 +7,19 @@ import functools
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 
 from keras_charlm.config import CorpusConfig, SampleConfig
-from keras_charlm.config_base import expect
+from keras_charlm.config_base import expect, lists_settings
 from keras_charlm.errors import CorpusError
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
 from keras_charlm.generation.scoring import Score, score_lines
 from keras_charlm.saved import bundle
 from keras_charlm.saved.history import read_history
+from keras_charlm.settings import SampleSettings
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
 from keras_charlm.text.decoding import read_text
 from keras_charlm.text.split import Split, split_corpus
@@ -113,8 +114,12 @@ class TrainedModel:
             variable.assign(weights[name])
         return model
 
+    @lists_settings(SampleConfig)
     def samples(
-        self, prompt: str | bytes = "", counts: Counts | None = None, **settings: Any
+        self,
+        prompt: str | bytes = "",
+        counts: Counts | None = None,
+        **settings: Unpack[SampleSettings],
     ) -> Iterator[Sample]:
         """Draw `num` texts as a batch; each is yielded when it and those before it are complete.
 
@@ -142,7 +147,10 @@ class TrainedModel:
             **self._reading(),
         )
 
-    def stream(self, prompt: str | bytes = "", **settings: Any) -> Iterator[str | bytes]:
+    @lists_settings(SampleConfig)
+    def stream(
+        self, prompt: str | bytes = "", **settings: Unpack[SampleSettings]
+    ) -> Iterator[str | bytes]:
         """Draw one text and yield it piece by piece, without the prompt.
 
         Arguments and errors are those of `samples`; `num` and `novel` are ignored.

@@ -59,7 +59,7 @@ def given_text(text: Given, settings: Mapping[str, Any]) -> GivenText:
             return GivenText(file, name, {})
         return GivenText(cast(BinaryIO, _Encoder(file)), name, _decoded(settings))
     expect("text", text, Iterable, _KINDS)
-    documents = list(text)
+    documents: list[Any] = list(text)
     for document in documents:
         expect("text", document, str, _KINDS)
     lines = settings.get("lines", True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -36,7 +36,7 @@ class Request:
         callbacks: The user's callbacks.
     """
 
-    paths: list[str | Path]
+    paths: Sequence[str | Path]
     stdin: BinaryIO | None
     given: GivenText | None
     settings: dict[str, Any]
@@ -66,14 +66,15 @@ def request(
     config: Config | Iterable[Config],
     callbacks: Callbacks,
     stdin: BinaryIO | None,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
 ) -> Request:
     """Check the arguments of `fit`, which describes them.
 
     Raises:
         OptionError, CorpusError: One is wrong, or two conflict.
     """
-    files, users = _paths(corpus), callback_list(callbacks)
+    files: Sequence[str | Path] = _paths(corpus)
+    users = callback_list(callbacks)
     values, own = separate(_merged(config, settings))
     given = None
     if text is not None:
@@ -105,13 +106,13 @@ def callback_list(callbacks: Callbacks) -> list[keras.callbacks.Callback]:
 def _paths(corpus: Paths) -> list[str | Path]:
     """The corpus's paths."""
     expect("corpus", corpus, (str, Path, Sequence), "a path, or several in a list")
-    several = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
+    several: list[Any] = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
     for path in several:
         expect("corpus", path, (str, Path), "a path, or several in a list")
     return several
 
 
-def _merged(config: Config | Iterable[Config], settings: dict[str, Any]) -> dict[str, Any]:
+def _merged(config: Config | Iterable[Config], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of configurations that are not defaults, and those given by name, which win."""
     values: dict[str, Any] = {}
     several: list[Any] = list(config) if isinstance(config, (list, tuple)) else [config]

@@ -101,7 +101,8 @@ class _SumsBeforeClipping:
         # with a different norm, and on several devices each would receive the rows of all.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         replica = tf.distribute.get_replica_context()
-        return super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+        sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return super()._clip_gradients(sums)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _all_reduce_sum_gradients(self, gradients_and_variables: list[Any]) -> list[Any]:
         return gradients_and_variables  # already summed

@@ -148,6 +148,7 @@ def restored(text: str, given: Own) -> Own:
         BundleError: An object is needed that only the user can give, or `text` is damaged.
     """
     values: dict[str, Any] = {}
+    name = ""
     try:
         saved = json.loads(text) if text else {}
         for name, value in saved.items():

@@ -6,16 +6,17 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 import keras
 import numpy as np
 
-from keras_charlm.config import FitConfig
-from keras_charlm.config_base import expect
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
+from keras_charlm.config_base import expect, lists_settings
 from keras_charlm.display import Display
 from keras_charlm.errors import BundleError
 from keras_charlm.saved.weights import count_parameters
+from keras_charlm.settings import FitSettings
 from keras_charlm.text.corpus import reopen
 from keras_charlm.text.given import Given, given_text
 from keras_charlm.text.split import split_corpus
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from keras_charlm.saved.bundle import Bundle
 
 
+@lists_settings(CorpusConfig, ModelConfig, FitConfig)
 def fit(
     corpus: Paths = (),
     output: str | Path | None = None,
@@ -51,7 +53,7 @@ def fit(
     callbacks: Callbacks = (),
     verbose: int = 1,
     stdin: BinaryIO | None = None,
-    **settings: Any,
+    **settings: Unpack[FitSettings],
 ) -> CharLM | None:
     """Train a character-level language model on a text.
 

@@ -92,7 +92,7 @@ def page(found: Inspection, cells: list[int]) -> str:
         found: The result of `inspect`.
         cells: The cells to include, as indices over all layers; the page opens on the first.
     """
-    files = resources.files(__package__)
+    files = resources.files(__name__)
     style = files.joinpath("page.css").read_text(encoding="utf-8")
     script = "\n".join(files.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
     # "<" must be escaped in a script element, or the text could end the element.
