@@ -9,11 +9,10 @@
 Importing this package loads neither TensorFlow nor NumPy; the names below are imported when used.
 """
 
-import os
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from keras_charlm import backend  # notes every fork from now on
 
 if TYPE_CHECKING:
     from keras_charlm.charlm import CharLM, load
@@ -57,6 +56,7 @@ HOMES = {
     "CharLMError": "errors",
     "Interrupted": "errors",
 }
+_ON_TENSORFLOW = ("training.run",)
 __all__ = [
     "Activations",
     "CharLM",
@@ -81,23 +81,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in HOMES:
-        return getattr(_load(f"{__name__}.{HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _load(module: str) -> ModuleType:
-    """Import a module, without what TensorFlow logs as it loads if the user has not asked for it.
-
-    It logs a missing GPU or a lost worker as errors; what matters is raised as well.
-    """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "tensorflow" in sys.modules:
-        return import_module(module)
-    from keras_charlm.display import quiet
-
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with quiet():  # the level does not hold for the first lines
-        return import_module(module)
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if HOMES[name] in _ON_TENSORFLOW:
+        backend.load()
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -52,15 +53,20 @@ def fitted(tmp_path_factory):
     config = FitConfig(epochs=9, batch_size=np.int64(4), max_time="10m", seq_length=np.array(8))
     history = keras.callbacks.History()
     plateau = keras.callbacks.ReduceLROnPlateau(patience=1, min_delta=100.0, factor=0.5)
-    with contextlib.chdir(tmp_path_factory.mktemp("fitted")):
-        model = keras_charlm.fit(
+    shape = ModelConfig(layers=1, units=8, embedding=4)
+    with (
+        contextlib.chdir(tmp_path_factory.mktemp("fitted")),
+        ThreadPoolExecutor() as pool,  # so that one training runs outside of the main thread
+    ):
+        model = pool.submit(
+            keras_charlm.fit,
             text=names,
-            config=[config, ModelConfig(layers=1, units=8, embedding=4)],
+            config=[config, shape],
             epochs=3,
             learning_rate=0.02,
             callbacks=[plateau, history],
             verbose=0,
-        )
+        ).result()
         yield model, history
 
 

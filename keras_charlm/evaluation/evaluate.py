@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_charlm import backend
 from keras_charlm.config import EvaluateConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
@@ -40,6 +41,8 @@ def evaluate(
             f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
             "that kcharlm fit wrote, or omit --window."
         )
+    if not model.on_device:
+        backend.load(start=True)
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
         trained()  # if it is missing, raise before the long work

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Unpack
 
-from keras_charlm import files
+from keras_charlm import backend, files
 from keras_charlm.config import ExportConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, OptionError
@@ -100,6 +100,12 @@ def _fill(opened: TrainedModel, config: ExportConfig, new: Path, path: Path) -> 
 
 def _write(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, Any]:
     """Write the export and return its part of the report."""
+    backend.load(start=True)
+    with backend.silent():
+        return _written(opened, config, new)
+
+
+def _written(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, Any]:
     if config.to == "savedmodel":
         from keras_charlm.export import savedmodel
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 
+from keras_charlm import backend
 from keras_charlm.config import CorpusConfig, SampleConfig
-from keras_charlm.config_base import expect, lists_settings
+from keras_charlm.config_base import expect, lists_settings, plain_number
 from keras_charlm.errors import CorpusError
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
@@ -105,11 +106,12 @@ class TrainedModel:
         Args:
             batch_size: Rows of a batch.
         """
+        expect("batch_size", plain_number(batch_size), int, "a whole number")
+        backend.load()
         from keras_charlm.network.model import build, named_weights
 
-        expect("batch_size", batch_size, int, "a whole number")
         weights = self.bundle.weights()
-        model = build(self.card.model, self.vocabulary.size, batch_size)
+        model = build(self.card.model, self.vocabulary.size, int(batch_size))
         for name, variable in named_weights(model).items():
             variable.assign(weights[name])
         return model
