@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from keras_charlm.generation.samples import Sample
     from keras_charlm.inspection.activations import Activations, activations
     from keras_charlm.inspection.inspect import Inspection
+    from keras_charlm.network.model import build, loss
+    from keras_charlm.text.corpus import Corpus, prepare
+    from keras_charlm.text.split import Split, split_corpus
+    from keras_charlm.text.streams import Windows
+    from keras_charlm.training.pieces import export_network
     from keras_charlm.training.run import fit, resume
 
 __version__ = "0.1.0"
@@ -38,6 +43,14 @@ __version__ = "0.1.0"
 HOMES = {
     "fit": "training.run",
     "resume": "training.run",
+    "build": "network.model",
+    "loss": "network.model",
+    "export_network": "training.pieces",
+    "prepare": "text.corpus",
+    "Corpus": "text.corpus",
+    "split_corpus": "text.split",
+    "Split": "text.split",
+    "Windows": "text.streams",
     "load": "charlm",
     "CharLM": "charlm",
     "activations": "inspection.activations",
@@ -56,11 +69,12 @@ HOMES = {
     "CharLMError": "errors",
     "Interrupted": "errors",
 }
-_ON_TENSORFLOW = ("training.run",)
+_ON_TENSORFLOW = ("training.run", "training.pieces", "network.model")
 __all__ = [
     "Activations",
     "CharLM",
     "CharLMError",
+    "Corpus",
     "CorpusConfig",
     "EvaluateConfig",
     "Evaluation",
@@ -73,10 +87,17 @@ __all__ = [
     "Sample",
     "SampleConfig",
     "Scores",
+    "Split",
+    "Windows",
     "activations",
+    "build",
+    "export_network",
     "fit",
     "load",
+    "loss",
+    "prepare",
     "resume",
+    "split_corpus",
 ]
 
 

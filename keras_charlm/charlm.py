@@ -10,6 +10,8 @@ import numpy as np
 
 from keras_charlm.config import EvaluateConfig, ExportConfig, InspectConfig, SampleConfig
 from keras_charlm.config_base import expect, lists_settings
+from keras_charlm.notebook import table
+from keras_charlm.saved.description import describe_network
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.settings import (
     EvaluateSettings,
@@ -49,6 +51,23 @@ def load(path: str | Path | None = None) -> CharLM:
 
 class CharLM(TrainedModel):
     """A trained character-level language model: generate, evaluate, inspect, compress, export."""
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook, and a sample coloured by surprise."""
+        card = self.card
+        scores = [(part, card.scores.get(part)) for part in ("validation", "test")]
+        rows = [
+            ("model", self.path),
+            ("text", f"{card.corpus['name']}, {card.corpus['characters']:,} characters"),
+            ("network", describe_network(card.model, card.parameters)),
+            *(
+                (part, f"{s['bits_per_character']:.4f} bits per character")
+                for part, s in scores
+                if s
+            ),
+        ]
+        drawn = self.samples(num=5 if card.lines else 1, length=200, seed=1)
+        return table(rows) + "".join(self.surprise(sample.text).html() for sample in drawn)
 
     @lists_settings(SampleConfig)
     def generate(self, prompt: str | bytes = "", **settings: Unpack[SampleSettings]) -> str | bytes:
@@ -165,15 +184,14 @@ class CharLM(TrainedModel):
             >>> found.bits_per_character
         """
         from keras_charlm.files import check_output
+        from keras_charlm.inspection import page
         from keras_charlm.inspection.inspect import inspect
 
         expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
         if output is not None:
             check_output(Path(output), overwrite)
-        found = inspect(self, text, probe=probe, ablate=ablate, **settings)
+        found = page.Inside(**vars(inspect(self, text, probe=probe, ablate=ablate, **settings)))
         if output is not None:
-            from keras_charlm.inspection import page
-
             page.write(found, output, overwrite=overwrite)
         return found
 

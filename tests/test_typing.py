@@ -52,4 +52,5 @@ def test_help_lists_every_setting_with_its_text_and_default(function, kinds):
 def test_docstrings_keep_their_sections():
     doc = inspect.getdoc(keras_charlm.CharLM.export)
     assert doc.splitlines()[0] == "Write the model in another format, and check what was written."
-    assert [line for line in doc.splitlines() if line.endswith(":")][-1] == "Settings:"
+    sections = [line for line in doc.splitlines() if line.endswith(":") and line[0] != " "]
+    assert sections == ["Args:", "Returns:", "Raises:", "Settings:"]

@@ -15,9 +15,9 @@ from keras_charlm import backend
 from keras_charlm.config import CorpusConfig, SampleConfig
 from keras_charlm.config_base import expect, lists_settings, plain_number
 from keras_charlm.errors import CorpusError
-from keras_charlm.generation.litert import Runner
+from keras_charlm.generation.litert import Runner, score_characters
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
-from keras_charlm.generation.scoring import Score, score_lines
+from keras_charlm.generation.scoring import Score, Surprise, score_lines
 from keras_charlm.saved import bundle
 from keras_charlm.saved.history import read_history
 from keras_charlm.settings import SampleSettings
@@ -175,6 +175,26 @@ class TrainedModel:
             An iterator of Score (text, characters, bits, bits_per_character).
         """
         return score_lines(self.runner, self.vocabulary, texts, **self._reading())
+
+    def surprise(self, text: str | bytes) -> Surprise:
+        """How surprising each character of a text is; a notebook colours it by that.
+
+        Args:
+            text: The text, read from the beginning.
+
+        Returns:
+            Surprise (text, bits).
+
+        Example:
+            >>> model.surprise(model.generate("Once", length=200, seed=1))
+        """
+        expect("text", text, (str, bytes), "a text")
+        if isinstance(text, str):
+            text = normalize(text, self.card.normalize)
+        codes = np.concatenate([[self.card.start], self.vocabulary.to_codes(text)])
+        ids = self.vocabulary.lookup(codes)
+        bits, _ = score_characters(self.runner, codes.astype(np.int64), ids)
+        return Surprise(text, bits)
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:

@@ -22,6 +22,7 @@ from keras_charlm import templates
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.inspection.inspect import Inspection
 from keras_charlm.inspection.probes import PLAIN, Finding, Untested
+from keras_charlm.notebook import framed
 
 BYTES = 3_000_000  # target size of a page with the default number of cells
 LEAST = 24  # minimum number of cells, however long the text is
@@ -58,6 +59,13 @@ def summary(path: str | Path, report: dict[str, int]) -> str:
     """The result of `write` as a line for the terminal."""
     left_out = f"; {report['left_out']:,} left out" if report["left_out"] else ""
     return f"page: {path} ({report['bytes'] / 1e6:.1f} MB, {report['cells']:,} cells{left_out})"
+
+
+class Inside(Inspection):
+    """An inspection that a notebook shows as its page."""
+
+    def _repr_html_(self) -> str:
+        return framed(page(self, choose(self)))
 
 
 def choose(found: Inspection) -> list[int]:
