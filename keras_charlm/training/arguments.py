@@ -15,6 +15,7 @@ from keras_charlm.config_base import expect
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.text.corpus import Corpus, prepare
 from keras_charlm.text.given import Given, GivenText, given_text
+from keras_charlm.training.network import Network
 from keras_charlm.training.own import Own, check_names, obey, separate
 
 Paths = str | Path | Sequence[str | Path]
@@ -34,6 +35,7 @@ class Request:
         corpus, model, fit: The configurations that they make.
         own: The user's own objects.
         callbacks: The user's callbacks.
+        network: The user's network.
     """
 
     paths: Sequence[str | Path]
@@ -45,6 +47,7 @@ class Request:
     fit: FitConfig
     own: Own
     callbacks: list[keras.callbacks.Callback]
+    network: Network | None
 
     def read(self) -> Corpus:
         """Read the files, or the text that was given.
@@ -64,6 +67,7 @@ def request(
     corpus: Paths,
     text: Given | None,
     config: Config | Iterable[Config],
+    network: Network | None,
     callbacks: Callbacks,
     stdin: BinaryIO | None,
     settings: Mapping[str, Any],
@@ -84,11 +88,13 @@ def request(
         files, stdin, values = ["-"], given.stream, {**values, **given.settings}
     reading, model, fit = fit_configs(values)
     check_names(fit)
+    if network is not None:
+        _check_network(network, values)
     fit = obey(users, own.described(fit), "schedule" in values or own.rates is not None)
     check_tensorboard(fit.tensorboard)
     if not files:
         reading = replace(reading, lines=True)
-    return Request(files, stdin, given, values, reading, model, fit, own, users)
+    return Request(files, stdin, given, values, reading, model, fit, own, users, network)
 
 
 def callback_list(callbacks: Callbacks) -> list[keras.callbacks.Callback]:
@@ -101,6 +107,18 @@ def callback_list(callbacks: Callbacks) -> list[keras.callbacks.Callback]:
     for callback in several:
         expect("callbacks", callback, keras.callbacks.Callback, "a list of Keras callbacks")
     return several
+
+
+def _check_network(network: Network, settings: Mapping[str, Any]) -> None:
+    """Raise OptionError if settings that shape the network were given besides one."""
+    if not callable(network):  # a Sequential is callable, too
+        raise OptionError(f"network is {network!r}; it takes a Sequential, or a function.")
+    names = [field.name for field in fields(ModelConfig)] + ["size", "precision"]
+    if both := [name for name in names if name in settings]:
+        raise OptionError(
+            f"Both a network and {both[0]} were given, and a network has its own; leave "
+            f"{both[0]} out."
+        )
 
 
 def _paths(corpus: Paths) -> list[str | Path]:

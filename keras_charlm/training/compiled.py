@@ -14,6 +14,7 @@ from keras_charlm.network import model
 from keras_charlm.saved.bundle import Bundle
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.devices import prefer_bfloat16
+from keras_charlm.training.network import rebuilt
 from keras_charlm.training.own import Own, Rates
 from keras_charlm.training.workers import Workers
 
@@ -37,7 +38,12 @@ def build(
         own: The user's own objects.
     """
     with workers.strategy.scope():
-        network = model.build(config, symbols, fit.batch_size // workers.replicas, fit.seed, policy)
+        rows = fit.batch_size // workers.replicas
+        if own.network:
+            network = rebuilt(own.network, rows)
+            network.set_weights(own.network.get_weights())
+        else:
+            network = model.build(config, symbols, rows, fit.seed, policy)
         # Keras's automatic XLA would compile the time loop too, which makes it slower.
         optimizer = own.copied() or _optimizer(fit, own.rates)
         network.compile(optimizer, model.loss(), jit_compile=False)

@@ -1,4 +1,4 @@
-"""What a user gives as an object instead of a setting: an optimizer, a learning rate schedule."""
+"""What a user gives as an object instead of a setting: an optimizer, a schedule, a network."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ class Own:
     Args:
         optimizer: Each training uses a copy of it.
         rates: The learning rate by batch, for an optimizer of `fit`'s.
+        network: The network; see `network.template`.
     """
 
     optimizer: keras.optimizers.Optimizer | None = None
     rates: Rates | None = None
+    network: keras.Sequential | None = None
 
     def serialized(self) -> str:
         """JSON from which `restored` makes the objects; empty if there are none."""

@@ -123,7 +123,6 @@ def make_plan(
     fit: FitConfig,
     replicas: int,
     base: Bundle | None = None,
-    own: str = "",
 ) -> tuple[Plan, list[str]]:
     """Adapt the settings to the text and the devices.
 
@@ -133,7 +132,6 @@ def make_plan(
         model, fit: The configurations as given.
         replicas: Number of devices of all workers.
         base: The model to start from; its shape replaces that of `model`.
-        own: The user's own objects; see `Own.serialized`.
 
     Returns:
         The plan, and a notice for each setting that differs from the request.
@@ -173,7 +171,6 @@ def make_plan(
         fit=fit,
         policy=dtype_policy(fit.precision),
         base=base.card.name if base else "",
-        own=own,
     )
     return plan, notices
 

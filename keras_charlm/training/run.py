@@ -14,12 +14,13 @@ import numpy as np
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.config_base import expect, lists_settings
 from keras_charlm.display import Display
-from keras_charlm.errors import BundleError
+from keras_charlm.errors import BundleError, OptionError
+from keras_charlm.network.model import recurrent_layers
 from keras_charlm.saved.weights import count_parameters
 from keras_charlm.settings import FitSettings
 from keras_charlm.text.corpus import reopen
 from keras_charlm.text.given import Given, given_text
-from keras_charlm.text.split import split_corpus
+from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.training import base, checkpoint
 from keras_charlm.training.arguments import (
     Callbacks,
@@ -32,6 +33,7 @@ from keras_charlm.training.arguments import (
 from keras_charlm.training.checkpoint import STATE
 from keras_charlm.training.folder import TrainingFolder, choose, resumable
 from keras_charlm.training.job import Job, read_state, train
+from keras_charlm.training.network import Network, described, template
 from keras_charlm.training.own import Own, restored
 from keras_charlm.training.plan import Plan, check_devices, check_size, make_plan
 from keras_charlm.training.workers import Workers, addresses, assemble, worker_index
@@ -48,6 +50,7 @@ def fit(
     *,
     text: Given | None = None,
     config: Config | Iterable[Config] = (),
+    network: Network | None = None,
     overwrite: bool = False,
     init_from: str | Path | None = base.AUTO,
     callbacks: Callbacks = (),
@@ -64,6 +67,9 @@ def fit(
         text: The text itself instead of `corpus`: a string; several, each of which is a document;
             bytes; or an open file.
         config: A FitConfig, ModelConfig or CorpusConfig, or several; settings given by name win.
+        network: A stateful Sequential from ids to logits, or a function of the batch size (and of
+            the vocabulary's size) that returns one; a copy is trained. Besides dropout it has an
+            embedding, recurrent layers of one kind and width, and a dense layer.
         overwrite: Replace the model in `output`, once this one is ready.
         init_from: A model whose weights to start from; characters in both keep theirs. 'auto' is
             the bundled English model for a short text in its characters; None is none.
@@ -86,7 +92,7 @@ def fit(
         >>> print(keras_charlm.fit("corpus.txt", max_time=600).generate("Once", seed=1))
     """
     expect("output", output, (str, Path, type(None)), "a path")
-    asked = request(corpus, text, config, callbacks, stdin, settings)
+    asked = request(corpus, text, config, network, callbacks, stdin, settings)
     job = _job(asked, output, overwrite, init_from, _display(verbose))
     return train(job, asked.callbacks)
 
@@ -100,6 +106,13 @@ def _job(
 ) -> Job:
     """Read the text, and plan a training on it; the arguments are those of `fit`."""
     start: Bundle | None = None
+    if asked.network is not None:
+        if init_from not in (None, base.AUTO):
+            raise OptionError(
+                "Both a network and init_from were given; a network keeps its own weights, so "
+                "leave init_from out."
+            )
+        init_from = None
     if init_from is not None and init_from != base.AUTO:  # report a mistake before reading
         start = base.open_base(init_from)
         base.check_shape(start, asked.corpus.unit, asked.model, asked.settings)
@@ -109,15 +122,26 @@ def _job(
     split = split_corpus(text, asked.fit.seed)
     if init_from == base.AUTO and asked.paths:
         start = base.find_base(text, split, asked.settings)
-    own = asked.own
-    plan, notices = make_plan(
-        text, split, asked.model, asked.fit, workers.replicas, start, own.serialized()
-    )
+    plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start)
+    plan, own = _with_own(asked, plan, split, workers)
     check_size(plan, split.vocabulary.size)
     for notice in notices:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
     return Job(home, plan, text, split, workers, display, start, own=own)
+
+
+def _with_own(asked: Request, plan: Plan, split: Split, workers: Workers) -> tuple[Plan, Own]:
+    """The plan with the user's own objects, and the objects."""
+    own, symbols = asked.own, split.vocabulary.size
+    if asked.network is not None:
+        if workers.count > 1:
+            raise OptionError("A network of one's own trains in one process; unset TF_CONFIG.")
+        network = template(asked.network, plan.fit.batch_size // workers.replicas, symbols)
+        own = replace(own, network=network)
+        policy = recurrent_layers(network)[0].dtype_policy.name
+        plan = replace(plan, model=described(network, symbols), policy=policy)
+    return replace(plan, own=own.serialized()), own
 
 
 def resume(
