@@ -27,7 +27,9 @@ def cells(tmp_path_factory):
     nbclient.NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": folder}}
     ).execute()
-    return {cell.source.splitlines()[0]: cell.outputs for cell in notebook.cells if cell.outputs}
+    return {
+        cell.source.splitlines()[0]: cell.outputs for cell in notebook.cells if cell.get("outputs")
+    }
 
 
 def html(outputs):

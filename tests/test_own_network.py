@@ -7,7 +7,8 @@ from conftest import babble
 
 import keras_charlm
 from keras_charlm.errors import OptionError
-from keras_charlm.training.network import described, template
+from keras_charlm.training.network import described, rebuilt, template
+from keras_charlm.training.own import Own, restored
 
 layers = keras.layers
 FIT = {"batch_size": 4, "seq_length": 8, "epochs": 2, "verbose": 0, "text": babble(600)}
@@ -25,35 +26,20 @@ def network(rows=4, symbols=20, units=(6, 6), cell=layers.GRU, **settings):
     )
 
 
-def test_a_network_trains_resumes_and_generates(tmp_path, monkeypatch):
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            raise KeyboardInterrupt
-
-    monkeypatch.chdir(tmp_path)
-    made = []
-
-    def build(rows, symbols):
-        made.append(network(rows, symbols))
-        return made[-1]
-
-    with pytest.raises(keras_charlm.Interrupted):
-        keras_charlm.fit(output="own", network=build, callbacks=Stop(), **FIT)
-    model = keras_charlm.resume("own", verbose=0)
-    shape = model.card.model
-    assert (shape.cell, shape.layers, shape.units, shape.embedding) == ("gru", 2, 6, 5)
-    assert shape.dropout == pytest.approx(0.1) and not shape.tied
-    assert len(model.history["loss"]) == 2 and model.history["loss"][1] < model.history["loss"][0]
-    assert len(model.generate("the", length=20, seed=1)) == 23
-    trained, begun = model.model.get_weights(), made[0].get_weights()
-    assert [a.shape for a in trained] == [b.shape for b in begun]
-    assert not np.allclose(trained[0], begun[0])
+def test_arguments_that_do_not_fit_a_network_are_refused():
     with pytest.raises(OptionError, match="has 20 logits, and the text needs"):
         keras_charlm.fit(network=network(), **FIT)
     with pytest.raises(OptionError, match="Both a network and cell were given"):
         keras_charlm.fit(network=network(), cell="gru", **FIT)
     with pytest.raises(OptionError, match="Both a network and init_from"):
         keras_charlm.fit(network=network(), init_from="names", **FIT)
+
+
+def test_a_checkpoint_has_the_network():
+    given = template(lambda rows: network(rows), 4, 20)
+    again = restored(Own(network=given).serialized(), Own()).network
+    assert described(again, 20) == described(given, 20)
+    assert rebuilt(again, 4).get_config()["layers"] == given.get_config()["layers"]
 
 
 def test_a_network_of_any_batch_size_keeps_its_weights():
