@@ -154,6 +154,8 @@ def test_objects_of_keras_are_made_again_from_a_checkpoint():
         "own ExponentialDecay",
         0.5,
     )
+    with pytest.raises(OptionError, match="began with one of fit's"):
+        restored("", own)
     with pytest.raises(BundleError, match="optimizer cannot be made from its checkpoint"):
         restored('{"optimizer": {"module": "os", "class_name": "os", "config": {}}}', Own())
 

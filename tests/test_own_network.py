@@ -39,7 +39,8 @@ def test_a_checkpoint_has_the_network():
     given = template(lambda rows: network(rows), 4, 20)
     again = restored(Own(network=given).serialized(), Own()).network
     assert described(again, 20) == described(given, 20)
-    assert rebuilt(again, 4).get_config()["layers"] == given.get_config()["layers"]
+    layers = [network.get_config()["layers"][1:] for network in (rebuilt(again, 4), given)]
+    assert layers[0] == layers[1]
 
 
 def test_a_network_of_any_batch_size_keeps_its_weights():

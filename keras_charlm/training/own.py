@@ -148,6 +148,7 @@ def restored(text: str, given: Own) -> Own:
 
     Raises:
         BundleError: An object is needed that only the user can give, or `text` is damaged.
+        OptionError: An object was given that the training does not have.
     """
     values: dict[str, Any] = {}
     name = ""
@@ -164,6 +165,10 @@ def restored(text: str, given: Own) -> Own:
             f"The training's own {'learning rate schedule' if name == 'rates' else name} cannot be "
             f"made from its checkpoint ({error}); give it to keras_charlm.resume again."
         ) from error
+    if given.optimizer is not None and "optimizer" not in saved:
+        raise OptionError(
+            "optimizer was given, and the training began with one of fit's; leave it out."
+        )
     return replace(given, **values)
 
 
