@@ -32,9 +32,10 @@ CLASSES = (
     ("CorpusSettings", config.CorpusConfig, ()),
     ("ModelSettings", config.ModelConfig, ()),
     ("FitSettings", config.FitConfig, ("CorpusSettings", "ModelSettings")),
-    ("SampleSettings", config.SampleConfig, ()),
+    ("ConstraintSettings", config.SampleConfig, ()),
+    ("SampleSettings", config.SampleConfig, ("ConstraintSettings",)),
     ("EvaluateSettings", config.EvaluateConfig, ()),
-    ("ExportSettings", config.ExportConfig, ()),
+    ("ExportSettings", config.ExportConfig, ("ConstraintSettings",)),
     ("InspectSettings", config.InspectConfig, ()),
 )
 # What a setting takes besides values of its type.
@@ -56,6 +57,10 @@ def _class(name: str, kind: type[Settings], others: tuple[str, ...]) -> str:
     lines = [f"\n\nclass {name}({', '.join((*others, 'TypedDict'))}, total=False):"]
     lines.append(f'    """Fields of {kind.__name__}."""\n')
     for field in dataclasses.fields(kind):
+        if kind is config.SampleConfig and (field.name in config.CONSTRAINTS) != (
+            name == "ConstraintSettings"
+        ):
+            continue
         lines.append(f"    {field.name}: {_type(field, *types[field.name])}")
         text = f'"""{field.metadata["help"].replace(chr(92), chr(92) * 2)}"""'
         lines += textwrap.wrap(text, 96, initial_indent=" " * 4, subsequent_indent=" " * 4)

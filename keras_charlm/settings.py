@@ -113,7 +113,30 @@ class FitSettings(CorpusSettings, ModelSettings, TypedDict, total=False):
     """Folder for TensorBoard's event files."""
 
 
-class SampleSettings(TypedDict, total=False):
+class ConstraintSettings(TypedDict, total=False):
+    """Fields of SampleConfig."""
+
+    starts_with: str | None
+    """Draw only texts that begin with this."""
+    ends_with: str | None
+    """Draw only texts that end with this."""
+    contains: str | None
+    """Draw only texts that contain this."""
+    min_length: int
+    """Draw only texts with at least this many characters."""
+    max_length: int | None
+    """Draw only texts with at most this many characters; a line ends by itself within it."""
+    ban: str | Sequence[str]
+    """Never draw this text; may be repeated."""
+    ban_file: str | None
+    """Never draw any of the texts in this file, one a line."""
+    match: str | None
+    """Draw only texts that this regular expression matches as a whole."""
+    ignore_case: bool
+    """Constraints do not distinguish between upper and lower case."""
+
+
+class SampleSettings(ConstraintSettings, TypedDict, total=False):
     """Fields of SampleConfig."""
 
     temp: float
@@ -137,24 +160,6 @@ class SampleSettings(TypedDict, total=False):
     """For models of lines: print only lines that are not in the training text."""
     unknown_ok: bool
     """Read characters of the prompt that the model has never seen as the unknown symbol."""
-    starts_with: str | None
-    """Draw only texts that begin with this."""
-    ends_with: str | None
-    """Draw only texts that end with this."""
-    contains: str | None
-    """Draw only texts that contain this."""
-    min_length: int
-    """Draw only texts with at least this many characters."""
-    max_length: int | None
-    """Draw only texts with at most this many characters; a line ends by itself within it."""
-    ban: str | Sequence[str]
-    """Never draw this text; may be repeated."""
-    ban_file: str | None
-    """Never draw any of the texts in this file, one a line."""
-    match: str | None
-    """Draw only texts that this regular expression matches as a whole."""
-    ignore_case: bool
-    """Constraints do not distinguish between upper and lower case."""
     min_p: float
     """Sample from the characters that have at least this share of the most likely character's
     probability."""
@@ -187,21 +192,27 @@ class EvaluateSettings(TypedDict, total=False):
     """Seed of the text generated for --novelty."""
 
 
-class ExportSettings(TypedDict, total=False):
+class ExportSettings(ConstraintSettings, TypedDict, total=False):
     """Fields of ExportConfig."""
 
-    to: Literal["tflite", "savedmodel", "web"]
+    to: Literal["tflite", "savedmodel", "web", "rule"]
     """tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for
-    the browser that contains the on-device file."""
-    quantize: Literal["none", "float16", "int8"]
-    """Format of the weights: none is float32; float16 takes half the space, int8 a quarter."""
+    the browser that contains the on-device file; rule: constraints, for an app that has the on-
+    device file."""
+    quantize: Literal["none", "float16", "int8"] | None
+    """Format of the weights: none is float32; float16 takes half the space, int8 a quarter; by
+    default int8 for a page, and none for a file."""
     budget: int | None
     """Largest size of the file, e.g. 300KB; chooses the most precise --quantize that fits."""
     license: str | None
     """Licence of the training text, stored in the file's card."""
+    engine: Literal["own", "litert"]
+    """Program that runs the model in the page: own is 23 KB; litert is LiteRT.js, 9.7 MB."""
+    single_file: bool
+    """Write the page as one HTML file, which also works when opened from a disk."""
     runtime: str | None
-    """Folder of the npm package @litertjs/core, to include it in the page; by default the page
-    loads a fixed version from the network."""
+    """Folder of the npm package @litertjs/core, to include it in the page; by default a page
+    with --engine litert loads a fixed version from the network."""
 
 
 class InspectSettings(TypedDict, total=False):

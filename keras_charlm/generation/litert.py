@@ -26,6 +26,8 @@ class SignatureRunner(Protocol):
             (N).
         score_width: Maximum characters that a call of `score` reads.
         state_size: Width of the state (S).
+        rule_size: Further columns that the state of `generate` has: 1 if the file has a rule of its
+            own, else 0.
     """
 
     rows: int
@@ -33,6 +35,7 @@ class SignatureRunner(Protocol):
     draw_width: int
     score_width: int
     state_size: int
+    rule_size: int
 
     def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:  # pyright: ignore[reportReturnType]
         """Run a signature; `export.graph.OnDeviceGraph` describes its inputs and outputs."""
@@ -67,7 +70,8 @@ class Runner:
             outputs = self._signatures["generate"].get_output_details()
             self.rows, self.read_width = map(int, inputs["generate_batch"]["text"]["shape"])
             self.draw_width = int(outputs["text"]["shape"][1])
-            self.state_size = int(inputs["generate"]["state"]["shape"][1])
+            self.state_size = int(inputs["step"]["state"]["shape"][1])
+            self.rule_size = int(inputs["generate"]["state"]["shape"][1]) - self.state_size
             self.score_width = int(inputs["score"]["text"]["shape"][1])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             name = "The model's content" if isinstance(file, bytes) else str(file)
@@ -92,7 +96,7 @@ class Runner:
             interpreter.allocate_tensors()  # logs which delegate it uses
         self._signatures = {
             name: interpreter.get_signature_runner(name)
-            for name in ("generate", "generate_batch", "step", "score", "vocab")
+            for name in interpreter.get_signature_list()
         }
 
 

@@ -48,17 +48,18 @@ def template(network: Network, rows: int, symbols: int) -> Sequential:
     Raises:
         OptionError: It is neither, or not a network that can be exported.
     """
-    if not isinstance(network, keras.Sequential):
-        count = len(inspect.signature(network).parameters)
-        network = network(*(rows, symbols)[:count])
-        if not isinstance(network, keras.Sequential):
+    given: Any = network
+    if not isinstance(given, keras.Sequential):
+        count = len(inspect.signature(given).parameters)
+        given = given(*(rows, symbols)[:count])
+        if not isinstance(given, keras.Sequential):
             raise OptionError(
-                f"network returned {network!r}; it takes a function that returns a Sequential."
+                f"network returned {given!r}; it takes a function that returns a Sequential."
             )
-    described(network, symbols)
-    copy = rebuilt(network, rows)
-    if network.built:
-        copy.set_weights(network.get_weights())
+    described(given, symbols)
+    copy = rebuilt(given, rows)
+    if given.built:
+        copy.set_weights(given.get_weights())
     return copy
 
 
