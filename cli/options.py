@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -12,13 +11,11 @@ from typing import Any
 
 import click
 
-from keras_charlm.config_base import Settings, value_types
-from keras_charlm.display import quiet
+from keras_charlm import backend
+from keras_charlm.config_base import Settings, seconds, value_types
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _BYTE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")
 _BYTES = {None: 1, "b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
-_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Duration(click.ParamType):
@@ -29,10 +26,10 @@ class Duration(click.ParamType):
     def convert(self, value, param, ctx):
         if isinstance(value, (int, float)):
             return float(value)
-        match = _DURATION.fullmatch(value.strip().lower())
-        if not match:
+        converted = seconds(value)
+        if converted is None:
             self.fail(f"{value!r} is not a duration; write e.g. 90s, 10m or 2h.", param, ctx)
-        return float(match[1]) * _SECONDS[match[2]]
+        return converted
 
 
 class ByteSize(click.ParamType):
@@ -171,14 +168,7 @@ def load_tensorflow(start: bool = True) -> None:
         start: Whether to initialize its devices too; after that the CPU cannot be divided into
             virtual devices.
     """
-    # It logs a missing GPU or a lost worker as errors; what matters is raised as well.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet():
-        import tensorflow as tf
-
-        if start:
-            tf.config.list_logical_devices()
-    tf.get_logger().setLevel("ERROR")  # its warnings are for programmers
+    backend.load(start)
 
 
 @contextlib.contextmanager

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from keras_charlm.config import EvaluateConfig
-from keras_charlm.config_base import expect
+from keras_charlm.config import EvaluateConfig, ExportConfig, InspectConfig, SampleConfig
+from keras_charlm.config_base import expect, lists_settings
+from keras_charlm.notebook import table
+from keras_charlm.saved.description import describe_network
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import (
+    EvaluateSettings,
+    ExportSettings,
+    InspectSettings,
+    SampleSettings,
+)
 
 if TYPE_CHECKING:
     from keras_charlm.evaluation import Watch
@@ -44,7 +52,25 @@ def load(path: str | Path | None = None) -> CharLM:
 class CharLM(TrainedModel):
     """A trained character-level language model: generate, evaluate, inspect, compress, export."""
 
-    def generate(self, prompt: str | bytes = "", **settings: Any) -> str | bytes:
+    def _repr_html_(self) -> str:
+        """A small table for a notebook, and a sample coloured by surprise."""
+        card = self.card
+        scores = [(part, card.scores.get(part)) for part in ("validation", "test")]
+        rows = [
+            ("model", self.path),
+            ("text", f"{card.corpus['name']}, {card.corpus['characters']:,} characters"),
+            ("network", describe_network(card.model, card.parameters)),
+            *(
+                (part, f"{s['bits_per_character']:.4f} bits per character")
+                for part, s in scores
+                if s
+            ),
+        ]
+        drawn = self.samples(num=5 if card.lines else 1, length=200, seed=1)
+        return table(rows) + "".join(self.surprise(sample.text).html() for sample in drawn)
+
+    @lists_settings(SampleConfig)
+    def generate(self, prompt: str | bytes = "", **settings: Unpack[SampleSettings]) -> str | bytes:
         """Draw one text.
 
         Args:
@@ -67,13 +93,14 @@ class CharLM(TrainedModel):
         codes = [self.vocabulary.to_codes(part) for part in (sample.prompt, sample.text)]
         return self.vocabulary.from_codes(np.concatenate(codes))
 
+    @lists_settings(EvaluateConfig)
     def evaluate(
         self,
         text: str | bytes | Path | None = None,
         *,
         corpus: Sequence[str | Path] = (),
         watch: Watch | None = None,
-        **settings: Any,
+        **settings: Unpack[EvaluateSettings],
     ) -> Evaluation:
         """Score how well the model predicts a text, in one pass that carries the state.
 
@@ -124,6 +151,7 @@ class CharLM(TrainedModel):
         _, split = self.corpus(corpus)
         return ngram.baseline(split) if order is None else ngram.count(split, order)
 
+    @lists_settings(InspectConfig)
     def inspect(
         self,
         text: str | bytes | Path,
@@ -132,7 +160,7 @@ class CharLM(TrainedModel):
         ablate: Sequence[str] = (),
         output: str | Path | None = None,
         overwrite: bool = False,
-        **settings: Any,
+        **settings: Unpack[InspectSettings],
     ) -> Inspection:
         """Read a text, and find out which cells follow a known feature of it.
 
@@ -156,15 +184,14 @@ class CharLM(TrainedModel):
             >>> found.bits_per_character
         """
         from keras_charlm.files import check_output
+        from keras_charlm.inspection import page
         from keras_charlm.inspection.inspect import inspect
 
         expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
         if output is not None:
             check_output(Path(output), overwrite)
-        found = inspect(self, text, probe=probe, ablate=ablate, **settings)
+        found = page.Inside(**vars(inspect(self, text, probe=probe, ablate=ablate, **settings)))
         if output is not None:
-            from keras_charlm.inspection import page
-
             page.write(found, output, overwrite=overwrite)
         return found
 
@@ -226,8 +253,13 @@ class CharLM(TrainedModel):
 
         return decompress_file(self, source, output, overwrite=overwrite, watch=watch)
 
+    @lists_settings(ExportConfig)
     def export(
-        self, output: str | Path | None = None, *, overwrite: bool = False, **settings: Any
+        self,
+        output: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        **settings: Unpack[ExportSettings],
     ) -> dict[str, Any]:
         """Write the model in another format, and check what was written.
 

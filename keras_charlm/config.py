@@ -135,15 +135,17 @@ class FitConfig(Settings):
         duration=True,
         usual=True,
     )
-    optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"))
+    optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"), own=True)
     learning_rate: float | None = setting(
         None, "Highest learning rate.", low=0, open_low=True, high=10
     )
     schedule: str = setting(
         "cosine",
         "Learning rate over time. cosine: warm-up, then cosine decay to zero; char-rnn: multiplied "
-        "by 0.97 each epoch from the eleventh on; constant: warm-up, then constant.",
-        choices=("cosine", "char-rnn", "constant"),
+        "by 0.97 each epoch from the eleventh on; constant: warm-up, then constant; none: the same "
+        "rate throughout, unless a callback in Python changes it.",
+        choices=("cosine", "char-rnn", "constant", "none"),
+        own=True,
     )
     warmup: float = setting(
         0.05, "Fraction of the training spent on learning rate warm-up.", low=0, high=1

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_charlm import backend
 from keras_charlm.config import EvaluateConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
@@ -30,16 +31,7 @@ def evaluate(
     watch: Watch | None = None,
 ) -> Evaluation:
     """Score a text; see `CharLM.evaluate` for arguments and errors."""
-    if config.dynamic and model.on_device:
-        raise OptionError(
-            f"{model.path} is an on-device file, whose weights cannot learn; name "
-            "the folder that kcharlm fit wrote, or omit --dynamic."
-        )
-    if config.window and model.on_device:
-        raise OptionError(
-            f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
-            "that kcharlm fit wrote, or omit --window."
-        )
+    _check(model, config)
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
         trained()  # if it is missing, raise before the long work
@@ -81,6 +73,22 @@ def evaluate(
     if config.novelty:
         more["novelty"] = _novelty(model, trained(), stream, config)
     return Evaluation(**vars(tally.scores()), **more)
+
+
+def _check(model: TrainedModel, config: EvaluateConfig) -> None:
+    """Refuse what an on-device file cannot measure; load TensorFlow for other models."""
+    if config.dynamic and model.on_device:
+        raise OptionError(
+            f"{model.path} is an on-device file, whose weights cannot learn; name "
+            "the folder that kcharlm fit wrote, or omit --dynamic."
+        )
+    if config.window and model.on_device:
+        raise OptionError(
+            f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
+            "that kcharlm fit wrote, or omit --window."
+        )
+    if not model.on_device:
+        backend.load(start=True)
 
 
 def _validation(model: TrainedModel, trained: TrainingText) -> tuple[TextStream | LineStream, str]:

@@ -22,10 +22,12 @@ class Sampler(Protocol):
 
     num: int
 
-    def fill(self, total: int) -> bool:
+    def fill(self, total: int) -> bool:  # pyright: ignore[reportReturnType]
         """Start samples, up to `total` in all; returns whether any is unfinished."""
 
-    def advance(self) -> Iterator[tuple[int, Sample]]:
+    def advance(
+        self,
+    ) -> Iterator[tuple[int, Sample]]:  # pyright: ignore[reportReturnType]
         """Draw on; yields the index and the sample of each that ended."""
 
 

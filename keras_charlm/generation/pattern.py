@@ -11,19 +11,13 @@ repetitions fewer. A product made state by state stops at its limit instead. Als
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterable
+from re import _constants as constants  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 from keras_charlm.errors import OptionError
-
-if sys.version_info >= (3, 11):
-    from re import _constants as constants
-    from re import _parser as parser
-else:
-    import sre_constants as constants
-    import sre_parse as parser
 
 MOST_PARTS = 5000  # states of the nondeterministic automaton of an expression
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT")

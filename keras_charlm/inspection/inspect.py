@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from keras_charlm.errors import OptionError
 from keras_charlm.inspection import probes
 from keras_charlm.inspection.activations import GUESSES, NumpyNetwork, likeliest, read_codes
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import InspectSettings
 from keras_charlm.text.vocabulary import UNKNOWN
 
 # A gate below LEFT is left-saturated, above RIGHT right-saturated (Karpathy, Johnson and Fei-Fei,
@@ -175,7 +176,7 @@ def inspect(
     *,
     probe: Sequence[str] = (),
     ablate: Sequence[str] = (),
-    **settings: Any,
+    **settings: Unpack[InspectSettings],
 ) -> Inspection:
     """Read a text, and find out which cells follow a known feature of it.
 

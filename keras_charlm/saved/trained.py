@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 
+from keras_charlm import backend
 from keras_charlm.config import CorpusConfig, SampleConfig
-from keras_charlm.config_base import expect
+from keras_charlm.config_base import expect, lists_settings, plain_number
 from keras_charlm.errors import CorpusError
-from keras_charlm.generation.litert import Runner
+from keras_charlm.generation.litert import Runner, score_characters
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
-from keras_charlm.generation.scoring import Score, score_lines
+from keras_charlm.generation.scoring import Score, Surprise, score_lines
 from keras_charlm.saved import bundle
+from keras_charlm.saved.history import read_history
+from keras_charlm.settings import SampleSettings
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
 from keras_charlm.text.decoding import read_text
 from keras_charlm.text.split import Split, split_corpus
@@ -58,6 +62,19 @@ class TrainedModel:
         shape = self.card.model
         return f"<{type(self).__name__} {self.path}: {shape.layers} x {shape.units} {shape.cell}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle` and `copy`: runner and network are opened again when they are needed."""
+        path = self.path.resolve()  # the other process may be in another folder
+        opened = dataclasses.replace(self.bundle, path=path)
+        return {"bundle": opened, "path": path, "card": self.card, "vocabulary": self.vocabulary}
+
+    @functools.cached_property
+    def history(self) -> dict[str, list[float]]:
+        """The losses of each epoch in nats, as `keras.callbacks.History` has them: `loss`,
+        `val_loss` and `learning_rate`; empty for an on-device file."""
+        record = None if self.on_device else read_history(self.path)
+        return record.by_epoch() if record else {}
+
     @property
     def on_device(self) -> bool:
         """Whether this is only a .tflite file."""
@@ -89,17 +106,22 @@ class TrainedModel:
         Args:
             batch_size: Rows of a batch.
         """
+        expect("batch_size", plain_number(batch_size), int, "a whole number")
+        backend.load()
         from keras_charlm.network.model import build, named_weights
 
-        expect("batch_size", batch_size, int, "a whole number")
         weights = self.bundle.weights()
-        model = build(self.card.model, self.vocabulary.size, batch_size)
+        model = build(self.card.model, self.vocabulary.size, int(batch_size))
         for name, variable in named_weights(model).items():
             variable.assign(weights[name])
         return model
 
+    @lists_settings(SampleConfig)
     def samples(
-        self, prompt: str | bytes = "", counts: Counts | None = None, **settings: Any
+        self,
+        prompt: str | bytes = "",
+        counts: Counts | None = None,
+        **settings: Unpack[SampleSettings],
     ) -> Iterator[Sample]:
         """Draw `num` texts as a batch; each is yielded when it and those before it are complete.
 
@@ -127,7 +149,10 @@ class TrainedModel:
             **self._reading(),
         )
 
-    def stream(self, prompt: str | bytes = "", **settings: Any) -> Iterator[str | bytes]:
+    @lists_settings(SampleConfig)
+    def stream(
+        self, prompt: str | bytes = "", **settings: Unpack[SampleSettings]
+    ) -> Iterator[str | bytes]:
         """Draw one text and yield it piece by piece, without the prompt.
 
         Arguments and errors are those of `samples`; `num` and `novel` are ignored.
@@ -150,6 +175,26 @@ class TrainedModel:
             An iterator of Score (text, characters, bits, bits_per_character).
         """
         return score_lines(self.runner, self.vocabulary, texts, **self._reading())
+
+    def surprise(self, text: str | bytes) -> Surprise:
+        """How surprising each character of a text is; a notebook colours it by that.
+
+        Args:
+            text: The text, read from the beginning.
+
+        Returns:
+            Surprise (text, bits).
+
+        Example:
+            >>> model.surprise(model.generate("Once", length=200, seed=1))
+        """
+        expect("text", text, (str, bytes), "a text")
+        if isinstance(text, str):
+            text = normalize(text, self.card.normalize)
+        codes = np.concatenate([[self.card.start], self.vocabulary.to_codes(text)])
+        ids = self.vocabulary.lookup(codes)
+        bits, _ = score_characters(self.runner, codes.astype(np.int64), ids)
+        return Surprise(text, bits)
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:

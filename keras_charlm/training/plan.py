@@ -38,6 +38,7 @@ class Plan:
         corpus, model, fit: The configurations.
         policy: Keras dtype policy of the layers.
         base: Name of the model to start from; empty for none.
+        own: The user's own objects; see `Own.serialized`.
     """
 
     run: str
@@ -49,6 +50,7 @@ class Plan:
     fit: FitConfig
     policy: str
     base: str
+    own: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -66,7 +68,15 @@ class Plan:
             values = {**values, "files": tuple(values["files"])}
             read = {name: config.from_dict(values[name]) for name, config in configs.items()}
             plan = cls(**{**values, **read})
-            texts = (plan.run, plan.name, plan.sha256, plan.policy, plan.base, *plan.files)
+            texts = (
+                plan.run,
+                plan.name,
+                plan.sha256,
+                plan.policy,
+                plan.base,
+                plan.own,
+                *plan.files,
+            )
             if not all(isinstance(text, str) for text in texts) or None in (
                 plan.model.layers,
                 plan.model.units,
@@ -100,6 +110,7 @@ class Plan:
             "text": self.sha256,
             "vocabulary": json.dumps(split.vocabulary.to_dict()),
             "precision": self.policy,
+            "own objects": self.own,
             **shared,
             "starting model": json.dumps(base.card.files) if base else "none",
         }
