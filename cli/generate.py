@@ -13,7 +13,7 @@ from keras_charlm.config import SampleConfig
 from keras_charlm.display import printable
 from keras_charlm.errors import OptionError
 
-from .options import given, settings
+from .options import file_encoding, given, settings
 
 
 @click.command()
@@ -24,6 +24,11 @@ from .options import given, settings
     "--prompt-file",
     type=click.Path(),
     help="File with the text to continue, read like the model's corpus; - for stdin.",
+)
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help="Encoding of --prompt-file.  [default: that of the model's corpus]",
 )
 @settings(SampleConfig)
 @click.option(
@@ -38,6 +43,7 @@ def generate(
     text: tuple[str, ...],
     prompt: str,
     prompt_file: str | None,
+    encoding: str | None,
     as_json: bool,
     raw: bool,
     **options: Any,
@@ -64,7 +70,9 @@ def generate(
         raise OptionError("Both --prompt and --prompt-file were given; give one.")
     opened = load(model)
     if prompt_file:
-        prompt = opened.read_prompt(prompt_file)
+        prompt = opened.read_prompt(prompt_file, file_encoding(encoding, opened.vocabulary.unit))
+    elif encoding:
+        click.echo("--encoding has no effect without --prompt-file.", err=True)
     if model is None:
         click.echo(f"model: {printable(str(opened.path))}", err=True)
     options, counts = given(options), Counts()

@@ -154,6 +154,33 @@ def output_option(
     return decorate
 
 
+def encoding_option(command: Callable) -> Callable:
+    """Decorate a command that reads a file with --encoding."""
+    text = "Encoding of the file.  [default: that of the model's corpus]"
+    return click.option("--encoding", metavar="NAME", help=text)(command)
+
+
+def file_encoding(encoding: str | None, unit: str) -> str | None:
+    """The encoding to read a file with; a notice says where --encoding has no effect.
+
+    Args:
+        encoding: As it was given.
+        unit: The model's unit.
+    """
+    if encoding is not None and unit == "byte":
+        click.echo("--encoding has no effect: this model reads bytes.", err=True)
+        return None
+    return encoding
+
+
+def warn_of_unknown(unknown: int, characters: int, unit: str) -> None:
+    """Warn if many characters of a file are unknown to the model."""
+    from keras_charlm.saved.reading import unknown_notice
+
+    if notice := unknown_notice(unknown, characters, unit):
+        click.echo(notice, err=True)
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, without those left out."""
     return {name: value for name, value in options.items() if value is not None}

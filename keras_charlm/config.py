@@ -35,13 +35,18 @@ class CorpusConfig(Settings):
     )
     keep_line_ends: bool = setting(False, "Keep \\r\\n and \\r instead of replacing them with \\n.")
     glob: str | None = setting(
-        None, "Which files of a folder and its subfolders to read, e.g. '*.c'.", usual=True
+        None,
+        "Which files of a folder and its subfolders to read, e.g. '*.c'; hidden ones are skipped.",
+        usual=True,
     )
     skip_unreadable: bool = setting(
         False, "Skip files that are binary, unreadable or wrongly encoded, and list them."
     )
     lines: bool = setting(
         False, "Each line is a separate document, such as a name or a title.", usual=True
+    )
+    keep_blanks: bool = setting(
+        False, "With --lines: keep the blanks at both ends of each line instead of removing them."
     )
     duplicates: bool = setting(
         False,

@@ -61,5 +61,5 @@ def test_what_cannot_be_read_is_refused(list_model, tmp_path):
         run(list_model, tmp_path / "missing.txt")
     path = tmp_path / "latin.txt"
     path.write_bytes(b"abc\nab\xff\n")
-    with pytest.raises(CorpusError, match=r"is not utf-8 after line \d"):
+    with pytest.raises(CorpusError, match=r"is not utf-8: byte 0xFF at offset 6 "):
         run(list_model, path)

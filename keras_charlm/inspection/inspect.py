@@ -22,6 +22,7 @@ from keras_charlm.config import InspectConfig
 from keras_charlm.errors import OptionError
 from keras_charlm.inspection import probes
 from keras_charlm.inspection.activations import GUESSES, NumpyNetwork, likeliest, read_codes
+from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import UNKNOWN
 
@@ -171,7 +172,7 @@ def _rounded(value: Any) -> float:
 
 def inspect(
     model: TrainedModel | str | Path,
-    text: str | bytes | Path,
+    text: str | bytes | Path | InputText,
     *,
     probe: Sequence[str] = (),
     ablate: Sequence[str] = (),
@@ -181,7 +182,8 @@ def inspect(
 
     Args:
         model: A model, its folder, or its name under saved_models/.
-        text: The text itself, or the Path of a file, which is read like the corpus; '-' is stdin.
+        text: The text itself, or the Path of a file, which is read like the corpus; '-' is stdin;
+            or what `TrainedModel.read` returned.
         probe: Regular expressions to use as features, besides the built-in ones.
         ablate: Cells to hold at zero, as 'LAYER:CELL'.
         **settings: Fields of InspectConfig.
@@ -203,6 +205,7 @@ def inspect(
     cells = [_parse(value) for value in ablate]
     opened = TrainedModel.of(model)
     _check(cells, opened)
+    text = opened.read(text)
     codes = read_codes(opened, text)
     left_out = max(len(codes) - config.characters, 0)
     codes = codes[: config.characters]
@@ -347,11 +350,9 @@ def _ablation_line(ablation: Ablation) -> str:
     return line
 
 
-def _name(text: str | bytes | Path) -> str:
+def _name(text: InputText) -> str:
     """The name of a text in the output."""
-    if not isinstance(text, Path):
-        return "the text"
-    return "stdin" if str(text) == "-" else text.name
+    return "the text" if text.path is None else Path(text.name).name
 
 
 def _parse(value: str) -> tuple[int, int]:

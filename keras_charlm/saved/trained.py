@@ -5,22 +5,30 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from keras_charlm.config import CorpusConfig, SampleConfig
+from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import CorpusError
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
 from keras_charlm.generation.scoring import Score, score_lines
-from keras_charlm.saved import bundle
+from keras_charlm.saved import bundle, reading
+from keras_charlm.saved.reading import InputText
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
-from keras_charlm.text.decoding import read_text
+from keras_charlm.text.decoding import (
+    iter_lines,
+    open_blocks,
+    read_pieces,
+    read_text,
+    strip_blanks,
+)
+from keras_charlm.text.filetype import READ
 from keras_charlm.text.split import Split, split_corpus
-from keras_charlm.text.vocabulary import normalize
 
 if TYPE_CHECKING:
     import keras
@@ -157,6 +165,7 @@ class TrainedModel:
         lines = self.bundle.training_lines()
 
         def known(line: str | bytes) -> bool:
+            line = strip_blanks(line)  # as the fingerprints of training lines are
             data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
             fingerprint = fingerprints([data])[0]
             at = np.searchsorted(lines, fingerprint)
@@ -164,42 +173,63 @@ class TrainedModel:
 
         return known
 
-    def read(self, text: str | bytes | Path) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, text: str | bytes | Path | InputText, encoding: str | None = None) -> InputText:
         """Read a text like the corpus: normalized, and decoded if it is a file.
 
         Args:
             text: The text itself, or the Path of a file; '-' is stdin.
+            encoding: Encoding of the file, if it is not that of the corpus.
 
         Returns:
-            Symbols, int (N,), memory-mapped for a file; and the code of each symbol, int64 (A,).
+            The text, which `evaluate`, `inspect` and `activations` take.
 
         Raises:
             CorpusError: The file cannot be read, is not text, or is empty.
         """
+        if isinstance(text, InputText):
+            return text
         if isinstance(text, Path):
-            if text.is_dir():
-                raise CorpusError(f"{text} is a folder; name one file.")
-            values = {**self.card.corpus_config.to_dict(), "lines": False}
-            corpus = prepare([text], CorpusConfig.from_dict(values))
-            return corpus.symbols, corpus.alphabet
-        if isinstance(text, str):
-            text = normalize(text, self.card.normalize)
-        alphabet, symbols = np.unique(self.vocabulary.to_codes(text), return_inverse=True)
-        return symbols, alphabet
+            return reading.read_file(text, self.card.corpus_config, encoding)
+        return reading.read_given(text, self.vocabulary, self.card)
 
-    def read_prompt(self, path: str | Path) -> str | bytes:
+    def read_prompt(self, path: str | Path, encoding: str | None = None) -> str | bytes:
         """Read a file like the corpus, as a prompt.
 
         Args:
             path: The file; '-' is stdin.
+            encoding: Encoding of the file, if it is not that of the corpus.
 
         Returns:
-            The text, bytes for a byte model; it may be empty.
+            The text, bytes for a byte model; it may be empty. For a model of lines it is without
+            the newline that ends the file.
 
         Raises:
             CorpusError: It cannot be read, or is not text in the corpus's encoding.
         """
-        return read_text(str(path), self.card.corpus_config, remedy="convert it")
+        config = reading.with_encoding(self.card.corpus_config, encoding)
+        text = read_text(str(path), replace(config, lines=False), READ)
+        if not self.card.lines:
+            return text
+        if isinstance(text, bytes):
+            return text.removesuffix(b"\n").removesuffix(b"\r")
+        return text.removesuffix("\n").removesuffix("\r")
+
+    def read_lines(self, path: str | Path, encoding: str | None = None) -> Iterator[str | bytes]:
+        """Read the lines of a file like the corpus, each as soon as it is there.
+
+        Args:
+            path: The file; '-' is stdin.
+            encoding: Encoding of the file, if it is not that of the corpus.
+
+        Yields:
+            The lines, empty ones too, without their ends.
+
+        Raises:
+            CorpusError: It cannot be read, or is not text.
+        """
+        config = reading.with_encoding(self.card.corpus_config, encoding)
+        blocks = open_blocks(str(path), None, config.unit == "char")
+        return iter_lines(read_pieces(blocks, str(path), config, READ))
 
     def corpus(self, files: Sequence[str | Path] = ()) -> tuple[Corpus, Split]:
         """The text that the model was trained on, and the same split into parts.

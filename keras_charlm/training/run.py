@@ -45,8 +45,8 @@ def fit(
     """Train a character-level language model on a text.
 
     Args:
-        corpus: One or several files, folders (with `glob`), or '-' for stdin; '.gz' is
-            decompressed. If empty, the model is trained on the bundled list of first names.
+        corpus: One or several files, folders (with `glob`), or '-' for stdin; what
+            is compressed is unpacked. If empty, it is the bundled list of first names.
         output: The model's folder; by default saved_models/ and the corpus's name.
         overwrite: Replace the model in `output`, once this one is ready.
         init_from: A model whose weights to start from; characters in both keep theirs. 'auto' is
@@ -87,6 +87,8 @@ def fit(
         start = base.find_base(text, split, settings)
     plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas, start)
     check_size(plan, split.vocabulary.size)
+    if corpus_config.unit == "byte" and "encoding" in settings:
+        notices.append("--encoding has no effect with --unit byte, which decodes nothing.")
     for notice in notices:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))

@@ -46,10 +46,11 @@ def beginning(
     unit = split.vocabulary.unit_name
     form = text.config.normalize.upper()
     normalized = "" if text.config.unit == "byte" or form == "NONE" else f", {form}"
+    files = f"{text.file_count:,} files, " if text.file_count > 1 else ""
     several = f"{workers.count} workers of " if workers.count > 1 else ""
     devices = f"{several}{describe(len(workers.parts))}"
     return [
-        f"corpus      {text.name}: {len(text.symbols):,} {unit}s, "
+        f"corpus      {text.name}: {files}{len(text.symbols):,} {unit}s, "
         f"{split.vocabulary.size - 1} distinct{normalized}",
         f"split       {_parts(text, split)}",
         f"model       {describe_network(plan.model, parameters)}",
