@@ -3,43 +3,32 @@
 import bz2
 import gzip
 import io
+import json
 import lzma
 import random
+import re
 import tarfile
 import textwrap
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+import keras_charlm
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
+from keras_charlm.evaluation import folding
 from keras_charlm.text import corpus, hints
 
 PLAIN = "Anna met Bob.\nBob met Zoe, and left.\n"
 FRENCH = "Le café était fermé.\n« Déjà vu », dit-il à l’hôtelière.\n"
 RUSSIAN = "Привет, как дела?\nВсё хорошо.\n"
-WORDS = [
-    "the",
-    "sea",
-    "was",
-    "calm",
-    "and",
-    "a",
-    "pale",
-    "moon",
-    "stood",
-    "over",
-    "every",
-    "roof",
-    "of",
-    "that",
-    "old",
-    "town",
-    "by",
-    "the",
-    "bay",
-]
+WORDS = tuple(f"{a}{b}" for a in ("sea", "moon", "calm", "old") for b in ("", "s", "like", "ing"))
 
 
 def prose(width, words=800, seed=0):
@@ -250,8 +239,6 @@ NOTICED = [
 
 @pytest.mark.parametrize("text, message", NOTICED)
 def test_what_is_odd_in_a_text_gets_a_line(tmp_path, text, message):
-    import re
-
     found = prepare(tmp_path, text.encode())
     notices = [*found.notices, *hints.hints(found)]
     assert sum(bool(re.search(message, notice)) for notice in notices) == 1, notices
@@ -290,3 +277,131 @@ QUIET = [
 @pytest.mark.parametrize("text", [pytest.param(row.values[0], id=row.id) for row in QUIET])
 def test_text_that_is_no_list_is_not_called_one(tmp_path, text):
     assert hints.hints(prepare(tmp_path, text.encode())) == []
+
+
+# What fit reads, every other verb reads alike.
+
+ENDS = ("\n", "\r\n", "\r")
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252", "iso8859-15")
+LETTERS = st.text(st.sampled_from("abz AÉé€ß,.\t\u00a0"), max_size=12)
+
+
+def opened(name, **config):
+    """A shipped model as if its corpus had been read in this way."""
+    model = keras_charlm.load(Path(keras_charlm.__file__).parents[1] / "saved_models" / name)
+    config = {**model.card.corpus["config"], **config}
+    model.card = replace(model.card, corpus={**model.card.corpus, "config": config})
+    return model
+
+
+@settings(deadline=None, max_examples=90, suppress_health_check=list(HealthCheck))
+@given(
+    lines=st.lists(LETTERS, min_size=1, max_size=6),
+    final=st.booleans(),
+    end=st.sampled_from(ENDS),
+    keep=st.booleans(),
+    encoding=st.sampled_from(ENCODINGS),
+    own=st.booleans(),
+)
+def test_every_verb_reads_a_text_as_fit_does(tmp_path, lines, final, end, keep, encoding, own):
+    """`own`: the encoding is that of the corpus; otherwise the verb is told."""
+    text = end.join(lines) + end * final
+    if not text:
+        return
+    path = tmp_path / "in.txt"
+    path.write_bytes(data := text.encode(encoding))
+    config = {"keep_line_ends": keep, "lines": False}
+    fitted = whole(corpus.prepare([path], CorpusConfig(encoding=encoding, **config)))
+    assert fitted == (text if keep else "\n".join(lines) + "\n" * final)
+    model = opened("english", encoding=encoding if own else "utf-8", **config)
+    told = None if own else encoding
+    given_text = model.read(path, told)
+    assert model.vocabulary.from_codes(given_text.codes()) == fitted
+    np.testing.assert_array_equal(
+        given_text.stream(model.vocabulary).read(np.array([0]), len(fitted))[0],
+        model.vocabulary.encode(fitted),
+    )
+    assert model.read_prompt(path, told) == fitted
+    assert "\n".join(model.read_lines(path, told)) == fitted.removesuffix("\n")
+    folded = folding.fold(data, model.card.corpus_config, told)
+    assert folded.text == fitted
+    assert folding.unfold(folded, model.card.corpus_config) == data
+
+
+@settings(deadline=None, max_examples=70, suppress_health_check=list(HealthCheck))
+@given(
+    lines=st.lists(LETTERS, min_size=1, max_size=6),
+    final=st.booleans(),
+    end=st.sampled_from((*ENDS, "\x85", "\u2028")),
+    keep=st.booleans(),
+    unit=st.sampled_from(["char", "byte"]),
+)
+def test_every_verb_reads_a_list_as_fit_does(tmp_path, lines, final, end, keep, unit):
+    if unit == "byte":
+        end, lines = "\n", [line.replace("\u00a0", "") for line in lines]
+    path = tmp_path / "in.txt"
+    path.write_bytes((end.join(lines) + end * final).encode())
+    items = [line if keep else line.strip() for line in lines if line.strip()]
+    if not items:
+        return
+    config = {"keep_blanks": keep, "unit": unit}
+    fitted = corpus.prepare([path], CorpusConfig(lines=True, **config))
+    found = fitted.lines()
+    read = [
+        fitted.text(start, start + size).decode()
+        for start, size in zip(found.starts, found.lengths, strict=True)
+    ]
+    assert read == items
+    assert list(found.fingerprints) == list(
+        corpus.fingerprints(item.strip().encode() for item in items)
+    )
+    model = opened("names", **config)
+    codes = model.read(path).codes()
+    text = (bytes(codes.tolist()) if unit == "byte" else "".join(map(chr, codes)).encode()).decode()
+    assert text == "".join(item + "\n" for item in items)
+    scored = [line.decode() if isinstance(line, bytes) else line for line in model.read_lines(path)]
+    assert [line for line in scored if line.strip()] == items
+
+
+def test_a_prompt_for_a_list_is_without_the_newline_that_ends_its_file(tmp_path):
+    model = opened("names")
+    for data, prompt in ((b"Ann\n", "Ann"), (b"Ann \r\n", "Ann "), (b"Ann\n\n", "Ann\n")):
+        (tmp_path / "p.txt").write_bytes(data)
+        assert model.read_prompt(tmp_path / "p.txt") == prompt
+    (tmp_path / "p.txt").write_bytes(b"Ann\n")
+    assert opened("english").read_prompt(tmp_path / "p.txt") == "Ann\n"
+
+
+NAMES = "Ann\nBob\nCharlotte\n"
+VERBS = [
+    ("score", "MODEL", "FILE", "--json"),
+    ("evaluate", "MODEL", "FILE", "--json"),
+    ("inspect", "MODEL", "FILE", "--json"),
+    ("compress", "MODEL", "FILE", "--json"),
+]
+
+
+@pytest.mark.parametrize("verb", [pytest.param(verb, id=verb[0]) for verb in VERBS])
+def test_verbs_take_an_encoding_and_name_it_where_it_is_missing(kcharlm, tmp_path, verb):
+    folder = Path(keras_charlm.__file__).parents[1] / "saved_models" / "names"
+    model = folder / "model.tflite" if verb[0] == "evaluate" else folder  # without TensorFlow
+
+    def run(name, data, *more):
+        (tmp_path / name).write_bytes(data)
+        args = [{"MODEL": model, "FILE": tmp_path / name}.get(arg, arg) for arg in verb]
+        code, out, err = kcharlm(*args, *more)
+        return code, out.replace(name, "NAME"), err
+
+    plain = run("plain.txt", NAMES.encode())
+    assert plain[0] == 0
+    marked = run("marked.txt", b"\xef\xbb\xbf" + NAMES.encode())
+    wide = run("wide.txt", NAMES.encode("utf-16"), "--encoding", "utf-16")
+    if verb[0] != "compress":
+        assert marked[:2] == wide[:2] == plain[:2]
+        code, _, err = run("wide.txt", NAMES.encode("utf-16"))
+        assert (code, "--encoding utf-16" in err, "--unit" in err) == (2, True, False)
+    else:
+        figures = [json.loads(out[1]) for out in (plain, marked, wide)]
+        assert len({each["bits_per_character"] for each in figures}) == 1
+    assert "klingon" in run("other.txt", NAMES.encode(), "--encoding", "klingon")[2]
+    assert "are unknown to the model" in run("greek.txt", "Άννα\n".encode())[2]
