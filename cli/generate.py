@@ -11,7 +11,7 @@ import click
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.display import printable
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
 from .options import file_encoding, given, settings
 
@@ -59,20 +59,16 @@ def generate(
     """
     if text:
         raise OptionError(
-            f"{' '.join(text)!r} stands after the model, where generate takes only options; "
-            "to continue a text, give it with --prompt."
+            f"{brief(repr(' '.join(text)))} stands after the model, where generate takes only "
+            "options; to continue a text, give it with --prompt."
         )
     from keras_charlm.charlm import load
     from keras_charlm.generation.samples import Counts
     from keras_charlm.text.vocabulary import normalize
 
-    if prompt and prompt_file:
-        raise OptionError("Both --prompt and --prompt-file were given; give one.")
     opened = load(model)
-    if prompt_file:
-        prompt = opened.read_prompt(prompt_file, file_encoding(encoding, opened.vocabulary.unit))
-    elif encoding:
-        click.echo("--encoding has no effect without --prompt-file.", err=True)
+    if prompt_file or encoding:
+        prompt = _read_prompt(opened, prompt, prompt_file, encoding)
     if model is None:
         click.echo(f"model: {printable(str(opened.path))}", err=True)
     options, counts = given(options), Counts()
@@ -101,6 +97,16 @@ def generate(
     if config.novel:
         share = counts.novel / max(counts.drawn, 1)
         click.echo(f"novel: {counts.novel:,} of {counts.drawn:,} drawn ({share:.1%})", err=True)
+
+
+def _read_prompt(opened: Any, prompt: str, file: str | None, encoding: str | None) -> Any:
+    """The prompt: that of the file, if there is one."""
+    if prompt and file:
+        raise OptionError("Both --prompt and --prompt-file were given; give one.")
+    if file:
+        return opened.read_prompt(file, file_encoding(encoding, opened.vocabulary.unit))
+    click.echo("--encoding has no effect without --prompt-file.", err=True)
+    return prompt
 
 
 def _printer(raw: bool) -> Callable[[str | bytes], None]:

@@ -14,6 +14,7 @@ import click
 
 from keras_charlm.config_base import Settings, value_types
 from keras_charlm.display import quiet
+from keras_charlm.errors import brief
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _BYTE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")
@@ -31,7 +32,9 @@ class Duration(click.ParamType):
             return float(value)
         match = _DURATION.fullmatch(value.strip().lower())
         if not match:
-            self.fail(f"{value!r} is not a duration; write e.g. 90s, 10m or 2h.", param, ctx)
+            self.fail(
+                f"{brief(repr(value))} is not a duration; write e.g. 90s, 10m or 2h.", param, ctx
+            )
         return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -45,7 +48,7 @@ class ByteSize(click.ParamType):
             return value
         match = _BYTE_SIZE.fullmatch(value.strip().lower())
         if not match:
-            self.fail(f"{value!r} is not a size; write e.g. 300KB or 1.5MB.", param, ctx)
+            self.fail(f"{brief(repr(value))} is not a size; write e.g. 300KB or 1.5MB.", param, ctx)
         return int(Decimal(match[1]) * _BYTES[match[2]])
 
 

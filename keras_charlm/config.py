@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from keras_charlm.config_base import Settings, refuse_unknown, setting
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
 MOST_EPOCHS = 1_000_000
 
@@ -217,7 +217,7 @@ class FitConfig(Settings):
         super().__post_init__()
         if not re.fullmatch(r"auto|cpu|[1-9]\d*|gpu:\d+(,gpu:\d+)*", self.devices):
             raise OptionError(
-                f"devices is {self.devices!r}; it takes auto, a number of devices, "
+                f"devices is {brief(repr(self.devices))}; it takes auto, a number of devices, "
                 "cpu, or GPUs such as gpu:0,gpu:1."
             )
 
@@ -314,7 +314,7 @@ class SampleConfig(Settings):
         if isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts):
             object.__setattr__(self, "ban", tuple(texts))  # the class is frozen
         else:
-            raise OptionError(f"ban is {self.ban!r}; it takes texts.")
+            raise OptionError(f"ban is {brief(repr(self.ban))}; it takes texts.")
         super().__post_init__()
 
 

@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
 Kind = TypeVar("Kind", bound="Settings")
 
@@ -82,7 +82,8 @@ def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others:
     """
     if unknown := sorted(set(values) - set(names)):
         raise OptionError(
-            f"{verb} has no setting {unknown[0]!r}; it has {', '.join(sorted({*names, *others}))}."
+            f"{verb} has no setting {brief(repr(unknown[0]))}; it has "
+            f"{', '.join(sorted({*names, *others}))}."
         )
 
 
@@ -114,7 +115,7 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
         raise OptionError(f"{field.name} is {_shown(value)}; it takes {_article(kind)}.")
     if "choices" in bounds and value not in bounds["choices"]:
         raise OptionError(
-            f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."
+            f"{field.name} is {brief(repr(value))}; choose one of {', '.join(bounds['choices'])}."
         )
     low, high = bounds.get("low"), bounds.get("high")
     if low is None:
@@ -129,14 +130,14 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
 def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
     """Raise OptionError unless an argument is of one of these types; `what` names them."""
     if not isinstance(value, kinds):
-        raise OptionError(f"{name} is {value!r}; it takes {what}.")
+        raise OptionError(f"{name} is {brief(repr(value))}; it takes {what}.")
 
 
 def _shown(value: Any) -> str:
     """A value as an error shows it; Python refuses to print integers of thousands of digits."""
     if isinstance(value, int) and abs(value) >= 10**100:
         return "a number of more than 100 digits"
-    return repr(value)
+    return brief(repr(value))
 
 
 def _article(kind: type) -> str:

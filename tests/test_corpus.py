@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError, OptionError
-from keras_charlm.text import corpus, decoding, hints
+from keras_charlm.text import corpus, decoding, hints, preparation
 from keras_charlm.text.cache import cache_folder
 from keras_charlm.text.vocabulary import normalize
 
@@ -160,7 +160,7 @@ def test_a_text_with_skipped_files_is_found_in_the_cache_again(tmp_path, monkeyp
     paths = [tmp_path / name for name in ("a.txt", "b.txt", "cut.gz", "no.txt")]
     config = CorpusConfig(skip_unreadable=True)
     first = corpus.prepare(paths, config)
-    monkeypatch.setattr(corpus, "read_pieces", None)  # nothing is prepared a second time
+    monkeypatch.setattr(preparation, "read_pieces", None)  # nothing is prepared a second time
     second = corpus.prepare(paths, config)
     assert read(first) == read(second) == b"good text\n"
     assert first.sha256 == second.sha256

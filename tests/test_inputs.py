@@ -1,6 +1,8 @@
 """What a file is: its text is read, or one sentence says what it is and what to do."""
 
 import bz2
+import copy
+import functools
 import gzip
 import io
 import json
@@ -286,15 +288,20 @@ ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252", "i
 LETTERS = st.text(st.sampled_from("abz AÉé€ß,.\t\u00a0"), max_size=12)
 
 
+@functools.cache
+def shipped(name):
+    return keras_charlm.load(Path(keras_charlm.__file__).parents[1] / "saved_models" / name)
+
+
 def opened(name, **config):
     """A shipped model as if its corpus had been read in this way."""
-    model = keras_charlm.load(Path(keras_charlm.__file__).parents[1] / "saved_models" / name)
+    model = copy.copy(shipped(name))
     config = {**model.card.corpus["config"], **config}
     model.card = replace(model.card, corpus={**model.card.corpus, "config": config})
     return model
 
 
-@settings(deadline=None, max_examples=90, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     lines=st.lists(LETTERS, min_size=1, max_size=6),
     final=st.booleans(),
@@ -328,7 +335,7 @@ def test_every_verb_reads_a_text_as_fit_does(tmp_path, lines, final, end, keep, 
     assert folding.unfold(folded, model.card.corpus_config) == data
 
 
-@settings(deadline=None, max_examples=70, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(
     lines=st.lists(LETTERS, min_size=1, max_size=6),
     final=st.booleans(),

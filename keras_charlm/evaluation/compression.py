@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_charlm.errors import CompressionError, OptionError
+from keras_charlm.errors import CompressionError, OptionError, brief
 from keras_charlm.evaluation import Watch, folding
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.generation.litert import Runner
@@ -281,7 +281,7 @@ def decompress_file(
     if output is None:
         if not str(source).endswith(SUFFIX):
             raise OptionError(
-                f"{source} does not end in {SUFFIX}, so the name of its content "
+                f"{brief(source)} does not end in {SUFFIX}, so the name of its content "
                 "is not known; give one with --output."
             )
         output = str(source).removesuffix(SUFFIX)
@@ -400,8 +400,8 @@ def _read(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise CompressionError(f"There is no file {path}; check the path.") from None
+        raise CompressionError(f"There is no file {brief(path)}; check the path.") from None
     except OSError as error:
         raise CompressionError(
-            f"{path} cannot be read ({error.strerror or error}); name a file."
+            f"{brief(path)} cannot be read ({error.strerror or error}); name a file."
         ) from error

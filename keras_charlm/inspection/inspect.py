@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_charlm.config import InspectConfig
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 from keras_charlm.inspection import probes
 from keras_charlm.inspection.activations import GUESSES, NumpyNetwork, likeliest, read_codes
 from keras_charlm.saved.reading import InputText
@@ -182,8 +182,7 @@ def inspect(
 
     Args:
         model: A model, its folder, or its name under saved_models/.
-        text: The text itself, or the Path of a file, which is read like the corpus; '-' is stdin;
-            or what `TrainedModel.read` returned.
+        text: The text itself; the Path of a file, '-' for stdin; or what `TrainedModel.read` gave.
         probe: Regular expressions to use as features, besides the built-in ones.
         ablate: Cells to hold at zero, as 'LAYER:CELL'.
         **settings: Fields of InspectConfig.
@@ -359,7 +358,9 @@ def _parse(value: str) -> tuple[int, int]:
     """Layer and cell of 'LAYER:CELL'."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(value), re.ASCII)
     if not match:
-        raise OptionError(f"{value!r} is not a cell; write LAYER:CELL, counted from 0, e.g. 1:37.")
+        raise OptionError(
+            f"{brief(repr(value))} is not a cell; write LAYER:CELL, counted from 0, e.g. 1:37."
+        )
     return int(match[1]), int(match[2])
 
 

@@ -7,28 +7,22 @@ training part alone; it is applied when windows are read.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
 from keras_charlm.text import cache, decoding, filetype
-from keras_charlm.text.cache import Entry, SymbolWriter
-from keras_charlm.text.decoding import (
-    LineEnds,
-    check_encoding,
-    open_blocks,
-    read_pieces,
-    strip_blanks,
-)
+from keras_charlm.text.cache import Entry
+from keras_charlm.text.decoding import check_encoding, strip_blanks
 from keras_charlm.text.filetype import FIT, SUFFIXES, Remedy
-from keras_charlm.text.sources import can_be_read_again, is_kind, sources
+from keras_charlm.text.preparation import file_names, find_or_read
+from keras_charlm.text.sources import is_kind, sources
 from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
 
 NAMES = Path(__file__).parent / "data" / "names.txt"
@@ -123,7 +117,7 @@ class Corpus:
             at = int(ends[-1]) + 1
         if not any(len(part) for part in prints):
             raise CorpusError(
-                f"{_names(list(self.files))} has no line that is not empty; "
+                f"{file_names(list(self.files))} has no line that is not empty; "
                 "a list needs one document a line."
             )
         return Lines(*map(np.concatenate, (starts, lengths, prints)))
@@ -187,12 +181,13 @@ def prepare(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         cache.tidy(folder)
-        return _prepare(names, files, config, folder, stdin, remedy)
+        entry, notices = find_or_read(names, files, config, folder, stdin, remedy)
     except OSError as error:
         raise CorpusError(
             f"The prepared text cannot be kept in {folder} ({error.strerror or error}); make room "
             "there, or name another folder in the variable KERAS_CHARLM_CACHE."
         ) from error
+    return _corpus(names, entry, config, notices)
 
 
 def check(paths: Iterable[str | Path], config: CorpusConfig) -> BinaryIO | None:
@@ -249,232 +244,10 @@ def reopen(
     text = prepare(files, config, stdin)
     if text.sha256 != sha256:
         raise CorpusError(
-            f"{_names(list(files))} changed since the training began; restore the old text, or "
+            f"{file_names(list(files))} changed since the training began; restore the old text, or "
             "train a new model from this one with --init-from."
         )
     return text
-
-
-class _Content:
-    """The content of one file, hashed and counted as it is read.
-
-    Args:
-        source: A path, or '-' for stdin.
-        stdin: Stream that '-' reads.
-        digest: A hashlib object updated with the files before this one; it is not changed.
-        config: How to read it.
-
-    Attributes:
-        blocks: Generator of the file's blocks.
-        digest: A copy of it, also updated with the blocks read so far.
-        size: Bytes read so far.
-        whole: Whether the file was read to its end.
-    """
-
-    def __init__(self, source: str, stdin: BinaryIO | None, digest: Any, config: CorpusConfig):
-        self.digest, self.size, self.whole = digest.copy(), 0, False
-        self.blocks = self._read(source, stdin, config)
-
-    def _read(self, source: str, stdin: BinaryIO | None, config: CorpusConfig) -> Iterator[bytes]:
-        for block in open_blocks(source, stdin, config.unit == "char"):
-            self.digest.update(block)
-            self.size += len(block)
-            yield block
-        self.digest.update(b"\0end\0")
-        self.whole = True
-
-
-def _prepare(
-    paths: list[str],
-    files: list[str],
-    config: CorpusConfig,
-    folder: Path,
-    stdin: BinaryIO | None,
-    remedy: Remedy,
-) -> Corpus:
-    """Find the text of the files in the cache, or add it.
-
-    Args:
-        paths: As the user gave them.
-        files: The files that they stand for.
-        config: How to read them.
-        folder: The cache.
-        stdin: Stream that '-' reads.
-        remedy: Advice in an error about a file's content.
-    """
-    unreadable: list[str] = []
-    if all(map(can_be_read_again, files)):
-        digest, files = _hash_files(files, config, unreadable)
-        for incomplete in (False, True) if config.skip_unreadable else (False,):
-            for joined in (True, False) if len(files) > 1 else (False,):
-                if entry := cache.find(folder, _key(digest, incomplete, joined)):
-                    return _corpus(paths, entry, config, unreadable)
-    with SymbolWriter(folder) as writer:
-        reading = _Reading(writer, config, stdin, remedy)
-        for source in files:
-            reading.add(source)
-        unreadable += reading.unreadable
-        if reading.empty:
-            raise _nothing_to_read(paths, [*unreadable, *reading.undecodable])
-        cache.store(
-            folder, reading.key, writer, reading.size, reading.file_count, reading.notices()
-        )
-    entry = cache.find(folder, reading.key)
-    if entry is None:
-        raise OSError(f"{reading.key} is gone")
-    return _corpus(paths, entry, config, unreadable)
-
-
-class _Reading:
-    """Reads files one after another into a text of the cache.
-
-    Args:
-        writer: Gets the text.
-        config: How to read them.
-        stdin: Stream that '-' reads.
-        remedy: Advice in an error about a file's content.
-
-    Attributes:
-        size: Bytes read.
-        file_count: Files read.
-        unreadable, undecodable: A notice for each skipped file.
-    """
-
-    def __init__(
-        self, writer: SymbolWriter, config: CorpusConfig, stdin: BinaryIO | None, remedy: Remedy
-    ):
-        self._writer, self._config, self._stdin, self._remedy = writer, config, stdin, remedy
-        # Hashed again while reading, because a file may have changed since the first pass.
-        self._digest, self._joined = hashlib.sha256(_recipe(config)), False
-        self._line_ends = LineEnds()
-        self.size, self.file_count = 0, 0
-        self.unreadable: list[str] = []
-        self.undecodable: list[str] = []
-        if config.lines:
-            writer.write("\n")  # a newline precedes every line, and starts a sample
-        self._first = writer.length
-
-    @property
-    def empty(self) -> bool:
-        """Whether no file had any text."""
-        return self._writer.length == self._first
-
-    @property
-    def key(self) -> str:
-        """The hash of the text."""
-        return _key(self._digest, bool(self.undecodable), self._joined)
-
-    def add(self, source: str) -> None:
-        """Append a file, on a new line; or skip it, if that is wanted."""
-        writer, begun = self._writer, self._writer.length
-        content = _Content(source, self._stdin, self._digest, self._config)
-        try:
-            joins = self._config.unit == "char" and begun > self._first and not writer.ends_line
-            if joins:
-                writer.write("\n")
-            start = writer.length
-            self._append(content, source)
-            if writer.length == start:  # it is empty
-                writer.truncate(begun)
-            elif joins:
-                self._joined = True
-            self.size, self.file_count = self.size + content.size, self.file_count + 1
-        except CorpusError as error:
-            reason = _skip(error, self._config)
-            writer.truncate(begun)
-            with contextlib.suppress(CorpusError):  # hash the rest of the file too
-                for _ in content.blocks:
-                    pass
-            (self.undecodable if content.whole else self.unreadable).append(reason)
-        if content.whole:
-            self._digest = content.digest
-
-    def _append(self, content: _Content, source: str) -> None:
-        config, writer, begun = self._config, self._writer, self._writer.length
-        for piece in read_pieces(content.blocks, source, config, self._remedy, self._line_ends):
-            writer.write(piece)
-        if config.lines and writer.length > begun and not writer.ends_line:
-            writer.write(b"\n" if config.unit == "byte" else "\n")
-
-    def notices(self) -> list[str]:
-        """What to tell the user about the text."""
-        counts = self._line_ends.counts
-        if sum(map(bool, counts.values())) < 2:
-            return self.undecodable
-        kinds = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-        kept = "kept as they are" if self._config.keep_line_ends else "all read as \\n"
-        return [*self.undecodable, f"Mixed line ends, {kept}: {kinds}."]
-
-
-def _hash_files(
-    files: list[str], config: CorpusConfig, unreadable: list[str]
-) -> tuple[Any, list[str]]:
-    """Hash the content of all readable files; `unreadable` gets a notice for each other one.
-
-    Returns:
-        A hashlib object, and the readable files.
-    """
-    digest, readable = hashlib.sha256(_recipe(config)), []
-    for source in files:
-        content = _Content(source, None, digest, config)
-        try:
-            for _ in content.blocks:
-                pass
-        except CorpusError as error:
-            unreadable.append(_skip(error, config))
-        else:
-            digest = content.digest
-            readable.append(source)
-    return digest, readable
-
-
-def _key(digest: Any, incomplete: bool, joined: bool) -> str:
-    """The hash of a text.
-
-    Args:
-        digest: Hash of the content and of how it was read.
-        incomplete: Whether files that do not decode were left out.
-        joined: Whether a newline was added between files.
-    """
-    digest = digest.copy()
-    if incomplete:
-        digest.update(b"\0incomplete\0")
-    if joined:
-        digest.update(b"\0joined\0")
-    return digest.hexdigest()
-
-
-def _recipe(config: CorpusConfig) -> bytes:
-    """The settings that determine, besides the content, how a text is prepared."""
-    blanks = " blanks" if config.lines and config.keep_blanks else ""
-    if config.unit == "byte":
-        return f"byte lines={config.lines} 1{blanks}".encode()
-    return (
-        f"char {config.encoding} {config.normalize} keep={config.keep_line_ends} "
-        f"lines={config.lines} 1{blanks}"
-    ).encode()
-
-
-def _names(paths: list[str]) -> str:
-    shown = ["stdin" if path == "-" else path for path in paths[:3]]
-    return ", ".join(shown) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-
-
-def _skip(error: CorpusError, config: CorpusConfig) -> str:
-    """The notice about a skipped file; raises the error if files must not be skipped."""
-    if not config.skip_unreadable:
-        raise error
-    return f"Skipped: {error}"
-
-
-def _nothing_to_read(paths: list[str], skipped: list[str]) -> CorpusError:
-    """The error for a text without any character."""
-    if skipped:
-        files = f"{len(skipped)} skipped files, the first" if skipped[1:] else "the skipped file"
-        reason = skipped[0].removeprefix("Skipped: ")
-        return CorpusError(f"Nothing is left to read without {files}: {reason}")
-    verb = "is" if len(paths) == 1 else "are"
-    return CorpusError(f"{_names(paths)} {verb} empty; give some text.")
 
 
 def _corpus(

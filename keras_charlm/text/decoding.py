@@ -18,7 +18,7 @@ from typing import Any, AnyStr, BinaryIO, Protocol
 from keras_charlm.config import CorpusConfig
 from keras_charlm.config_base import expect
 from keras_charlm.display import quiet
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, brief
 from keras_charlm.text import codepages, filetype
 from keras_charlm.text.filetype import FIT, Remedy
 from keras_charlm.text.vocabulary import is_normalized, normalize
@@ -28,7 +28,7 @@ _JAMO = (("\u1100", "\u11ff"), ("\ua960", "\ua97f"), ("\ud7b0", "\ud7ff"))  # co
 # Blanks, those of ASCII first.
 BLANKS = " \t\v\f\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 # Characters that end a line to some programs; in a list they do.
-_MORE_LINE_ENDS = str.maketrans(dict.fromkeys("\x85\u2028\u2029", "\n"))
+_MORE_LINE_ENDS = "\x85\u2028\u2029"
 
 
 def check_encoding(name: str) -> None:
@@ -40,7 +40,7 @@ def check_encoding(name: str) -> None:
         codecs.getincrementaldecoder(name)
     except (LookupError, ValueError):
         raise CorpusError(
-            f"There is no encoding {name!r}; name one that Python knows, e.g. latin-1."
+            f"There is no encoding {brief(repr(name))}; name one that Python knows, e.g. latin-1."
         ) from None
 
 
@@ -70,7 +70,7 @@ def open_blocks(source: str, stdin: BinaryIO | None, by_content: bool = True) ->
             bytes,
             "a file opened in binary mode",
         )
-    name = "stdin" if source == "-" else source
+    name = "stdin" if source == "-" else brief(source)
     packed = filetype.SUFFIXES.get(Path(source).suffix)
     try:
         with _opened(source, stdin) as file:
@@ -84,15 +84,15 @@ def open_blocks(source: str, stdin: BinaryIO | None, by_content: bool = True) ->
             with _unpacked(_Joined(head, file), packed, name) as content:
                 yield from _blocks(content)
     except FileNotFoundError:
-        raise CorpusError(f"There is no file {source}; check the path.") from None
+        raise CorpusError(f"There is no file {brief(source)}; check the path.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, _ZstdError) as error:
         raise _incomplete(name, packed, error) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         if packed == "bzip2" and not getattr(error, "errno", None):
             raise _incomplete(name, packed, error) from error
         raise CorpusError(
-            f"{source} cannot be read ({getattr(error, 'strerror', None) or error}); check its "
-            "path and permissions."
+            f"{brief(source)} cannot be read ({getattr(error, 'strerror', None) or error}); check "
+            "its path and permissions."
         ) from error
 
 
@@ -328,7 +328,7 @@ class LineEnds:
             lines: Whether U+0085, U+2028 and U+2029 end lines too.
         """
         if lines and not text.isascii():
-            for char in "\x85\u2028\u2029":
+            for char in _MORE_LINE_ENDS:
                 self.counts[f"U+{ord(char):04X}"] += text.count(char)
         both = text.count("\r\n")
         self.counts["\\r\\n"] += both
@@ -359,18 +359,8 @@ def decoded(
         CorpusError: It does not decode, or is not text.
     """
     decoder = codecs.getincrementaldecoder(config.encoding)("strict")
-    form = _normalizer(config.normalize)
+    finish = _finisher(config, line_ends)
     carry, read, first, head, before = "", 0, True, b"", b""
-
-    def finish(text: str) -> str:
-        if line_ends:
-            line_ends.add(text, config.lines and not config.keep_line_ends)
-        if not config.keep_line_ends:
-            if "\r" in text:
-                text = text.replace("\r\n", "\n").replace("\r", "\n")
-            if config.lines and not text.isascii():
-                text = text.translate(_MORE_LINE_ENDS)
-        return form(text)
 
     for block, final in _with_last(blocks):
         if len(head) < filetype.HEAD and block:
@@ -400,6 +390,24 @@ def decoded(
         carry = text[cut:]
         if cut:
             yield finish(text[:cut])
+
+
+def _finisher(config: CorpusConfig, line_ends: LineEnds | None) -> Callable[[str], str]:
+    """A function that counts and replaces the line ends of a text, and normalizes it."""
+    form = _normalizer(config.normalize)
+
+    def finish(text: str) -> str:
+        if line_ends:
+            line_ends.add(text, config.lines and not config.keep_line_ends)
+        if not config.keep_line_ends:
+            if "\r" in text:
+                text = text.replace("\r\n", "\n").replace("\r", "\n")
+            if config.lines and not text.isascii():
+                for char in _MORE_LINE_ENDS:
+                    text = text.replace(char, "\n")
+        return form(text)
+
+    return finish
 
 
 def _with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

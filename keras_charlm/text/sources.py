@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from keras_charlm.config import CorpusConfig
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, brief
 from keras_charlm.text.decoding import open_blocks
 
 
@@ -31,7 +31,7 @@ def _files_of(folder: str, glob: str | None) -> list[str]:
     """The files in a folder and its subfolders whose names match `glob`, sorted."""
     if glob is None:
         raise CorpusError(
-            f"{folder} is a folder; say which of its files to read, e.g. --glob '*.txt'."
+            f"{brief(folder)} is a folder; say which of its files to read, e.g. --glob '*.txt'."
         )
     try:
         hidden = glob.rpartition("/")[2].startswith(".")  # asked for
@@ -42,11 +42,13 @@ def _files_of(folder: str, glob: str | None) -> list[str]:
         )
     except (ValueError, NotImplementedError) as error:
         raise CorpusError(
-            f"--glob {glob!r} cannot match a file inside a folder ({error}); write e.g. '*.c'."
+            f"--glob {brief(repr(glob))} cannot match a file inside a folder ({error}); write e.g. "
+            "'*.c'."
         ) from error
     if not files:
         raise CorpusError(
-            f"The folder {folder} has no file named like {glob!r}; change --glob or the folder."
+            f"The folder {brief(folder)} has no file named like {brief(repr(glob))}; change --glob "
+            "or the folder."
         )
     return files
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import keras
 import numpy as np
 
-from keras_charlm.config import FitConfig, fit_configs
+from keras_charlm.config import CorpusConfig, FitConfig, fit_configs
 from keras_charlm.config_base import expect
 from keras_charlm.display import Display
 from keras_charlm.errors import BundleError, OptionError
@@ -87,9 +87,7 @@ def fit(
         start = base.find_base(text, split, settings)
     plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas, start)
     check_size(plan, split.vocabulary.size)
-    if corpus_config.unit == "byte" and "encoding" in settings:
-        notices.append("--encoding has no effect with --unit byte, which decodes nothing.")
-    for notice in notices:
+    for notice in [*notices, *_without_effect(corpus_config, settings)]:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
     return train(Job(home, plan, text, split, workers, display, start), callbacks)
@@ -174,6 +172,13 @@ def resumed(
 def _display(verbose: int) -> Display:
     """The display of the training; only the chief worker shows anything."""
     return Display(0 if worker_index() else verbose)
+
+
+def _without_effect(config: CorpusConfig, given: dict[str, Any]) -> list[str]:
+    """A notice for each given setting that changes nothing."""
+    if config.unit == "byte" and "encoding" in given:
+        return ["--encoding has no effect with --unit byte, which decodes nothing."]
+    return []
 
 
 def _paths(corpus: str | Path | Sequence[str | Path]) -> list[str | Path]:
