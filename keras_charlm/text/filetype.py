@@ -198,7 +198,10 @@ def with_nul(source: Source, text: str, at: int, offset: int) -> CorpusError:
 
 def _goes_on_in_utf_16(data: bytes) -> bool:
     """Whether the rest of a file is UTF-16, as where files of two encodings were joined."""
-    return any(codepages.wide(data[at : at + 400]) for at in (0, 1))
+    rest = data[:400]
+    return rest.count(0) > max(2, len(rest) // 4) and any(
+        codepages.wide(rest[at:]) for at in (0, 1)
+    )
 
 
 def _of_two_encodings(name: str, encoding: str, offset: int) -> CorpusError:
