@@ -84,7 +84,7 @@ def generate(
             show("\n")
     elif config.num > 1 or config.novel or opened.card.lines:
         for i, sample in enumerate(opened.samples(prompt, counts, **options)):
-            if i and not opened.card.lines:
+            if i and not opened.card.corpus_config.lines:
                 show("--------\n")
             show(sample.whole)
             show("\n")

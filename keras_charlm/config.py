@@ -45,13 +45,21 @@ class CorpusConfig(Settings):
     lines: bool = setting(
         False, "Each line is a separate document, such as a name or a title.", usual=True
     )
+    separator: str | None = setting(
+        None,
+        "Text between two documents of several lines, such as poems or recipes; \\n in it is a "
+        "newline.",
+    )
+    documents: bool = setting(False, "Each file is a separate document.")
     keep_blanks: bool = setting(
-        False, "With --lines: keep the blanks at both ends of each line instead of removing them."
+        False,
+        "With --lines, --separator or --documents: keep the blanks at both ends of each document "
+        "instead of removing them.",
     )
     duplicates: bool = setting(
         False,
-        "With --lines: keep every copy of a line, so that frequent lines weigh more. All copies go "
-        "to the same part of the split.",
+        "With --lines, --separator or --documents: keep every copy of a document, so that frequent "
+        "ones weigh more. All copies go to the same part of the split.",
     )
     min_count: int = setting(
         1,
@@ -69,6 +77,28 @@ class CorpusConfig(Settings):
                 f"val_frac {self.val_frac} and test_frac {self.test_frac} leave less than 5% of "
                 "the text to train on; lower them."
             )
+        if self.lines + self.documents + (self.separator is not None) > 1:
+            raise OptionError(
+                "lines, separator and documents are different ways to divide a text; give one."
+            )
+        if self.separator == "":
+            raise OptionError("separator is empty; give the text between two documents.")
+
+    @property
+    def records(self) -> bool:
+        """Whether the text is a list of documents, lines or longer ones, that end themselves."""
+        return self.lines or self.documents or self.separator is not None
+
+    @property
+    def end(self) -> int:
+        """Code of the symbol that ends a document: the newline for lines, U+001E for others."""
+        return 0x0A if self.lines else 0x1E
+
+    @property
+    def mark(self) -> str:
+        """What separates two documents in a file; empty where the file is one."""
+        text = (self.separator or "").replace("\\n", "\n").replace("\\t", "\t")
+        return text.replace("\r\n", "\n")
 
 
 @dataclass(frozen=True)

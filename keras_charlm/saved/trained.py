@@ -20,15 +20,11 @@ from keras_charlm.generation.scoring import Score, score_lines
 from keras_charlm.saved import bundle, reading
 from keras_charlm.saved.reading import InputText
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
-from keras_charlm.text.decoding import (
-    iter_lines,
-    open_blocks,
-    read_pieces,
-    read_text,
-    strip_blanks,
-)
+from keras_charlm.text.decoding import open_blocks, read_pieces, read_text
 from keras_charlm.text.filetype import READ
+from keras_charlm.text.records import split, strip_blanks
 from keras_charlm.text.split import Split, split_corpus
+from keras_charlm.text.vocabulary import NEWLINE
 
 if TYPE_CHECKING:
     import keras
@@ -165,8 +161,11 @@ class TrainedModel:
         lines = self.bundle.training_lines()
 
         def known(line: str | bytes) -> bool:
-            line = strip_blanks(line)  # as the fingerprints of training lines are
-            data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+            # The fingerprints of the training lines ignore blanks too.
+            if isinstance(line, str):
+                data = strip_blanks(line).encode("utf-8", "surrogatepass")
+            else:
+                data = strip_blanks(line)
             fingerprint = fingerprints([data])[0]
             at = np.searchsorted(lines, fingerprint)
             return bool(at < len(lines) and lines[at] == fingerprint)
@@ -207,7 +206,9 @@ class TrainedModel:
             CorpusError: It cannot be read, or is not text in the corpus's encoding.
         """
         config = reading.with_encoding(self.card.corpus_config, encoding)
-        text = read_text(str(path), replace(config, lines=False), READ)
+        text = read_text(
+            str(path), replace(config, lines=False, separator=None, documents=False), READ
+        )
         if not self.card.lines:
             return text
         if isinstance(text, bytes):
@@ -215,21 +216,22 @@ class TrainedModel:
         return text.removesuffix("\n").removesuffix("\r")
 
     def read_lines(self, path: str | Path, encoding: str | None = None) -> Iterator[str | bytes]:
-        """Read the lines of a file like the corpus, each as soon as it is there.
+        """Read the lines, or other documents, of a file like the corpus, each once it is there.
 
         Args:
             path: The file; '-' is stdin.
             encoding: Encoding of the file, if it is not that of the corpus.
 
         Yields:
-            The lines, empty ones too, without their ends.
+            The lines, empty ones too, or the documents, without their ends.
 
         Raises:
             CorpusError: It cannot be read, or is not text.
         """
         config = reading.with_encoding(self.card.corpus_config, encoding)
         blocks = open_blocks(str(path), None, config.unit == "char")
-        return iter_lines(read_pieces(blocks, str(path), config, READ))
+        pieces = read_pieces(blocks, str(path), config, READ)
+        return split(pieces, config.end if config.records else NEWLINE)
 
     def corpus(self, files: Sequence[str | Path] = ()) -> tuple[Corpus, Split]:
         """The text that the model was trained on, and the same split into parts.

@@ -19,11 +19,12 @@ from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
 from keras_charlm.text import cache, decoding, filetype
 from keras_charlm.text.cache import Entry
-from keras_charlm.text.decoding import check_encoding, strip_blanks
+from keras_charlm.text.decoding import check_encoding
 from keras_charlm.text.filetype import FIT, SUFFIXES, Remedy
 from keras_charlm.text.preparation import file_names, find_or_read
+from keras_charlm.text.records import strip_blanks
 from keras_charlm.text.sources import is_kind, sources
-from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
+from keras_charlm.text.vocabulary import Vocabulary
 
 NAMES = Path(__file__).parent / "data" / "names.txt"
 
@@ -93,21 +94,23 @@ class Corpus:
         return _to_bytes(self.alphabet[self.symbols[start:stop]], self.config.unit)
 
     def lines(self) -> Lines:
-        """The lines, without blank ones. The fingerprints ignore blanks at their ends.
+        """The lines or other documents, without blank ones.
+
+        The fingerprints ignore blanks at their ends.
 
         Raises:
             CorpusError: There are none.
         """
         starts, lengths, prints = [], [], []
-        at = 0
+        at, end = 0, self.config.end
         while at < len(self.symbols):
             stop = min(at + decoding.BLOCK, len(self.symbols))
-            ends = at + np.flatnonzero(self.symbols[at:stop] == NEWLINE)
+            ends = at + np.flatnonzero(self.symbols[at:stop] == end)
             while not len(ends):  # a line longer than a block
                 stop = min(stop + decoding.BLOCK, len(self.symbols))
-                ends = at + np.flatnonzero(self.symbols[at:stop] == NEWLINE)
+                ends = at + np.flatnonzero(self.symbols[at:stop] == end)
             begins = np.concatenate([[at], ends[:-1] + 1])
-            rows = self.text(at, int(ends[-1])).split(b"\n")
+            rows = self.text(at, int(ends[-1])).split(bytes([end]))
             if self.config.keep_blanks:  # two lines that differ in blanks are copies of one
                 rows = [_strip(row, self.config.unit) for row in rows]
             keep = np.array([bool(row) for row in rows])
@@ -280,8 +283,9 @@ def _corpus(
 
 def _strip(row: bytes, unit: str) -> bytes:
     """A line in UTF-8, or of bytes, without the blanks at both ends."""
-    line = strip_blanks(row if unit == "byte" else row.decode("utf-8", "surrogatepass"))
-    return line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
+    if unit == "byte":
+        return strip_blanks(row)
+    return strip_blanks(row.decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
 
 
 def _to_bytes(codes: np.ndarray, unit: str) -> bytes:

@@ -13,20 +13,18 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, AnyStr, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.config_base import expect
 from keras_charlm.display import quiet
 from keras_charlm.errors import CorpusError, brief
-from keras_charlm.text import codepages, filetype
+from keras_charlm.text import codepages, filetype, records
 from keras_charlm.text.filetype import FIT, Remedy
 from keras_charlm.text.vocabulary import is_normalized, normalize
 
 BLOCK = 1 << 22  # bytes read at a time
 _JAMO = (("\u1100", "\u11ff"), ("\ua960", "\ua97f"), ("\ud7b0", "\ud7ff"))  # compose to Hangul
-# Blanks, those of ASCII first.
-BLANKS = " \t\v\f\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 # Characters that end a line to some programs; in a list they do.
 _MORE_LINE_ENDS = "\x85\u2028\u2029"
 
@@ -260,54 +258,7 @@ def read_pieces(
     if config.unit == "char":
         name = "stdin" if source == "-" else source
         pieces = decoded(blocks, name, config, remedy, line_ends)
-    return stripped(pieces) if config.lines and not config.keep_blanks else pieces
-
-
-def stripped(pieces: Iterable[AnyStr]) -> Iterator[AnyStr]:
-    """Remove the blanks at both ends of each line of a text that comes in pieces."""
-    held: list[AnyStr] = []  # pieces of a line that has not ended
-    for piece in pieces:
-        newline, blanks, empty = _characters(piece)
-        head, end, tail = piece.rpartition(newline)
-        if end:
-            lines = (empty.join(held) + head).split(newline)
-            yield newline.join([line.strip(blanks) for line in lines]) + newline
-            held = []
-        if tail:
-            held.append(tail)
-    if held:
-        _, blanks, empty = _characters(held[0])
-        if last := empty.join(held).strip(blanks):
-            yield last
-
-
-def iter_lines(pieces: Iterable[AnyStr]) -> Iterator[AnyStr]:
-    """The lines of a text that comes in pieces, without their ends."""
-    held: list[AnyStr] = []  # pieces of a line that has not ended
-    for piece in pieces:
-        newline, _, empty = _characters(piece)
-        lines = piece.split(newline)
-        last = lines.pop()
-        if lines:
-            lines[0] = empty.join(held) + lines[0]
-            yield from lines
-            held = []
-        if last:
-            held.append(last)
-    if held:
-        yield _characters(held[0])[2].join(held)
-
-
-def strip_blanks(line: str | bytes) -> str | bytes:
-    """A line without the blanks at both ends."""
-    return next(stripped([line]), "") if isinstance(line, str) else next(stripped([line]), b"")
-
-
-def _characters(text: AnyStr) -> tuple[AnyStr, AnyStr, AnyStr]:
-    """The newline, the blanks and the empty text, in the type of a text."""
-    if isinstance(text, str):
-        return "\n", BLANKS, ""
-    return b"\n", BLANKS.encode()[:4], b""
+    return records.listed(pieces, config) if config.records else pieces
 
 
 class LineEnds:

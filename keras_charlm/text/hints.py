@@ -43,7 +43,7 @@ def hints(text: Corpus) -> list[str]:
     found = [*_odd_characters(text), *_line_lengths(text)]
     if kind := _markup(start.decode("utf-8", "replace")):
         found.append(kind)
-    elif not text.config.lines and looks_like_list(start):
+    elif not text.config.records and looks_like_list(start):
         found.append(
             "This looks like a list with one item per line: --lines would treat each line as a "
             "separate document."
@@ -59,7 +59,7 @@ def beginning(text: Corpus) -> bytes:
 
 def _odd_characters(text: Corpus) -> Iterator[str]:
     """One line with the counts of odd characters, if there are any."""
-    alphabet = text.alphabet
+    alphabet = np.where(text.alphabet == 0x1E, NEWLINE, text.alphabet)  # which ends documents
     if not any(np.isin(alphabet, codes).any() for codes in _ODD.values()):
         return
     counts = text.counts([(0, len(text.symbols))])
@@ -78,10 +78,11 @@ def _counted(total: int, name: str) -> str:
 
 def _line_lengths(text: Corpus) -> Iterator[str]:
     """One line about a text that is a single line, or has very long ones."""
-    size, first = len(text.symbols), int(text.config.lines)
+    size, first = len(text.symbols), int(text.config.records)
+    end = text.config.end if first else NEWLINE
     lines, long, longest, begun = 0, 0, 0, first
     for at in range(first, size, decoding.BLOCK):
-        ends = at + np.flatnonzero(text.symbols[at : at + decoding.BLOCK] == NEWLINE)
+        ends = at + np.flatnonzero(text.symbols[at : at + decoding.BLOCK] == end)
         if not len(ends):
             continue
         lengths = np.diff(ends, prepend=begun - 1) - 1
@@ -91,9 +92,10 @@ def _line_lengths(text: Corpus) -> Iterator[str]:
     if (rest := size - begun) > 0:
         lines, long, longest = lines + 1, long + (rest > _LONG), max(longest, rest)
     if lines == 1:
+        one = "document" if first and not text.config.lines else "line"
         what = "a single document" if first else "one paragraph"
-        yield f"The text is only 1 line of {counted(longest, 'character')}, {what}."
-    elif long:
+        yield f"The text is only 1 {one} of {counted(longest, 'character')}, {what}."
+    elif long and (text.config.lines or not first):
         yield (
             f"{counted(long, 'line')} of {lines:,} {'is' if long == 1 else 'are'} longer than "
             f"{_LONG:,} characters, the longest {longest:,}."

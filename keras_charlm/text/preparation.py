@@ -119,8 +119,8 @@ class _Reading:
         self.size, self.file_count = 0, 0
         self.unreadable: list[str] = []
         self.undecodable: list[str] = []
-        if config.lines:
-            writer.write("\n")  # a newline precedes every line, and starts a sample
+        if config.records:
+            writer.write(chr(config.end))  # an end precedes every document, and starts a sample
         self._first = writer.length
 
     @property
@@ -138,7 +138,8 @@ class _Reading:
         writer, begun = self._writer, self._writer.length
         content = _Content(source, self._stdin, self._digest, self._config)
         try:
-            joins = self._config.unit == "char" and begun > self._first and not writer.ends_line
+            texts = self._config.unit == "char" and not self._config.records
+            joins = texts and begun > self._first and not writer.ends_line
             if joins:
                 writer.write("\n")
             start = writer.length
@@ -215,12 +216,14 @@ def _key(digest: Any, incomplete: bool, joined: bool) -> str:
 
 def _recipe(config: CorpusConfig) -> bytes:
     """The settings that determine, besides the content, how a text is prepared."""
-    blanks = " blanks" if config.lines and config.keep_blanks else ""
+    more = " blanks" if config.records and config.keep_blanks else ""
+    if config.records and not config.lines:
+        more += f" separator={config.mark!r}"
     if config.unit == "byte":
-        return f"byte lines={config.lines} 1{blanks}".encode()
+        return f"byte lines={config.lines} 1{more}".encode()
     return (
         f"char {config.encoding} {config.normalize} keep={config.keep_line_ends} "
-        f"lines={config.lines} 1{blanks}"
+        f"lines={config.lines} 1{more}"
     ).encode()
 
 
