@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keras.optimizers import Optimizer
     from keras.optimizers.schedules import LearningRateSchedule
 '''
-# Name, configuration, and the classes whose settings it has as well.
+# Name, configuration, and the classes before it whose settings it has as well.
 CLASSES = (
     ("CorpusSettings", config.CorpusConfig, ()),
     ("ModelSettings", config.ModelConfig, ()),
@@ -38,6 +38,7 @@ CLASSES = (
     ("ExportSettings", config.ExportConfig, ("ConstraintSettings",)),
     ("InspectSettings", config.InspectConfig, ()),
 )
+ONLY = {"ConstraintSettings": config.CONSTRAINTS}  # the classes of a part of a configuration
 # What a setting takes besides values of its type.
 MORE = {
     "optimizer": "Optimizer",
@@ -56,10 +57,9 @@ def _class(name: str, kind: type[Settings], others: tuple[str, ...]) -> str:
     types = value_types(kind)
     lines = [f"\n\nclass {name}({', '.join((*others, 'TypedDict'))}, total=False):"]
     lines.append(f'    """Fields of {kind.__name__}."""\n')
+    inherited = {n for other in others for n in ONLY.get(other, ())}
     for field in dataclasses.fields(kind):
-        if kind is config.SampleConfig and (field.name in config.CONSTRAINTS) != (
-            name == "ConstraintSettings"
-        ):
+        if field.name in inherited or field.name not in ONLY.get(name, types):
             continue
         lines.append(f"    {field.name}: {_type(field, *types[field.name])}")
         text = f'"""{field.metadata["help"].replace(chr(92), chr(92) * 2)}"""'

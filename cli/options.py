@@ -13,6 +13,7 @@ import click
 
 from keras_charlm import backend
 from keras_charlm.config_base import Settings, seconds, value_types
+from keras_charlm.errors import brief
 
 _BYTE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")
 _BYTES = {None: 1, "b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
@@ -28,7 +29,9 @@ class Duration(click.ParamType):
             return float(value)
         converted = seconds(value)
         if converted is None:
-            self.fail(f"{value!r} is not a duration; write e.g. 90s, 10m or 2h.", param, ctx)
+            self.fail(
+                f"{brief(repr(value))} is not a duration; write e.g. 90s, 10m or 2h.", param, ctx
+            )
         return converted
 
 
@@ -42,7 +45,7 @@ class ByteSize(click.ParamType):
             return value
         match = _BYTE_SIZE.fullmatch(value.strip().lower())
         if not match:
-            self.fail(f"{value!r} is not a size; write e.g. 300KB or 1.5MB.", param, ctx)
+            self.fail(f"{brief(repr(value))} is not a size; write e.g. 300KB or 1.5MB.", param, ctx)
         return int(Decimal(match[1]) * _BYTES[match[2]])
 
 
@@ -154,6 +157,33 @@ def output_option(
         )
 
     return decorate
+
+
+def encoding_option(command: Callable) -> Callable:
+    """Decorate a command that reads a file with --encoding."""
+    text = "Encoding of the file.  [default: that of the model's corpus]"
+    return click.option("--encoding", metavar="NAME", help=text)(command)
+
+
+def file_encoding(encoding: str | None, unit: str) -> str | None:
+    """The encoding to read a file with; a notice says where --encoding has no effect.
+
+    Args:
+        encoding: As it was given.
+        unit: The model's unit.
+    """
+    if encoding is not None and unit == "byte":
+        click.echo("--encoding has no effect: this model reads bytes.", err=True)
+        return None
+    return encoding
+
+
+def warn_of_unknown(unknown: int, characters: int, unit: str) -> None:
+    """Warn if many characters of a file are unknown to the model."""
+    from keras_charlm.saved.reading import unknown_notice
+
+    if notice := unknown_notice(unknown, characters, unit):
+        click.echo(notice, err=True)
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from keras_charlm.config import EvaluateConfig, ExportConfig, InspectConfig, Sam
 from keras_charlm.config_base import expect, lists_settings
 from keras_charlm.notebook import table
 from keras_charlm.saved.description import describe_network
+from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.settings import (
     EvaluateSettings,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from keras_charlm.evaluation.ngram import NGram
     from keras_charlm.evaluation.scores import Evaluation
     from keras_charlm.inspection.inspect import Inspection
+
+_TEXTS = (str, bytes, Path, InputText)
 
 
 def load(path: str | Path | None = None) -> CharLM:
@@ -96,7 +99,7 @@ class CharLM(TrainedModel):
     @lists_settings(EvaluateConfig)
     def evaluate(
         self,
-        text: str | bytes | Path | None = None,
+        text: str | bytes | Path | InputText | None = None,
         *,
         corpus: Sequence[str | Path] = (),
         watch: Watch | None = None,
@@ -105,8 +108,8 @@ class CharLM(TrainedModel):
         """Score how well the model predicts a text, in one pass that carries the state.
 
         Args:
-            text: The text itself, or the Path of a file, which is read like the corpus; by
-                default the validation part of the model's corpus.
+            text: The text itself, or the Path of a file, which is read like the corpus, or what
+                `read` returned; by default the validation part of the model's corpus.
             corpus: The files that the model was trained on, if the training text is needed and is
                 neither in the cache nor at its original path.
             watch: Called with the progress: characters done, and their total.
@@ -127,7 +130,7 @@ class CharLM(TrainedModel):
         from keras_charlm.evaluation.evaluate import evaluate
 
         if text is not None:
-            expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
+            expect("text", text, _TEXTS, "a text, or the Path of a file")
         return evaluate(self, text, corpus, EvaluateConfig.of("evaluate", settings), watch)
 
     def ngram(self, order: int | None = None, corpus: Sequence[str | Path] = ()) -> NGram:
@@ -154,7 +157,7 @@ class CharLM(TrainedModel):
     @lists_settings(InspectConfig)
     def inspect(
         self,
-        text: str | bytes | Path,
+        text: str | bytes | Path | InputText,
         *,
         probe: Sequence[str] = (),
         ablate: Sequence[str] = (),
@@ -187,7 +190,7 @@ class CharLM(TrainedModel):
         from keras_charlm.inspection import page
         from keras_charlm.inspection.inspect import inspect
 
-        expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
+        expect("text", text, _TEXTS, "a text, or the Path of a file")
         if output is not None:
             check_output(Path(output), overwrite)
         found = page.Inside(**vars(inspect(self, text, probe=probe, ablate=ablate, **settings)))
@@ -234,11 +237,14 @@ class CharLM(TrainedModel):
         *,
         overwrite: bool = False,
         watch: Watch | None = None,
+        encoding: str | None = None,
     ) -> tuple[Path, Compression]:
         """Compress a file; see `evaluation.compression.compress_file`."""
         from keras_charlm.evaluation.compression import compress_file
 
-        return compress_file(self, source, output, overwrite=overwrite, watch=watch)
+        return compress_file(
+            self, source, output, overwrite=overwrite, watch=watch, encoding=encoding
+        )
 
     def decompress_file(
         self,

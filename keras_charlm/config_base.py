@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
 Kind = TypeVar("Kind", bound="Settings")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -112,7 +112,8 @@ def refuse_unknown(verb: str, values: Mapping[str, Any], names: list[str], *othe
     """
     if unknown := sorted(set(values) - set(names)):
         raise OptionError(
-            f"{verb} has no setting {unknown[0]!r}; it has {', '.join(sorted({*names, *others}))}."
+            f"{verb} has no setting {brief(repr(unknown[0]))}; it has "
+            f"{', '.join(sorted({*names, *others}))}."
         )
 
 
@@ -147,7 +148,7 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     named = bounds.get("own") and str(value).startswith(OWN)
     if "choices" in bounds and value not in bounds["choices"] and not named:
         raise OptionError(
-            f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."
+            f"{field.name} is {brief(repr(value))}; choose one of {', '.join(bounds['choices'])}."
         )
     low, high = bounds.get("low"), bounds.get("high")
     if low is None:
@@ -177,14 +178,14 @@ def _duration(name: str, text: str) -> float:
 def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
     """Raise OptionError unless an argument is of one of these types; `what` names them."""
     if not isinstance(value, kinds):
-        raise OptionError(f"{name} is {value!r}; it takes {what}.")
+        raise OptionError(f"{name} is {brief(repr(value))}; it takes {what}.")
 
 
 def _shown(value: Any) -> str:
     """A value as an error shows it; Python refuses to print integers of thousands of digits."""
     if isinstance(value, int) and abs(value) >= 10**100:
         return "a number of more than 100 digits"
-    return repr(value)
+    return brief(repr(value))
 
 
 def _article(kind: type) -> str:

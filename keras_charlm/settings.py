@@ -25,14 +25,23 @@ class CorpusSettings(TypedDict, total=False):
     keep_line_ends: bool
     """Keep \\r\\n and \\r instead of replacing them with \\n."""
     glob: str | None
-    """Which files of a folder and its subfolders to read, e.g. '*.c'."""
+    """Which files of a folder and its subfolders to read, e.g. '*.c'; hidden ones are
+    skipped."""
     skip_unreadable: bool
     """Skip files that are binary, unreadable or wrongly encoded, and list them."""
     lines: bool
     """Each line is a separate document, such as a name or a title."""
+    separator: str | None
+    """Text between two documents of several lines, such as poems or recipes; \\n in it is a
+    newline."""
+    documents: bool
+    """Each file is a separate document."""
+    keep_blanks: bool
+    """With --lines, --separator or --documents: keep the blanks at both ends of each document
+    instead of removing them."""
     duplicates: bool
-    """With --lines: keep every copy of a line, so that frequent lines weigh more. All copies go
-    to the same part of the split."""
+    """With --lines, --separator or --documents: keep every copy of a document, so that frequent
+    ones weigh more. All copies go to the same part of the split."""
     min_count: int
     """Characters that occur fewer times in the training part are read as the unknown symbol."""
     val_frac: float

@@ -54,9 +54,9 @@ def export(
         >>> report = export("saved_models/names", "names.tflite", quantize="int8")
         >>> print(summary(report))
     """
-    values: dict[str, Any] = {**settings}
-    constraints = {name: values.pop(name) for name in CONSTRAINTS if name in values}
-    config = ExportConfig.of("export", values)
+    given: dict[str, Any] = {**settings}
+    constraints = {name: given.pop(name) for name in CONSTRAINTS if name in given}
+    config = ExportConfig.of("export", given)
     rule = _rule(config, constraints)
     if output is not None:
         expect("output", output, (str, Path), "a path")
@@ -136,10 +136,10 @@ def _write(
         return _write_rule(opened, rule, new)
     backend.load(start=True)
     with backend.silent():
-        return _write_network(opened, config, rule, new)
+        return _convert(opened, config, rule, new)
 
 
-def _write_network(
+def _convert(
     opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
 ) -> dict[str, Any]:
     if config.to == "savedmodel":

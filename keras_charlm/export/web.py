@@ -128,7 +128,7 @@ def _data(
     if engine == "litert":
         data = {MODEL: content}
     else:
-        program = resources.files(__package__) / "engine" / PROGRAM
+        program = resources.files(str(__package__)) / "engine" / PROGRAM
         trained = opened.bundle.weights()
         packed = weights.pack(opened.card.model, opened.vocabulary, trained, content)
         data = {WEIGHTS: packed, PROGRAM: program.read_bytes()}

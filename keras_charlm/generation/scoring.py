@@ -10,7 +10,7 @@ import numpy as np
 from keras_charlm.display import printable
 from keras_charlm.generation.litert import SignatureRunner, score_text
 from keras_charlm.notebook import coloured
-from keras_charlm.text.vocabulary import Vocabulary
+from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
 from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
 
@@ -22,11 +22,13 @@ class Score:
         text: The line, without its newline.
         characters: Its characters; for a model of lines, the newline that ends it included.
         bits: Sum of -log2 p over them.
+        unknown: How many are outside the vocabulary.
     """
 
     text: str | bytes
     characters: int
     bits: float
+    unknown: int = 0
 
     @property
     def bits_per_character(self) -> float | None:
@@ -82,4 +84,5 @@ def score_lines(
             text = unicode_normalize(text, normalize)
         codes = np.concatenate([[start], vocabulary.to_codes(text), [start] if lines else []])
         characters, bits, _ = score_text(runner, vocabulary, codes.astype(np.int64))
-        yield Score(text, characters, bits)
+        unknown = int((vocabulary.lookup(codes[1:].astype(np.int64)) == UNKNOWN).sum())
+        yield Score(text, characters, bits, unknown)

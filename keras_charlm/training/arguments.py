@@ -93,7 +93,7 @@ def request(
     fit = obey(users, own.described(fit), "schedule" in values or own.rates is not None)
     check_tensorboard(fit.tensorboard)
     if not files:
-        reading = replace(reading, lines=True)
+        reading = replace(reading, lines=True, separator=None, documents=False)
     return Request(files, stdin, given, values, reading, model, fit, own, users, network)
 
 

@@ -15,7 +15,7 @@ from keras_charlm.files import LARGEST
 from keras_charlm.saved.bundle import Bundle
 from keras_charlm.saved.card import versions
 from keras_charlm.saved.weights import count_parameters
-from keras_charlm.text import streams
+from keras_charlm.text import hints, streams
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.training.base import find_tuning
@@ -139,7 +139,7 @@ def make_plan(
     Raises:
         CorpusError: The text is too short.
     """
-    notices = list(text.notices)
+    notices = [*text.notices, *hints.hints(text)]
     asked = _divisible(fit.batch_size, replicas), fit.seq_length
     batch, window = streams.fit_windows(split.train, *asked, replicas)
     if asked[0] != fit.batch_size:
@@ -150,11 +150,6 @@ def make_plan(
         notices.append(
             f"The text is too short for {asked[0]} rows of several windows of {asked[1]} "
             f"characters: using a batch of {batch} and windows of {window} characters."
-        )
-    if not text.config.lines and text.looks_like_list():
-        notices.append(
-            "This looks like a list with one item per line: --lines would treat each line as a "
-            "separate document."
         )
     fit = replace(fit, batch_size=batch, seq_length=window)
     if base:

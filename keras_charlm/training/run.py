@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 import keras
 import numpy as np
@@ -61,8 +61,8 @@ def fit(
     """Train a character-level language model on a text.
 
     Args:
-        corpus: One or several files, folders (with `glob`), or '-' for stdin; '.gz' is
-            decompressed. If empty, the model is trained on the bundled list of first names.
+        corpus: One or several files, folders (with `glob`), or '-' for stdin; what
+            is compressed is unpacked. If empty, it is the bundled list of first names.
         output: The model's folder; by default saved_models/ and the corpus's name.
         text: The text itself instead of `corpus`: a string; several, each of which is a document;
             bytes; or an open file.
@@ -125,7 +125,7 @@ def _job(
     plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start)
     plan, own = _with_own(asked, plan, split, workers)
     check_size(plan, split.vocabulary.size)
-    for notice in notices:
+    for notice in [*notices, *_without_effect(asked.corpus, asked.settings)]:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
     return Job(home, plan, text, split, workers, display, start, own=own)
@@ -233,3 +233,10 @@ def resumed(
 def _display(verbose: int) -> Display:
     """The display of the training; only the chief worker shows anything."""
     return Display(0 if worker_index() else verbose)
+
+
+def _without_effect(config: CorpusConfig, given: dict[str, Any]) -> list[str]:
+    """A notice for each given setting that changes nothing."""
+    if config.unit == "byte" and "encoding" in given:
+        return ["--encoding has no effect with --unit byte, which decodes nothing."]
+    return []
