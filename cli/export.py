@@ -29,6 +29,7 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
     kcharlm export names --to tflite -o names.tflite
     kcharlm export names --to tflite --quantize int8
     kcharlm export names --to tflite --budget 300KB
+    kcharlm export names --to web --single-file
     kcharlm export names --to tflite --ends-with a
     kcharlm export names --to rule --ends-with a -o a.rule
 
@@ -53,6 +54,8 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
 
 def _next(path: Path, kind: str | None) -> str:
     """What to do with an export."""
+    if kind == "web" and path.is_file():
+        return f"open {path} in a browser, or send it to someone"
     if kind == "web":
         return f"python -m http.server --directory {path}, then open http://localhost:8000"
     if kind == "rule":

@@ -1,20 +1,10 @@
 """Conditions on the page: it draws what the on-device file draws for Python under the same rule."""
 
-# ruff: noqa: F811
 import numpy as np
 import pytest
+from pages import drawn, run, warm
 from test_constrained import call, tables_of, texts
 from test_constraints import fits
-from test_web import (  # noqa: F401
-    drawn,
-    names_page,
-    package,
-    run,
-    serve,
-    text_page,
-    visit,
-    warm,
-)
 
 import keras_charlm
 from keras_charlm.config import SampleConfig
@@ -32,12 +22,12 @@ def test_lines_that_fit_are_those_of_python(visit, names_page, list_model):
         model, ends_with="a", min_length=3, max_length=6, ban=["bb", "ca"], ignore_case=True
     )
     expected = []
-    for seed in SEED, SEED + 16:
+    for seed in range(SEED, SEED + 64, 16):
         seeds = np.arange(seed, seed + 16)
         out = call(model, tables, [[10]] * 16, seed=seeds, temperature=1)
         assert out["done"].all()
         expected += texts(out)
-    assert drawn(page) == expected[:20]
+    assert drawn(page) == list(dict.fromkeys(expected))[:20]
     assert status.startswith("20 invented, ")
     one = run(page, begin="ab", number=1, seed=5)
     out = call(model, tables, [[10, 97, 98]], seed=5, temperature=1)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from keras_charlm import files
+from keras_charlm import backend, files
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.generation.constraints import as_options, is_constrained
 from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import ExportSettings
 
 REPORT = ".report.json"  # added to the export's name
 FILES = ("tflite", "rule")  # the exports that are one file; others are folders
@@ -28,7 +29,7 @@ def export(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
-    **settings: Any,
+    **settings: Unpack[ExportSettings],
 ) -> dict[str, Any]:
     """Export a trained model, and check the export.
 
@@ -53,8 +54,9 @@ def export(
         >>> report = export("saved_models/names", "names.tflite", quantize="int8")
         >>> print(summary(report))
     """
-    constraints = {name: settings.pop(name) for name in CONSTRAINTS if name in settings}
-    config = ExportConfig.of("export", settings)
+    given: dict[str, Any] = {**settings}
+    constraints = {name: given.pop(name) for name in CONSTRAINTS if name in given}
+    config = ExportConfig.of("export", given)
     rule = _rule(config, constraints)
     if output is not None:
         expect("output", output, (str, Path), "a path")
@@ -64,10 +66,11 @@ def export(
             f"{opened.path} is an export already; name the folder that kcharlm fit wrote."
         )
     suffix = f".{config.to}" if config.to in FILES else f"-{config.to}"
+    suffix = ".html" if config.single_file else suffix
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
     with files.writing(path):
         _check_output(path, config, overwrite, opened.path)
-        if config.to in FILES:
+        if _is_file(config):
             report: dict[str, Any] = {}
             files.replace_file(
                 path, lambda new: report.update(_fill(opened, config, rule, new, path))
@@ -100,9 +103,9 @@ def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path
     # A crash between writing the report and moving the export leaves only the report: replace it.
     cut_short = files.unfinished(path).exists() or files.leftovers(path)[1].exists()
     files.recover_folder(path)
-    if path.is_dir() and config.to not in FILES and not report.exists():
+    if path.is_dir() and not _is_file(config) and not report.exists():
         raise OptionError(f"{path} is a folder that no export wrote; name another --output.")
-    files.check_output(path, overwrite, folder=config.to not in FILES)
+    files.check_output(path, overwrite, folder=not _is_file(config))
     if not cut_short:
         files.check_output(report, overwrite)
 
@@ -127,10 +130,18 @@ def _write(
     opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
 ) -> dict[str, Any]:
     """Write the export and return its part of the report."""
-    if config.to in FILES:
+    if _is_file(config):
         new.touch()  # fail before any work if the folder cannot be written
     if rule and config.to == "rule":
         return _write_rule(opened, rule, new)
+    backend.load(start=True)
+    with backend.silent():
+        return _convert(opened, config, rule, new)
+
+
+def _convert(
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
+) -> dict[str, Any]:
     if config.to == "savedmodel":
         from keras_charlm.export import savedmodel
 
@@ -143,7 +154,13 @@ def _write(
         return report
     from keras_charlm.export import web
 
-    return {**report, **web.write(opened, new, content, config.runtime)}
+    if config.single_file:
+        return {**report, **web.write_single(opened, new, content)}
+    return {**report, **web.write(opened, new, content, config.engine, config.runtime)}
+
+
+def _is_file(config: ExportConfig) -> bool:
+    return config.to in FILES or config.single_file
 
 
 def _write_rule(opened: TrainedModel, rule: SampleConfig, new: Path) -> dict[str, Any]:

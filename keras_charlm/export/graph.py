@@ -14,6 +14,7 @@ from keras_charlm.config import ModelConfig
 from keras_charlm.display import quiet
 from keras_charlm.export import constrained
 from keras_charlm.export.constrained import Step, keep_ended
+from keras_charlm.export.limits import checked
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.tables import ENTRIES, Tables
 from keras_charlm.network import sampling
@@ -48,7 +49,7 @@ class OnDeviceGraph(tf.Module):
         state: float32 (B, S).
     Outputs:
         text: int32 (B, N), the characters drawn, without the stop character; -1 after the end.
-        lengths: int32 (B,), their number.
+        lengths: int32 (B,), their number; -1 in every row if a setting is out of range.
         done: int32 (B,), 1 if the stop character was drawn or the row was idle.
         bits: float32 (B,), sum of -log2 p over all characters drawn, the stop character included,
             at temperature 1, without top-k, top-p and min-p.
@@ -177,7 +178,8 @@ class OnDeviceGraph(tf.Module):
                 "generate_batch": (self._generate, generate(ROWS)),
                 "constrained": (self._constrained, generate(ROWS, 1) + rule),
             }
-        return drawing | {
+        limited = {name: (checked(draw, DRAW), spec) for name, (draw, spec) in drawing.items()}
+        return limited | {
             "step": (self._step, (ints("text", 1), state)),
             "score": (self._score, (ints("text", 1, SCORE), ints("text_length", 1), state)),
             "vocab": (self._vocab, (ints("index", len(self._codes)),)),

@@ -123,7 +123,7 @@ def write(
         constraints = as_options(rule)
     network = OnDeviceGraph(opened.model, opened.card.model, vocabulary, tables)
     too_large = []
-    for quantize in QUANTIZE if config.budget else (config.quantize,):
+    for quantize in QUANTIZE if config.budget else (config.quantize or "none",):
         card = opened.card.on_device(vocabulary, quantize, config.license, constraints)
         content = packing.pack(convert(network, quantize), card)
         if not config.budget or len(content) <= config.budget:

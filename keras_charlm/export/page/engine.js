@@ -1,8 +1,5 @@
-// Runs the model: fetches and checks its files, starts LiteRT.js, and samples like the Python code.
+// Samples like the Python code: texts of many characters from calls that read and draw a few.
 import { begins, compile, Contradiction, ENTRIES } from "./rule.js";
-
-// An error whose message is a complete sentence for the user.
-export class Trouble extends Error {}
 
 const PATIENCE = 20; // milliseconds; a stream's chunks stop growing once one takes this long
 const LINE_CHUNK = 8; // characters drawn between refills of a batch of lines
@@ -10,69 +7,11 @@ const SLICE = 16; // milliseconds of work after which the page may respond: one 
 const TRIES = 32; // characters that a row draws under a rule before it begins a last time in a call
 const VAIN = 10000; // characters drawn in vain after which a text is masked
 
-// Fetches the bytes of a file; the browser itself verifies the hash.
-async function fetchBytes(url, integrity, what, keep) {
-  let response;
-  try {
-    // Twice, because the first may be an old copy from the browser's cache.
-    response = await fetch(url, { integrity }).catch(() => fetch(url, { integrity, cache: "reload" }));
-  } catch {
-    const there = await fetch(url).then((r) => r.ok, () => false);
-    throw new Trouble(there
-      ? `${what} is damaged: it is not the file that was exported. Copy the whole folder again, or export it again.`
-      : `${what} could not be fetched. Check the connection and load the page again.`);
-  }
-  if (keep && self.caches) {
-    // The service worker serves it from this cache later, so that it is fetched only once.
-    const copy = response.clone();
-    caches.open(keep)
-      .then(async (cache) => (await cache.match(url)) ?? cache.put(url, copy))
-      .catch(() => { }); // no room on the device: then the page does not work offline
-  }
-  return new Uint8Array(await response.arrayBuffer());
-}
-
-async function fetchRuntime({ base, version, files }) {
-  const fetched = await Promise.all(Object.entries(files).map(async ([role, { path, integrity }]) =>
-    [role, await fetchBytes(new URL(base + path, document.baseURI), integrity,
-      "LiteRT.js, the program that runs the model,", `litertjs-${version}`)]));
-  return Object.fromEntries(fetched);
-}
-
-function script(content) {
-  return URL.createObjectURL(new Blob([content], { type: "text/javascript" }));
-}
-
-// Runs the bytes that were verified, and does not fetch any script again.
-async function startRuntime({ core, utils, loader, wasm }) {
-  const source = new TextDecoder().decode(core).replace('"@litertjs/wasm-utils"', `"${script(utils)}"`);
-  const litert = await import(script(source));
-  // LiteRT.js logs to stderr even if there is no error.
-  self.Module = { wasmBinary: wasm, printErr: (line) => console.debug(line) };
-  await litert.loadLiteRt(`${script(loader)}#.js`); // a name without .js would be taken for a folder
-  return litert;
-}
-
-export async function open(facts) {
-  const runtime = fetchRuntime(facts.runtime).then(async (files) => {
-    try {
-      return await startRuntime(files);
-    } catch (error) {
-      console.warn(error);
-      throw new Trouble("This browser cannot run LiteRT.js: its WebAssembly is too old. "
-        + "A newer browser can.");
-    }
-  });
-  const model = fetchBytes("model.tflite", facts.model, "The model’s file");
-  const [litert, content] = await Promise.all([runtime, model]);
-  let compiled;
-  try {
-    compiled = await litert.loadAndCompile(content, { accelerator: "wasm" });
-    return await Engine.of(litert, compiled, facts);
-  } catch (error) {
-    console.warn(error);
-    throw new Trouble("The model’s file cannot be opened by this browser’s LiteRT.js. Export the model again.");
-  }
+// Opens the model with the engine that the page was exported for. `progress` is called with the
+// share of the files that has arrived.
+export async function open(facts, progress) {
+  const { open: start } = facts.engine === "litert" ? await import("./litert.js") : await import("./own.js");
+  return Engine.of(await start(facts, progress), facts);
 }
 
 // Lets the page respond between two calls of the model, so that a text can be stopped.
@@ -87,43 +26,17 @@ class Pace {
 }
 
 export class Engine {
-  static async of(litert, compiled, facts) {
+  // `model` runs the network: it has `generate`, `rows`, `readWidth`, `stateSize` and `codes`.
+  static async of(model, facts) {
     const engine = new Engine();
-    Object.assign(engine, { litert, compiled, facts, shapes: {} });
-    for (const name of ["generate", "generate_batch", "constrained", "vocab"]) {
-      engine.shapes[name] = Object.fromEntries(Object.values(compiled.signatures[name].getInputDetails())
-        .map((input) => [input.name, Array.from(input.shape)]));
-    }
-    const { text, state } = engine.shapes.generate_batch;
-    [engine.rows, engine.readWidth] = text;
-    engine.stateSize = state[1];
-    const index = Int32Array.from({ length: engine.shapes.vocab.index[0] }, (_, i) => i);
-    const { codes } = await engine.run("vocab", { index });
-    engine.known = new Set(codes.subarray(1));
-    engine.symbols = Array.from(codes);
+    const { rows, readWidth, stateSize } = model;
+    Object.assign(engine, { model, facts, rows, readWidth, stateSize });
+    engine.known = new Set(model.codes.subarray(1));
+    engine.symbols = Array.from(model.codes);
     engine.ids = new Map(engine.symbols.map((code, id) => [code, id]));
-    const out = await engine.call([[engine.facts.start]], { length: 0 });
+    const out = await engine.call([[facts.start]], { length: 0 });
     engine.drawWidth = out.text.length;
     return engine;
-  }
-
-  // Runs a signature on typed arrays; no tensor outlives the call.
-  async run(signature, arrays) {
-    const tensors = [];
-    try {
-      const inputs = {};
-      for (const [name, array] of Object.entries(arrays)) {
-        inputs[name] = new this.litert.Tensor(array, this.shapes[signature][name]);
-        tensors.push(inputs[name]);
-      }
-      const outputs = await this.compiled.run(signature, inputs);
-      tensors.push(...Object.values(outputs));
-      const copies = {};
-      for (const [name, tensor] of Object.entries(outputs)) copies[name] = (await tensor.data()).slice();
-      return copies;
-    } finally {
-      for (const tensor of tensors) tensor.delete();
-    }
   }
 
   // Compiles conditions for `stream` and `samples` after a prompt; throws a Contradiction.
@@ -141,8 +54,7 @@ export class Engine {
     return { ...tables, moves };
   }
 
-  // `generate` for one row of codes, `generate_batch` for more, `constrained` under a rule; a row
-  // that is null is idle.
+  // Calls the model for some rows of codes; a row that is null is idle.
   async call(rows, { length, seeds = [0], positions = [0], state, settings = {} }) {
     if (settings.rule) rows = Array.from({ length: this.rows }, (_, r) => rows[r] ?? null);
     const count = rows.length;
@@ -158,7 +70,7 @@ export class Engine {
       classes: rule.classes, moves: rule.moves, width: Int32Array.of(rule.width),
       mask: Int32Array.of(Number(settings.mask ?? true)), patience: Int32Array.of(TRIES),
     } : {};
-    return this.run(rule ? "constrained" : count === 1 ? "generate" : "generate_batch", {
+    return this.model.generate({
       text,
       text_length: Int32Array.from(rows, (codes) => codes?.length ?? 0),
       seed: filled(seeds, Int32Array),
@@ -281,16 +193,17 @@ export class Engine {
       rows.forEach((row, r) => {
         if (!row?.done && !row?.failed) return;
         const text = begin + this.decoder()(row.codes, true);
-        const sample = { text, seed: row.seed };
-        const good = !row.failed && !(lines && !text) && accept(sample);
-        ended.set(row.index, good ? sample : null);
-        needed += !good;
+        ended.set(row.index, row.failed || (lines && !text) ? null : { text, seed: row.seed });
         rows[r] = null;
       });
+      // In the order of the seeds, so that what is accepted does not depend on which row is faster.
       for (; ended.has(following); following++) {
         const sample = ended.get(following);
         ended.delete(following);
-        if (!sample) continue;
+        if (!sample || !accept(sample)) {
+          needed++;
+          continue;
+        }
         yield sample;
         if (++yielded === num) return;
       }
