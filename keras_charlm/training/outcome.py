@@ -89,8 +89,8 @@ class Outcome:
         card = self._card(network, finished)
         graph = OnDeviceGraph(network, plan.model, vocabulary)
         content = tflite.convert(graph, plan.fit.quantize)
-        tflite.check(content, graph)
         content = packing.pack(content, card.on_device(vocabulary, plan.fit.quantize))
+        tflite.check(content, graph)
 
         def fill(folder: Path) -> None:
             network.save_weights(folder / bundle.WEIGHTS)
@@ -106,7 +106,7 @@ class Outcome:
         return Card(
             name=self.folder.name,
             run=plan.run,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=versions(),
             model=plan.model,
             fit=plan.fit,
