@@ -115,6 +115,8 @@ def test_recurrent_layers_give_the_results_of_keras(case):
         shape = (shape[0], 2, *shape[1:])
         if case["unknown"]:
             case["unknown"] = ()  # Keras's wrapper has no gradient then
+    if case["wrapper"] == "Bidirectional":
+        case["options"]["go_backwards"] = False  # Keras's wrapper cannot be copied otherwise
     x = tf.constant(np.random.default_rng(2).normal(size=shape), "float32")
     x = tf.cast(x, "float64" if case["dtype"] == "float64" else "float32")
     arguments = {"training": case["training"]}
