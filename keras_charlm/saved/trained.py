@@ -150,6 +150,7 @@ class TrainedModel:
             prompt,
             known=known,
             counts=counts,
+            usual=self._usual_length(),
             **self._reading(),
         )
 
@@ -166,6 +167,7 @@ class TrainedModel:
             self.vocabulary,
             SampleConfig.of("generate", settings),
             prompt,
+            usual=self._usual_length(),
             **self._reading(),
         )
 
@@ -327,7 +329,6 @@ class TrainedModel:
             "lines": self.card.lines,
             "start": self.card.start,
             "normalize": self.card.normalize,
-            "usual": self._usual_length(),
         }
 
     def _usual_length(self) -> int | None:
