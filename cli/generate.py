@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_charlm.config import SampleConfig
-from keras_charlm.config_base import shown
 from keras_charlm.display import printable
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
-from .options import given, settings, text_values
+from .options import file_encoding, given, settings, text_values
 
 if TYPE_CHECKING:
     from keras_charlm.generation.sample import Counts
@@ -31,6 +30,11 @@ FEWER = 3  # exit status where fewer texts than requested were printed
     type=click.Path(),
     help="File with the text to continue, read like the model's corpus; - for stdin.",
 )
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help="Encoding of --prompt-file.  [default: that of the model's corpus]",
+)
 @settings(SampleConfig)
 @click.option(
     "--json",
@@ -44,6 +48,7 @@ def generate(
     text: tuple[str, ...],
     prompt: str,
     prompt_file: str | None,
+    encoding: str | None,
     as_json: bool,
     raw: bool,
     **options: Any,
@@ -59,18 +64,16 @@ def generate(
     """
     if text:
         raise OptionError(
-            f"{shown(' '.join(text))} stands after the model, where generate takes only options; "
-            "to continue a text, give it with --prompt."
+            f"{brief(repr(' '.join(text)))} stands after the model, where generate takes only "
+            "options; to continue a text, give it with --prompt."
         )
     from keras_charlm.charlm import load
     from keras_charlm.generation.samples import Counts
     from keras_charlm.text.vocabulary import normalize
 
-    if prompt and prompt_file:
-        raise OptionError("Both --prompt and --prompt-file were given; give one.")
     opened = load(model)
-    if prompt_file:
-        prompt = opened.read_prompt(prompt_file)
+    if prompt_file or encoding:
+        prompt = _read_prompt(opened, prompt, prompt_file, encoding)
     if model is None:
         click.echo(f"model: {printable(str(opened.path))}", err=True)
     options, counts = given(options), Counts()
@@ -88,7 +91,7 @@ def generate(
             more = {"seed": sample.seed, "bits_per_character": sample.bits_per_character}
             show(json.dumps({**text_values(sample.whole), **more}))
         else:
-            if i and not opened.card.lines:
+            if i and not opened.card.corpus_config.lines:
                 show("--------\n")
             show(sample.whole)
         show("\n")
@@ -133,6 +136,16 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
         f"fewer: {counts.yielded:,} of {config.num:,}, because {reason}; try a higher --temp",
         err=True,
     )
+
+
+def _read_prompt(opened: Any, prompt: str, file: str | None, encoding: str | None) -> Any:
+    """The prompt: that of the file, if there is one."""
+    if prompt and file:
+        raise OptionError("Both --prompt and --prompt-file were given; give one.")
+    if file:
+        return opened.read_prompt(file, file_encoding(encoding, opened.vocabulary.unit))
+    click.echo("--encoding has no effect without --prompt-file.", err=True)
+    return prompt
 
 
 def _printer(raw: bool) -> Callable[[str | bytes], None]:

@@ -19,7 +19,11 @@ from keras_charlm.errors import OptionNote
 # For each configuration: names of settings, when they have no effect, and that in words.
 _IDLE: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = {
     CorpusConfig: (
-        (("duplicates",), lambda c: not c.lines, "without lines"),
+        (
+            ("duplicates", "keep_blanks"),
+            lambda c: not c.records,
+            "without lines, separator or documents",
+        ),
         (
             ("encoding", "normalize", "keep_line_ends"),
             lambda c: c.unit == "byte",

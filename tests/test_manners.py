@@ -19,8 +19,9 @@ from keras_charlm.display import command
 from keras_charlm.errors import BundleError, OptionError, OptionNote
 from keras_charlm.saved import bundle
 from keras_charlm.text import cache
-from keras_charlm.text.corpus import changed, prepare
+from keras_charlm.text.corpus import prepare
 from keras_charlm.text.likeness import key_fingerprints, line_key, line_texts
+from keras_charlm.text.preparation import holds
 from keras_charlm.training.folder import choose, resumable
 
 
@@ -150,11 +151,11 @@ def test_a_changed_text_is_noticed(change, here):
     path = here / "x.txt"
     path.write_text("a text of its own")
     text = prepare([path])
-    assert not changed(text.files, text.config, text.sha256)
+    assert holds(text.files, text.config, text.sha256)
     path.unlink()
     if change != "gone":
         path.write_text({"other": "another text", "longer": "a text of its own, longer"}[change])
-    assert changed(text.files, text.config, text.sha256)
+    assert not holds(text.files, text.config, text.sha256)
 
 
 @pytest.mark.parametrize(

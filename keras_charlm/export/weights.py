@@ -204,11 +204,13 @@ def _constants(content: bytes) -> Iterator[Constant]:
                 if index < 0 or data is None or tensor.type not in kinds or tensor.shape is None:
                     continue
                 quantization = tensor.quantization
-                scale = None if quantization is None else quantization.scale
+                scale = quantization.scale if quantization else None
                 kind = kinds[tensor.type]
                 values = np.frombuffer(data.tobytes(), dtype=kind).reshape(tensor.shape)
                 if values.dtype == np.int8:
-                    if scale is None or values.ndim != 2 or quantization.quantizedDimension:
+                    if not quantization or scale is None or values.ndim != 2:
+                        continue
+                    if quantization.quantizedDimension:
                         continue
                     scale = np.broadcast_to(scale.astype(np.float32), len(values))
                 else:

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_charlm.config_base import expect, shortened
+from keras_charlm.config_base import expect
 from keras_charlm.display import command
-from keras_charlm.errors import BundleError, TrainingError
+from keras_charlm.errors import BundleError, TrainingError, brief
 from keras_charlm.files import (
     LARGEST,
     LARGEST_JSON,
@@ -239,7 +239,7 @@ def find(path: str | Path) -> Path:
         folder = next((home for home in homes if home and _holds_model(home)), folder)
     if not folder.exists() and folder.suffix == ".tflite":
         raise BundleError(
-            f"There is no file {path}; write one with: "
+            f"There is no file {brief(path)}; write one with: "
             f"{command('kcharlm', 'export', 'MODEL', '-o', folder)}"
         )
     if not folder.exists():
@@ -249,8 +249,8 @@ def find(path: str | Path) -> Path:
                 f"back with: {command('kcharlm', 'fit', '--resume', folder)}"
             )
         raise BundleError(
-            f"There is no model {shortened(str(path))}; train one with: "
-            f"{command('kcharlm', 'fit', 'CORPUS', '-o', shortened(str(path)))}"
+            f"There is no model {brief(path)}; train one with: "
+            f"{command('kcharlm', 'fit', 'CORPUS', '-o', brief(path))}"
         )
     return folder
 

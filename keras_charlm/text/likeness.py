@@ -8,17 +8,19 @@ import numpy as np
 
 from keras_charlm.text.corpus import Corpus, Lines, fingerprints
 from keras_charlm.text.decoding import BLOCK
+from keras_charlm.text.records import strip_blanks
+from keras_charlm.text.vocabulary import FIRST_CODE
 
 
 def line_key(line: str | bytes, ignore_case: bool = False) -> bytes:
-    """The same bytes for all lines that differ only in their blanks.
+    """The same bytes for all lines that differ only in the blanks at their ends.
 
     Args:
         line: A line; bytes are read as UTF-8 where they are.
         ignore_case: Whether upper and lower case are the same too.
     """
     text = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else line
-    text = " ".join(text.split())
+    text = strip_blanks(text)
     if ignore_case:
         text = text.casefold()
     # A model may draw lone surrogates, which only `surrogatepass` encodes.
@@ -40,10 +42,11 @@ def line_texts(corpus: Corpus, lines: Lines) -> Iterator[str | bytes]:
         first = int(starts[at])
         # As many lines as end within a block, but at least one.
         stop = max(int(np.searchsorted(ends, first + BLOCK, side="right")), at + 1)
-        data = corpus.text(first, int(ends[stop - 1]))
-        text: str | bytes = data
-        if corpus.config.unit == "char":
-            text = data.decode("utf-8", "surrogatepass")
+        codes = corpus.alphabet[corpus.symbols[first : ends[stop - 1]]]
+        text: str | bytes = codes.astype(np.uint8).tobytes()
+        if corpus.config.unit == "char":  # labels, between the lines, are no characters
+            codes = np.where(codes < FIRST_CODE, codes, 0).astype("<u4")
+            text = codes.tobytes().decode("utf-32-le", "surrogatepass")
         for start, end in zip(starts[at:stop] - first, ends[at:stop] - first, strict=True):
             yield text[start:end]
         at = stop
