@@ -97,13 +97,14 @@ class Evaluator:
             stream: The text.
             width: Characters of a window; the last one may be shorter.
         """
-        size, tally = stream.length - stream.lead, Tally()
+        stream, tally = stream.labelled(), Tally()
+        size = stream.end() - stream.lead
         starts = np.arange(0, max(size, 0), width)
         for begins in np.split(starts, range(_MOST_ROWS, len(starts), _MOST_ROWS)):
             positions = begins[:, None] + np.arange(width)  # (rows, width)
-            scored = positions < size
             ids = _ids(stream, positions, self.start)  # (rows, width + 1)
-            inputs, targets = tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:])
+            scored = (positions < size) & (ids[:, 1:] < stream.first_label)
+            inputs, targets = tf.constant(ids[:, :-1]), tf.constant(_predicted(stream, ids[:, 1:]))
             nats, hits, _ = self._read(inputs, targets, self._zero_states(len(begins)))
             strange = int((ids[:, 1:][scored] == UNKNOWN).sum())
             bits = nats.numpy()[scored] / math.log(2)
@@ -121,11 +122,13 @@ class Evaluator:
         Returns:
             -log2 p of each, float32 (N,), and whether the model ranked it first, bool (N,).
         """
-        size = max(stream.length - stream.lead, 0)
+        stream = stream.labelled()
+        size = max(stream.end() - stream.lead, 0)
         bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
         for positions, losses, hits, _ in self._windows(stream, rows):
             bits[positions], correct[positions] = losses / np.float32(math.log(2)), hits
-        return bits, correct
+        marks = stream.marks() - stream.lead
+        return np.delete(bits, marks), np.delete(correct, marks)
 
     def _windows(
         self, stream: TextStream | LineStream, rows: int | None, part: int = 0, parts: int = 1
@@ -136,7 +139,8 @@ class Evaluator:
             For each scored character its position, int, its nats, float32, whether the model
             ranked it first, bool, and whether it is unknown, bool, (n,) each.
         """
-        size = stream.length - stream.lead
+        stream = stream.labelled()
+        size = stream.end() - stream.lead
         if size <= 0:
             return
         if rows is None:
@@ -159,6 +163,8 @@ class Evaluator:
             scored[own > 0, : max(0, warm_up - at)] = False
             ids = _ids(stream, positions, self.start)  # (rows, window + 1)
             inputs, targets = ids[:, :-1], ids[:, 1:]
+            scored &= targets < stream.first_label
+            targets = _predicted(stream, targets)
             nats, hits, states = self._read(tf.constant(inputs), tf.constant(targets), states)
             yield (
                 positions[scored],
@@ -166,6 +172,11 @@ class Evaluator:
                 hits.numpy()[scored],
                 targets[scored] == UNKNOWN,
             )
+
+
+def _predicted(stream: TextStream | LineStream, targets: np.ndarray) -> np.ndarray:
+    """Targets that have logits: those in place of labels are not scored."""
+    return np.where(targets < stream.first_label, targets, UNKNOWN)
 
 
 def _by_steps(model: keras.Model) -> bool:
@@ -259,7 +270,7 @@ def _ids(stream: TextStream | LineStream, positions: np.ndarray, start: int) -> 
     Returns:
         Ids int32 (rows, window + 1).
     """
-    last = stream.length - stream.lead - 1
+    last = stream.end() - stream.lead - 1
     width = min(positions.shape[1] + 1, last + 1)
     first = np.clip(positions[:, 0] - 1, 0, last + 1 - width)
     text = stream.read(first + stream.lead, width)

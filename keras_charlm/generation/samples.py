@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,8 +36,9 @@ def _task(
     lines: bool,
     start: int,
     normalize: str,
+    labels: Sequence[int],
 ) -> Task:
-    """Read the prompt; the arguments are those of `stream_text`."""
+    """Read the labels and the prompt; the arguments are those of `stream_text`."""
     expect("prompt", prompt, (str, bytes), "a text")
     if isinstance(prompt, str):
         prompt = unicode_normalize(prompt, normalize)
@@ -45,7 +46,7 @@ def _task(
     codes = vocabulary.to_codes(prompt)
     prompt = vocabulary.from_codes(codes)  # bytes for a byte model, even if a str was given
     # Before the first character of a text, too: training begins paragraphs so.
-    last, state = _read(runner, np.concatenate([[start], codes]))
+    last, state = _read(runner, np.concatenate([[start], labels, codes]).astype(np.int64))
 
     stop, stop_code = vocabulary.from_codes([]), start if lines else -1
     if config.stop:
@@ -136,6 +137,7 @@ def stream_text(
     lines: bool = False,
     start: int,
     normalize: str = "nfc",
+    labels: Sequence[int] = (),
 ) -> Iterator[str | bytes]:
     """Draw one sample and yield it piece by piece.
 
@@ -147,6 +149,7 @@ def stream_text(
         lines: Whether the model's documents are lines: the start character ends the sample.
         start: Code of the start character, read before the prompt.
         normalize: Unicode normalization of prompt and stop text.
+        labels: Codes of labels, read between the start character and the prompt.
 
     Returns:
         An iterator of str, or of bytes for a byte model. The first piece is one character, later
@@ -158,12 +161,19 @@ def stream_text(
     # Not a generator itself, so that an invalid prompt is reported immediately.
     if is_constrained(config) or config.best_of > 1:
         # What fits is known only when the whole text is drawn.
-        config = replace(config, num=1, novel=False)
+        config = replace(config, num=1, novel=False, novel_label=False)
         drawn = draw_samples(
-            runner, vocabulary, config, prompt, lines=lines, start=start, normalize=normalize
+            runner,
+            vocabulary,
+            config,
+            prompt,
+            lines=lines,
+            start=start,
+            normalize=normalize,
+            labels=labels,
         )
         return (sample.text for sample in drawn)
-    task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, labels)
     return _without_stop(_pieces(runner, vocabulary, task), task.stop)
 
 
@@ -229,6 +239,7 @@ def draw_samples(
     lines: bool = False,
     start: int,
     normalize: str = "nfc",
+    labels: Sequence[int] = (),
     known: Callable[[str | bytes], bool] | None = None,
     limit: int | None = None,
     counts: Counts | None = None,
@@ -239,10 +250,10 @@ def draw_samples(
     sample ends, its row of the batch starts the next one immediately.
 
     Args:
-        runner, vocabulary, config, prompt, lines, start, normalize: As for `stream_text`. Empty
-            lines are replaced by further samples.
+        runner, vocabulary, config, prompt, lines, start, normalize, labels: As for `stream_text`.
+            Empty lines are replaced by further samples.
         known: Whether a whole line, prompt included, is in the training text. With `config.novel`
-            such lines are replaced too.
+            or `config.novel_label` such lines are replaced too.
         limit: Maximum number of samples to draw, yielded or not; by default 100 times `config.num`.
         counts: Updated with the numbers of samples drawn and novel.
 
@@ -252,7 +263,7 @@ def draw_samples(
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
     """
-    task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, labels)
     limit = 100 * config.num if limit is None else limit
     counts = Counts() if counts is None else counts
 
@@ -263,7 +274,7 @@ def draw_samples(
         counts.drawn += 1
         novel = known is None or not known(line)
         counts.novel += novel
-        return novel or not config.novel
+        return novel or not (config.novel or config.novel_label)
 
     num = config.num * config.best_of
     sampler: Sampler

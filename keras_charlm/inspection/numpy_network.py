@@ -53,7 +53,7 @@ class NumpyNetwork:
         layers: Weights of the recurrent layers, first to last.
         units: Cells in each of them, U.
         vocabulary: Number of symbols, V.
-        table: Vector of each symbol, (V, D).
+        table: Vector of each symbol that can be read, (V + L, D), those of labels last.
         logits: Kernel (U, V) and bias (V,) of the logits.
         start: Id that is read before a text.
     """
@@ -75,9 +75,10 @@ class NumpyNetwork:
         self.table = (
             weights[f"{EMBEDDING}/embeddings"]
             if config.embedding
-            else np.eye(self.vocabulary, dtype=np.float32)
+            else np.eye(len(self.layers[0].kernel), dtype=np.float32)
         )
-        self.logits = (kernel @ self.table.T if config.tied else kernel), bias
+        table = self.table[: self.vocabulary]  # labels have no logits
+        self.logits = (kernel @ table.T if config.tied else kernel), bias
 
     @classmethod
     def of(cls, opened: TrainedModel) -> NumpyNetwork:

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, CharLMError
+from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import Vocabulary
 
 FORMAT = 5
@@ -35,6 +36,7 @@ class Card:
             `baseline`, the scores of n-grams on them (see `ngram.scores`).
         files: SHA-256 of the model's files.
         base: Name of the model that the training started from; empty for none.
+        labels: Labels that the model can be given, in the order of their ids.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Card:
     scores: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     base: str = ""
+    labels: tuple[Label, ...] = ()
 
     @property
     def corpus_config(self) -> CorpusConfig:
@@ -130,6 +133,7 @@ class Card:
             values = {k: v for k, v in values.items() if k != "format"}
             values["model"] = ModelConfig.from_dict(values["model"])
             values["fit"] = FitConfig.from_dict(values["fit"])
+            values["labels"] = tuple(Label(**label) for label in values.get("labels", ()))
             card = cls(**values)
             if wrong := _wrong(card):
                 raise TypeError(f"{wrong} is not what it should be")
@@ -159,6 +163,7 @@ def _wrong(card: Card) -> str | None:
         "scores": _are_scores(card.scores),
         "files": _is_table(card.files, _is_digest),
         "base": _is_text(card.base),
+        "labels": all(map(_is_label, card.labels)),
     }
     return next((name for name, fine in right.items() if not fine), None)
 
@@ -192,6 +197,16 @@ def _is_table(value: Any, kind: Callable[[Any], bool], *needed: str) -> bool:
 def _is_part(value: Any) -> bool:
     """Whether a value is the size of a part of the text."""
     return _is_table(value, _is_count, "characters")
+
+
+def _is_label(label: Label) -> bool:
+    texts = label.column, label.value
+    return (
+        all(_is_text(text) and text for text in texts)
+        and _is_number(label.share)
+        and _is_count(label.id)
+        and _is_count(label.code)
+    )
 
 
 def _is_corpus(value: Any) -> bool:

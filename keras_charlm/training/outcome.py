@@ -26,6 +26,7 @@ from keras_charlm.saved.card import Card, versions
 from keras_charlm.saved.history import write_samples
 from keras_charlm.saved.weights import compress_weights
 from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.labelled import LabelledLineStream
 from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import UNKNOWN
 from keras_charlm.training.checkpoint import Checkpoints
@@ -84,7 +85,7 @@ class Outcome:
         plan, vocabulary = self.plan, self.split.vocabulary
         if plan.fit.quantize == "float16":  # score what is stored: the rounded weights
             weights = [w.astype(np.float16).astype(np.float32) for w in weights]
-        network = model.build(plan.model, vocabulary.size)
+        network = model.build(plan.model, vocabulary.size, labels=vocabulary.labels)
         network.set_weights(weights)
         card = self._card(network, finished)
         graph = OnDeviceGraph(network, plan.model, vocabulary)
@@ -114,7 +115,7 @@ class Outcome:
                 "name": plan.name,
                 "files": list(plan.files),
                 "bytes": self.text.size,
-                "characters": len(self.text.symbols),
+                "characters": self.text.characters,
                 "sha256": plan.sha256,
                 "config": plan.corpus.to_dict(),
             },
@@ -123,6 +124,7 @@ class Outcome:
             finished=finished,
             parameters=network.count_params(),
             base=plan.base,
+            labels=self.split.labels,
             scores=self._scores(network, finished),
         )
 
@@ -154,6 +156,8 @@ class Outcome:
         if split.train_lines is not None:
             lines = np.unique(split.train_lines.fingerprints).astype("<u8")
             lines.tofile(folder / bundle.LINES)
+        if isinstance(split.train, LabelledLineStream):
+            split.train.fingerprints().astype("<u8").tofile(folder / bundle.LABELS)
         # Written from the progress, not copied: after a kill the files may be newer than that.
         self.checkpoints.write_history(folder)
         samples = (work / bundle.SAMPLES).read_bytes()[: self.progress.samples_size]

@@ -49,7 +49,7 @@ def beginning(
     several = f"{workers.count} workers of " if workers.count > 1 else ""
     devices = f"{several}{describe(len(workers.parts))}"
     return [
-        f"corpus      {text.name}: {len(text.symbols):,} {unit}s, "
+        f"corpus      {text.name}: {text.characters:,} {unit}s, "
         f"{split.vocabulary.size - 1} distinct{normalized}",
         f"split       {_parts(text, split)}",
         f"model       {describe_network(plan.model, parameters)}",
