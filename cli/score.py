@@ -106,7 +106,8 @@ def _lines(stream: BinaryIO, file: str, opened: Any) -> Iterator[str | bytes]:
     except UnicodeError:
         raise CorpusError(f"{file} is not {encoding} after line {number:,}; convert it.") from None
     finally:
-        text.detach()
+        with contextlib.suppress(ValueError):  # the file was closed when the reader of stdout was
+            text.detach()
 
 
 def _watched(

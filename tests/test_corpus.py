@@ -160,7 +160,7 @@ def test_a_text_with_skipped_files_is_found_in_the_cache_again(tmp_path, monkeyp
     paths = [tmp_path / name for name in ("a.txt", "b.txt", "cut.gz", "no.txt")]
     config = CorpusConfig(skip_unreadable=True)
     first = corpus.prepare(paths, config)
-    monkeypatch.setattr(corpus, "decoded", None)  # nothing is prepared a second time
+    monkeypatch.setattr(corpus, "append", None)  # nothing is prepared a second time
     second = corpus.prepare(paths, config)
     assert read(first) == read(second) == b"good text\n"
     assert first.sha256 == second.sha256

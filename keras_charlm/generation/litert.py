@@ -137,6 +137,8 @@ def score_characters(
         out = runner("step", text=codes[at : at + 1].astype(np.int32), state=state)
         logits, state = out["logits"][0], out["state"]
         top = logits.max()
+        if target >= len(logits):  # a label, which is not predicted
+            continue
         bits[at] = (np.log(np.exp(logits - top).sum()) + top - logits[target]) / np.log(2)
         likeliest[at] = int(np.argmax(logits)) == target
     return bits, likeliest

@@ -32,8 +32,9 @@ class Card:
         split: Number of characters (and lines, for a corpus of lines) of each part.
         start: Code of the character that is read first if there is no prompt.
         finished: False if the training was stopped and can be resumed.
-        scores: `epoch`, the Scores of `validation` and `test` if there are such parts, and
-            `baseline`, the scores of n-grams on them (see `ngram.scores`).
+        scores: `epoch`, the Scores of `validation` and `test` if there are such parts, `baseline`,
+            the scores of n-grams on them (see `ngram.scores`), and `labels`, the scores by label on
+            them (see `evaluation.labels.bits_by_label`).
         files: SHA-256 of the model's files.
         base: Name of the model that the training started from; empty for none.
         labels: Labels that the model can be given, in the order of their ids.
@@ -227,11 +228,14 @@ def _are_scores(value: Any) -> bool:
         "validation",
         "test",
         "baseline",
+        "labels",
     }:
         return False
     baseline = value.get("baseline")
+    by_label = [row for rows in value.get("labels", {}).values() for row in rows]
     return (
-        _is_count(value.get("epoch", 0))
+        all(_is_number(row["bits_per_character"]) and _is_text(row["label"]) for row in by_label)
+        and _is_count(value.get("epoch", 0))
         and all(
             _is_table(value[part], _is_number, "bits_per_character", "nats_per_character")
             for part in ("validation", "test")

@@ -203,9 +203,7 @@ class TrainedModel:
         Raises:
             OptionError: There is no such label.
         """
-        return choose(
-            self.card.labels, [requested] if isinstance(requested, str) else requested
-        )
+        return choose(self.card.labels, [requested] if isinstance(requested, str) else requested)
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
@@ -227,7 +225,8 @@ class TrainedModel:
         if isinstance(text, Path):
             if text.is_dir():
                 raise CorpusError(f"{text} is a folder; name one file.")
-            values = {**self.card.corpus_config.to_dict(), "lines": False}
+            plain = {"lines": False, "labels": (), "text": None, "label_by_file": False}
+            values = {**self.card.corpus_config.to_dict(), **plain}
             corpus = prepare([text], CorpusConfig.from_dict(values))
             return corpus.symbols, corpus.alphabet
         if isinstance(text, str):

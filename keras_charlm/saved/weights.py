@@ -19,9 +19,7 @@ from keras_charlm.errors import BundleError
 from keras_charlm.network.equations import CELLS
 
 
-def weight_shapes(
-    model: ModelConfig, symbols: int, labels: int = 0
-) -> dict[str, tuple[int, ...]]:
+def weight_shapes(model: ModelConfig, symbols: int, labels: int = 0) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a network's weights, in the order of `network.model.named_weights`.
 
     Args:

@@ -63,10 +63,7 @@ class Corpus:
     @functools.cached_property
     def characters(self) -> int:
         """Its characters, without labels."""
-        if not self.columns:
-            return len(self.symbols)
-        counts = self.counts([(0, len(self.symbols))])
-        return int(counts[self.alphabet < FIRST_CODE].sum())
+        return int(self.counts([(0, len(self.symbols))])[self.alphabet < FIRST_CODE].sum())
 
     def counts(self, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
         """How often each symbol occurs in the ranges [start, stop), int64 (A,)."""

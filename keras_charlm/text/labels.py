@@ -152,7 +152,7 @@ def make_labels(
     ids[order] = np.arange(first_id, first_id + len(order))
     total = float(weights.sum())
     labels = tuple(
-        Label(*names[n], float(counts[n]) / total, first_id + i, FIRST_CODE + i)
+        Label(names[n][0], names[n][1], float(counts[n]) / total, first_id + i, FIRST_CODE + i)
         for i, n in enumerate(order)
     )
     return labels, ids

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_charlm.errors import CorpusError
 from keras_charlm.text.corpus import Corpus, Lines
 from keras_charlm.text.labelled import LabelIds, LabelledLineStream
 from keras_charlm.text.labels import Label, make_labels
@@ -53,6 +54,8 @@ def split_corpus(corpus: Corpus, seed: int = 0, label_dropout: float = 0.0) -> S
     """
     if corpus.config.lines:
         return _split_lines(corpus, seed, label_dropout)
+    if corpus.labels:
+        raise CorpusError("Files with a label each are read as lines; add --lines.")
     return _split_text(corpus)
 
 

@@ -90,7 +90,9 @@ def _find_columns(
     if repeated := [column for column in header if header.count(column) > 1]:
         raise CorpusError(f"{name} has two columns {repeated[0]!r}; rename one.")
     if text in labels:
-        raise CorpusError(f"The column {text!r} is both the text and a label; name another.")
+        raise CorpusError(
+            f"The column {text!r} of {name} is both the text and a label; name another."
+        )
     others = [column for column in header if column not in labels]
     if text is None and len(others) > 1:
         named = [column for column in others if column.lower() in _TEXT]
