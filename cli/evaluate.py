@@ -126,10 +126,10 @@ def _labels(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Format the table of the loss by label."""
     from keras_charlm.display import printable
 
-    yield f"{'label':<32}{'lines':>10}{'characters':>12}{'share':>8}{'bits':>8}"
+    yield f"{'label':<32}{'examples':>10}{'characters':>12}{'share':>8}{'bits':>8}"
     for row in rows:
         yield (
-            f"{printable(row['column'] + '=' + row['label']):<32}{row['lines']:>10,}"
+            f"{printable(row['column'] + '=' + row['label']):<32}{row['examples']:>10,}"
             f"{row['characters']:>12,}{row['share']:>8.1%}{row['bits_per_character']:>8.3f}"
         )
 

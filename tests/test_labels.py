@@ -264,7 +264,7 @@ def test_the_card_lists_the_labels(model, kcharlm):
 def test_evaluation_by_label(model, table, kcharlm):
     rows = model.evaluate(by="label").labels
     assert [row["label"] for row in rows] == ["female", "male"]
-    assert sum(row["lines"] for row in rows) == len(model.corpus()[1].validation.lines)
+    assert sum(row["examples"] for row in rows) == len(model.corpus()[1].validation.lines)
     whole = model.evaluate(table)
     code, out, _ = kcharlm("evaluate", model.path, table, "--by", "label")
     assert code == 0 and "gender=female" in out

@@ -12,12 +12,17 @@ import numpy as np
 from keras_charlm.config import EvaluateConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
-from keras_charlm.evaluation.labels import TABLES, bits_by_label, labelled_table, labelled_text
+from keras_charlm.evaluation.labels import (
+    TABLES,
+    Labelled,
+    bits_by_label,
+    labelled_table,
+    labelled_text,
+)
 from keras_charlm.evaluation.novelty import TrainingText, measure
 from keras_charlm.evaluation.scores import Evaluation, Tally, finite, margin
 from keras_charlm.generation.litert import score_characters, score_text
 from keras_charlm.saved.trained import TrainedModel
-from keras_charlm.text.labelled import LabelledLineStream
 from keras_charlm.text.labels import Label
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import UNKNOWN
@@ -89,7 +94,7 @@ def evaluate(
 
 def _check_labelled(stream: TextStream | LineStream, name: str) -> None:
     """Raise OptionError if a text has no labels to break its loss down by."""
-    if not isinstance(stream, LabelledLineStream):
+    if not isinstance(stream, Labelled):
         raise OptionError(
             f"{name} has no labels to break the loss down by; name a table with the columns "
             "that the model was trained on, or leave out --by label."
@@ -107,8 +112,8 @@ def _broken_down(
         by: 'kind' or 'label'.
         bits: -log2 p of each character by the model and, where measured, by others, (N,) each.
     """
-    if isinstance(stream, LabelledLineStream) and by == "label":
-        return {"labels": bits_by_label(stream, bits["model"], model.card.labels)}
+    if isinstance(stream, Labelled) and by == "label":
+        return {"labels": bits_by_label(*stream.examples(), bits["model"], model.card.labels)}
     ids = ngram.read(stream, model.start)[1:]
     others = {name: values for name, values in bits.items() if name != "model"}
     return {"kinds": kinds.table(ids, model.vocabulary, bits["model"], **others)}
@@ -148,7 +153,7 @@ def _given(
 
 def _total(model: TrainedModel, stream: TextStream | LineStream) -> Tally:
     """The sums over a stream."""
-    if model.on_device and isinstance(stream, LabelledLineStream):
+    if model.on_device and isinstance(stream, Labelled):
         return _characters(model, stream)[1]
     if model.on_device:
         codes, ids = _codes(model, stream)
@@ -163,15 +168,28 @@ def _characters(model: TrainedModel, stream: TextStream | LineStream) -> tuple[n
     """-log2 p of each character of a stream, float32 (N,), and the sums over them."""
     ids = ngram.read(stream, model.start)
     if model.on_device:
-        seen = stream.labelled()
-        read = ngram.read(seen, model.start)
-        bits, hits = score_characters(model.runner, model.vocabulary.input_codes[read], read)
-        bits, hits = (np.delete(values, seen.marks() - seen.lead) for values in (bits, hits))
+        bits, hits = _on_device(model, stream)
     else:
         from keras_charlm.evaluation.evaluator import Evaluator
 
         bits, hits = Evaluator(model.model, model.start).characters(stream)
     return bits, Tally.of(bits, hits, int((ids[1:] == UNKNOWN).sum()))
+
+
+def _on_device(
+    model: TrainedModel, stream: TextStream | LineStream
+) -> tuple[np.ndarray, np.ndarray]:
+    """-log2 p of each character, float32 (N,), and whether the model ranked it first, bool (N,)."""
+    seen, codes = stream.labelled(), model.vocabulary.input_codes
+    ids = ngram.read(seen, model.start)  # the start symbol is the first
+    begins, sizes = seen.segments() or (np.array([seen.lead]), np.array([seen.end() - seen.lead]))
+    bits, hits = np.zeros(len(ids) - 1, np.float32), np.zeros(len(ids) - 1, bool)
+    for at, size in zip((begins - seen.lead).tolist(), sizes.tolist(), strict=True):
+        own = ids[at : at + size + 1]
+        here = slice(at, at + size)
+        bits[here], hits[here] = score_characters(model.runner, codes[own], own)
+    marks = seen.marks() - seen.lead
+    return np.delete(bits, marks), np.delete(hits, marks)
 
 
 def _codes(model: TrainedModel, stream: TextStream | LineStream) -> tuple[np.ndarray, np.ndarray]:

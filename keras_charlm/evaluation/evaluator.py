@@ -140,38 +140,61 @@ class Evaluator:
             ranked it first, bool, and whether it is unknown, bool, (n,) each.
         """
         stream = stream.labelled()
-        size = stream.end() - stream.lead
-        if size <= 0:
+        if stream.end() <= stream.lead:
             return
-        if rows is None:
-            rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
-        warm_up = WARM_UP if rows > 1 else 0
-        # Row r reads [r * share, r * share + warm_up + share) and scores what follows its warm-up;
-        # the first row scores its warm-up too, because it starts at the true beginning.
-        share = -(-(size - warm_up) // rows)
-        own = np.arange(part, rows, parts)
-        if not len(own):
-            return
+        for begins, first, stops in _rows(stream, rows, part, parts):
+            length = int((stops - begins).max())
+            windows = -(-length // min(_WINDOW, self._most // len(begins)))
+            window = -(-length // (8 * windows)) * 8
+            states = self._zero_states(len(begins))
+            for at in range(0, length, window):
+                positions = (begins + at)[:, None] + np.arange(window)  # (rows, window)
+                scored = (positions >= first[:, None]) & (positions < stops[:, None])
+                ids = _ids(stream, positions, self.start)  # (rows, window + 1)
+                inputs, targets = ids[:, :-1], ids[:, 1:]
+                scored &= targets < stream.first_label
+                targets = _predicted(stream, targets)
+                nats, hits, states = self._read(tf.constant(inputs), tf.constant(targets), states)
+                yield (
+                    positions[scored],
+                    nats.numpy()[scored],
+                    hits.numpy()[scored],
+                    targets[scored] == UNKNOWN,
+                )
+
+
+def _rows(
+    stream: TextStream | LineStream, rows: int | None, part: int, parts: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Divide a text among the rows of batches, which begin with a zero state.
+
+    Args:
+        stream: The text.
+        rows, part, parts: As for `Evaluator.total`.
+
+    Yields:
+        For each batch where its rows begin to read, where they begin to score, and where they
+        stop, int (B,) each.
+    """
+    if segments := stream.segments():
+        begins, sizes = segments[0] - stream.lead, segments[1]
+        order = np.argsort(-sizes, kind="stable")[part::parts]
+        for own in np.split(order, range(_MOST_ROWS, len(order), _MOST_ROWS)):
+            if len(own):
+                yield begins[own], begins[own], begins[own] + sizes[own]
+        return
+    size = stream.end() - stream.lead
+    if rows is None:
+        rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
+    warm_up = WARM_UP if rows > 1 else 0
+    # Row r reads [r * share, r * share + warm_up + share) and scores what follows its warm-up;
+    # the first row scores its warm-up too, because it starts at the true beginning.
+    share = -(-(size - warm_up) // rows)
+    own = np.arange(part, rows, parts)
+    if len(own):
         begins = own * share
-        length = warm_up + share
-        windows = -(-length // min(_WINDOW, self._most // len(own)))
-        window = -(-length // (8 * windows)) * 8
-        states = self._zero_states(len(own))
-        for at in range(0, length, window):
-            positions = (begins + at)[:, None] + np.arange(window)  # (rows, window)
-            scored = (positions < size) & (np.arange(at, at + window) < length)
-            scored[own > 0, : max(0, warm_up - at)] = False
-            ids = _ids(stream, positions, self.start)  # (rows, window + 1)
-            inputs, targets = ids[:, :-1], ids[:, 1:]
-            scored &= targets < stream.first_label
-            targets = _predicted(stream, targets)
-            nats, hits, states = self._read(tf.constant(inputs), tf.constant(targets), states)
-            yield (
-                positions[scored],
-                nats.numpy()[scored],
-                hits.numpy()[scored],
-                targets[scored] == UNKNOWN,
-            )
+        first = np.where(own > 0, begins + warm_up, 0)
+        yield begins, first, np.minimum(begins + warm_up + share, size)
 
 
 def _predicted(stream: TextStream | LineStream, targets: np.ndarray) -> np.ndarray:

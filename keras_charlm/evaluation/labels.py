@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_charlm.errors import OptionError
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.corpus import Lines, prepare
+from keras_charlm.text.documents import DocumentStream
 from keras_charlm.text.labelled import LabelIds, LabelledLineStream
 from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import NEWLINE
+
+Labelled = (LabelledLineStream, DocumentStream)  # the streams with labels
 
 TABLES = (".csv", ".tsv", ".tab")  # suffixes of files with a header and columns
 
@@ -35,22 +37,19 @@ def labelled_table(path: Path, model: TrainedModel) -> LabelledLineStream:
 
 def labelled_text(
     codes: np.ndarray, model: TrainedModel, labels: Sequence[Label]
-) -> LabelledLineStream:
-    """Lines that all have the same labels.
+) -> LabelledLineStream | DocumentStream:
+    """A text whose lines all have the same labels, or which has them as a whole.
 
     Args:
         codes: The code points or bytes of the text (N,).
-        model: A model of lines.
+        model: The model.
         labels: The labels.
-
-    Raises:
-        OptionError: The model was not trained on lines.
     """
+    label_ids = LabelIds(np.array([x.id for x in labels], np.int32), model.vocabulary.size)
     if not model.card.lines:
-        raise OptionError(
-            f"{model.path} was not trained on lines, and only those are scored by label; leave out "
-            "--label."
-        )
+        lookup = model.vocabulary.lookup(np.arange(int(codes.max(initial=0)) + 1)).astype(np.int32)
+        whole = np.array([0]), np.array([len(codes)]), np.arange(len(labels))[None]
+        return DocumentStream(codes, lookup, *whole, label_ids, model.start)
     text = np.concatenate([[NEWLINE], codes, [NEWLINE]]).astype(np.int64)
     ends = np.flatnonzero(text == NEWLINE)
     starts, lengths = ends[:-1] + 1, np.diff(ends) - 1
@@ -58,29 +57,27 @@ def labelled_text(
     count = int(kept.sum())
     numbers = np.tile(np.arange(len(labels)), (count, 1))
     lines = Lines(starts[kept], lengths[kept], np.zeros(count, np.uint64), numbers)
-    ids = np.array([label.id for label in labels], np.int32)
     lookup = model.vocabulary.lookup(np.arange(int(text.max()) + 1)).astype(np.int32)
-    return LabelledLineStream(text, lookup, lines, None, LabelIds(ids, model.vocabulary.size))
+    return LabelledLineStream(text, lookup, lines, None, label_ids)
 
 
 def bits_by_label(
-    stream: LabelledLineStream, bits: np.ndarray, labels: Sequence[Label]
+    lengths: np.ndarray, ids: np.ndarray, bits: np.ndarray, labels: Sequence[Label]
 ) -> list[dict[str, Any]]:
-    """The loss of the lines of each label.
+    """The loss of the lines or documents of each label.
 
     Args:
-        stream: The lines, in a fixed order.
-        bits: -log2 p of each of their characters, newlines included, float (N,).
+        lengths: Characters of each, int (N,).
+        ids: Ids of its labels, int (N, K).
+        bits: -log2 p of each of their characters, one after another, float.
         labels: The model's labels.
 
     Returns:
-        For each label with lines `column`, `label`, `lines`, `characters`, the `share` of them, and
-        `bits_per_character`.
+        For each label that occurs `column`, `label`, `examples`, `characters`, the `share` of them,
+        and `bits_per_character`.
     """
-    lengths = stream.lines.lengths + 1
     begins = np.cumsum(lengths) - lengths
     sums = np.add.reduceat(bits.astype(np.float64), begins) if len(lengths) else np.zeros(0)
-    ids = stream.label_ids.ids[stream.lines.labels]  # (L, K)
     rows = []
     for label in labels:
         own = (ids == label.id).any(axis=1)
@@ -90,7 +87,7 @@ def bits_by_label(
             {
                 "column": label.column,
                 "label": label.value,
-                "lines": int(own.sum()),
+                "examples": int(own.sum()),
                 "characters": characters,
                 "share": characters / int(lengths.sum()),
                 "bits_per_character": float(sums[own].sum()) / characters,

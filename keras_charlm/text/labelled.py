@@ -45,9 +45,13 @@ class LabelledLineStream(LineStream):
         super().__init__(symbols, ids, lines, seed)
         self.label_ids = label_ids
 
-    def labelled(self) -> LineStream:
+    def labelled(self, width: int = 0) -> LineStream:
         """The lines with their labels."""
         return _WithLabels(self)
+
+    def examples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Characters of each line with its newline, int64 (L,), and ids of its labels (L, K)."""
+        return self.lines.lengths + 1, self.label_ids.ids[self.lines.labels]
 
     def fingerprints(self) -> np.ndarray:
         """The distinct lines: fingerprint and ids of the labels of each, uint64 (L, 1 + K)."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_charlm.errors import CorpusError
 from keras_charlm.text.corpus import Corpus, Lines
+from keras_charlm.text.documents import DocumentStream
 from keras_charlm.text.labelled import LabelIds, LabelledLineStream
-from keras_charlm.text.labels import Label, make_labels
+from keras_charlm.text.labels import FIRST_CODE, Label, make_labels
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
 
@@ -55,7 +55,7 @@ def split_corpus(corpus: Corpus, seed: int = 0, label_dropout: float = 0.0) -> S
     if corpus.config.lines:
         return _split_lines(corpus, seed, label_dropout)
     if corpus.labels:
-        raise CorpusError("Files with a label each are read as lines; add --lines.")
+        return _split_documents(corpus, seed, label_dropout)
     return _split_text(corpus)
 
 
@@ -70,6 +70,53 @@ def _split_text(corpus: Corpus) -> Split:
         for start, stop in ((0, first), (first, second), (second, size))
     )
     return Split(vocabulary, train, validation, test, _start_code(corpus, counts, vocabulary))
+
+
+def _split_documents(corpus: Corpus, seed: int, label_dropout: float) -> Split:
+    """Split each document contiguously, so that every label is in every part."""
+    config = corpus.config
+    marks = _labels_at(corpus)  # each before a document
+    starts, stops = marks + 1, np.append(marks[1:], len(corpus.symbols))
+    numbers = corpus.alphabet[corpus.symbols[marks]][:, None] - FIRST_CODE  # (D, 1)
+    sizes = stops - starts
+    ends = np.array([_cuts(n, config.val_frac, config.test_frac) for n in sizes.tolist()])
+    bounds = [starts, *(starts + ends.T), stops]
+    counts = corpus.counts(zip(starts.tolist(), bounds[1].tolist(), strict=True))
+    vocabulary = corpus.vocabulary(counts)
+    start, size = _start_code(corpus, counts, vocabulary), vocabulary.size
+    labels, label_ids = make_labels(corpus.labels, corpus.columns, numbers, ends[:, 0], size)
+    ids = vocabulary.lookup(corpus.alphabet)
+    parts = []
+    for first, stop, own_seed, dropout in zip(
+        bounds, bounds[1:], (seed, None, None), (label_dropout, 0.0, 0.0), strict=False
+    ):
+        own = stop > first
+        parts.append(
+            DocumentStream(
+                corpus.symbols,
+                ids,
+                first[own],
+                stop[own],
+                numbers[own],
+                LabelIds(label_ids, size, dropout),
+                vocabulary.id_of(start),
+                own_seed,
+            )
+        )
+    vocabulary = replace(vocabulary, labels=len(labels))
+    train, validation, test = parts
+    return Split(vocabulary, train, validation, test, start, labels=labels)
+
+
+def _labels_at(corpus: Corpus) -> np.ndarray:
+    """Positions of the labels in a corpus, int64 (n,)."""
+    is_label, block = corpus.alphabet >= FIRST_CODE, 1 << 20
+    return np.concatenate(
+        [
+            at + np.flatnonzero(is_label[corpus.symbols[at : at + block]])
+            for at in range(0, len(corpus.symbols), block)
+        ]
+    )
 
 
 def _split_lines(corpus: Corpus, seed: int, label_dropout: float) -> Split:

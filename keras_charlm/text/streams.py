@@ -54,9 +54,17 @@ class TextStream:
         self.symbols, self.ids, self.start, self.length = symbols, ids, start, stop - start
         self._breaks: tuple[int, np.ndarray] | None = None
 
-    def labelled(self) -> TextStream:
-        """The text with its labels; this one has none."""
+    def labelled(self, width: int = 0) -> TextStream:
+        """The text with its labels; this one has none.
+
+        Args:
+            width: Characters of the pieces that begin with the labels, about.
+        """
         return self
+
+    def segments(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+        """Position and size of the segments that the text consists of; None for any."""
+        return None
 
     def end(self, epoch: int = 0) -> int:
         """Length of an epoch's text; the same in every epoch."""
@@ -134,9 +142,13 @@ class LineStream:
         # epoch's text (L,). A block is a line with the newline before it.
         self._order: tuple[int, np.ndarray, np.ndarray] | None = None
 
-    def labelled(self) -> LineStream:
+    def labelled(self, width: int = 0) -> LineStream:
         """The lines with their labels; these have none."""
         return self
+
+    def segments(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+        """As of `TextStream`; a segment may begin at any line."""
+        return None
 
     def end(self, epoch: int = 0) -> int:
         """Length of an epoch's text; without labels it is the same in every epoch."""
@@ -259,19 +271,29 @@ class Windows:
         seed: int = 0,
         start: int = 0,
     ):
-        self.stream = stream.labelled()
+        self.stream = stream.labelled(SEGMENT * seq_length)
         self.batch_size, self.seq_length = batch_size, seq_length
         self.seed, self.start = seed, start
         self.size = self.stream.length - self.stream.lead
         self._cuts = max(1, round(self.size / (SEGMENT * seq_length))) - 1
         # Each segment's last window is half empty on average; this leaves room for a little more.
         spare = self._cuts / 2 + math.sqrt(self._cuts / 3)
+        if fixed := self.stream.segments():
+            spare = len(fixed[0])
         self.steps = math.ceil((math.ceil(self.size / seq_length) + spare) / batch_size)
         self._layout = functools.lru_cache(2)(self._lay_out)
 
     def _lay_out(self, epoch: int) -> Layout:
         """Cut the text into the segments of an epoch, and shuffle them."""
         random = np.random.default_rng([self.seed, epoch, 1])
+        begins, sizes = self.stream.segments(epoch) or self._choose(epoch, random)
+        order = random.permutation(len(begins))
+        windows = np.cumsum(-(-sizes // self.seq_length)[order])
+        turn = int(random.integers(self.batch_size * self.steps))
+        return Layout(begins[order], sizes[order], windows, turn, self.stream.marks(epoch))
+
+    def _choose(self, epoch: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Choose segments that begin at breaks; returns their positions and sizes."""
         end, cuts = self.stream.end(epoch), self._cuts
         width = (end - self.stream.lead) / (cuts + 1)
         wanted = self.stream.lead + (np.arange(1, cuts + 1) - random.random()) * width
@@ -286,12 +308,8 @@ class Windows:
             sizes = np.diff(begins, append=end)
             counts = -(-sizes // self.seq_length)
             if counts.sum() <= room:
-                break
+                return begins, sizes
             begins = np.delete(begins, random.integers(1, len(begins)))
-        order = random.permutation(len(begins))
-        windows = np.cumsum(counts[order])
-        turn = int(random.integers(room))
-        return Layout(begins[order], sizes[order], windows, turn, self.stream.marks(epoch))
 
     def _numbers(self, epoch: int, step: int, rows: np.ndarray) -> np.ndarray:
         """Numbers of the windows of some rows (R,) in a batch, int64 (R,)."""

@@ -16,7 +16,7 @@ import numpy as np
 from keras_charlm.display import Display, quiet
 from keras_charlm.evaluation import ngram
 from keras_charlm.evaluation.evaluator import Evaluator
-from keras_charlm.evaluation.labels import bits_by_label
+from keras_charlm.evaluation.labels import Labelled, bits_by_label
 from keras_charlm.evaluation.scores import Tally
 from keras_charlm.export import packing, tflite
 from keras_charlm.export.graph import OnDeviceGraph
@@ -146,8 +146,8 @@ class Outcome:
                 bits[name], correct = evaluator.characters(stream)
                 unknown = int((ngram.read(stream, evaluator.start)[1:] == UNKNOWN).sum())
                 scores[name] = Tally.of(bits[name], correct, unknown).scores().to_dict()
-                if isinstance(stream, LabelledLineStream):
-                    by_label = bits_by_label(stream, bits[name], split.labels)
+                if isinstance(stream, Labelled):
+                    by_label = bits_by_label(*stream.examples(), bits[name], split.labels)
                     scores.setdefault("labels", {})[name] = by_label
         if bits and split.train.length <= _SOON_COUNTED:
             scores["baseline"] = ngram.scores(split, bits)
