@@ -301,3 +301,111 @@ def test_training_from_a_labelled_model_keeps_the_rows_of_its_labels(model):
     male = next(label.id for label in model.card.labels if label.value == "male")
     np.testing.assert_array_equal(rows[: size + 1], theirs[[*range(size), male]])
     np.testing.assert_array_equal(rows[-1], fresh[-1])
+
+
+def test_the_saved_model_draws_what_the_on_device_file_draws(model):
+    """Each row after its own label, after none, and after both in one call."""
+    from keras_charlm.export.serving import Server
+
+    card = model.card
+    server = Server(
+        model.model,
+        card.model,
+        model.vocabulary,
+        lines=True,
+        start=card.start,
+        normalize=card.normalize,
+        labels=card.labels,
+    )
+    labels = ["female", "gender=male", ""]
+    values = {
+        "prompt": ["", "da", "da"],
+        "length": 20,
+        "temperature": 0.8,
+        "top_k": 0,
+        "top_p": 1.0,
+    }
+    out = server.functions["generate"](
+        *values.values(), np.array([1, 2, 3], np.int32), [["", label] for label in labels]
+    )
+    for row, (prompt, label) in enumerate(zip(values["prompt"], labels, strict=True)):
+        own = next(model.samples(prompt, seed=row + 1, length=20, labels=[label] if label else []))
+        assert out["text"][row].numpy().decode() == own.text
+    scored = server.functions["score"](["dala"] * 3, [[label] for label in labels])
+    for row, label in enumerate(labels):
+        own = next(model.scores(["dala"], labels=[label] if label else []))
+        without_end = own.bits - _end_bits(model, label)
+        assert scored["bits_per_character"][row].numpy() * 4 == pytest.approx(without_end, abs=1e-3)
+    assert scored["characters"].numpy().tolist() == [4, 4, 4]
+
+
+def _end_bits(model, label):
+    """-log2 p of the end of the line after dala."""
+    codes = [10, *(x.code for x in model.labels([label] if label else [])), *map(ord, "dala")]
+    state = np.zeros((1, model.runner.state_size), np.float32)
+    for code in codes:
+        out = model.runner("step", text=np.array([code], np.int32), state=state)
+        state = out["state"]
+    logits = out["logits"][0].astype(np.float64)
+    end = model.vocabulary.id_of(10)
+    return (np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[end]) / np.log(2)
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    """A model of two documents with a label each."""
+    folder = tmp_path_factory.mktemp("documents")
+    rng = random.Random(3)
+    for name, words in (("cats", ["mew", "purr", "cat"]), ("dogs", ["bark", "dog", "wag"])):
+        text = "".join(rng.choice(words) + rng.choice([" ", " ", ".\n"]) for _ in range(900))
+        (folder / f"{name}.txt").write_text(text)
+    settings = {"layers": 1, "units": 32, "dropout": 0.0, "learning_rate": 0.01, "verbose": 0}
+    fit(
+        folder,
+        folder / "model",
+        glob="*.txt",
+        label_by_file=True,
+        init_from=None,
+        epochs=4,
+        seq_length=32,
+        batch_size=4,
+        **settings,
+    )
+    return load(folder / "model")
+
+
+def test_documents_are_read_in_pieces_that_begin_with_their_label(documents):
+    corpus, split = documents.corpus()
+    size, start = split.vocabulary.size, split.vocabulary.id_of(split.start)
+    windows = Windows(split.train, 4, 8, start=start)
+    plain = split.train.read(np.array([0]), split.train.length)[0]
+    for epoch in range(2):
+        stream = windows.stream
+        ids = stream.read(np.array([0]), stream.end(epoch), epoch)[0]
+        marks = np.append(0, stream.marks(epoch))
+        np.testing.assert_array_equal(np.delete(ids, marks), plain)
+        begins, sizes = stream.segments(epoch)
+        assert (ids[begins - 1] == start).all() and (ids[begins] >= size).all()
+        assert (begins[1:] == (begins + sizes)[:-1] + 1).all()
+        targets = [windows.batch(epoch * windows.steps + n)[1] for n in range(windows.steps)]
+        assert sum((target >= 0).sum() for target in targets) == len(plain)
+        assert windows.targets(epoch, windows.steps) == len(plain)
+    assert corpus.characters == len(corpus.symbols) - 2
+
+
+def test_documents_steer_and_are_scored_by_label(documents):
+    for label, other in (("cats", "dogs"), ("dogs", "cats")):
+        text = documents.generate(labels=label, seed=1, length=200, temp=0.7)
+        own = sum(text.count(word) for word in {"cats": ["mew", "purr"], "dogs": ["bark"]}[label])
+        assert own > 5
+        text = (documents.path.parent / f"{label}.txt").read_text()[-500:]
+        bits = [documents.evaluate(text, labels=x).bits_per_character for x in (label, other)]
+        assert bits[0] < bits[1]
+    rows = documents.evaluate(by="label").labels
+    assert [row["label"] for row in rows] == ["cats", "dogs"]
+    assert (
+        sum(row["characters"] for row in rows) == documents.card.split["validation"]["characters"]
+    )
+    alone = load(documents.path / "model.tflite").evaluate("mew purr cat.\n" * 20, labels="cats")
+    whole = documents.evaluate("mew purr cat.\n" * 20, labels="cats")
+    assert alone.bits_per_character == pytest.approx(whole.bits_per_character, abs=1e-3)

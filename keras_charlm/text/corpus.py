@@ -11,7 +11,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +26,8 @@ from keras_charlm.text.labels import FIRST_CODE, Coder
 from keras_charlm.text.transcript import append, label_columns, stem
 from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
 
-NAMES = Path(__file__).parent / "data" / "names.txt"
+NAMES = Path(__file__).parent / "data" / "names.csv"
+NAMES_COLUMNS: dict[str, Any] = {"text": "name", "labels": ("gender",)}
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def prepare(
 
     Args:
         paths: Files, folders (with `config.glob`), '-' for stdin; '.gz' is decompressed. If empty,
-            the bundled list of first names is read.
+            the bundled list of first names is read, with the gender as a label.
         config: How to read them.
         stdin: Stream that '-' reads; by default the process's standard input.
 
@@ -213,6 +214,8 @@ def prepare(
     """
     config = config or CorpusConfig()
     names = [str(path) for path in paths] or [str(NAMES)]
+    if names == [str(NAMES)] and not config.table:
+        config = replace(config, **NAMES_COLUMNS)
     check_encoding(config.encoding)
     files = sources(names, config)
     folder = cache.cache_folder()

@@ -71,8 +71,6 @@ def fit(
     expect("output", output, (str, Path, type(None)), "a path")
     _check_callbacks(callbacks)
     corpus_config, model_config, fit_config = fit_configs(settings)
-    if not paths:
-        corpus_config = replace(corpus_config, lines=True)
     _check_tensorboard(fit_config.tensorboard)
     start: Bundle | None = None
     if init_from is not None and init_from != base.AUTO:  # report a mistake before reading
