@@ -460,6 +460,11 @@ class InspectConfig(Settings):
         low=1,
         high=2**31 - 1,
     )
+    labels: tuple[str, ...] = setting(
+        (),
+        "Read FILE with this label, as VALUE or COLUMN=VALUE; may be repeated for several columns.",
+        flag="--label",
+    )
     value: str = setting(
         "cell",
         "Value that the colours show for an LSTM: tanh of the cell state, or the hidden state.",
@@ -471,3 +476,7 @@ class InspectConfig(Settings):
         low=0.001,
         high=0.5,
     )
+
+    def __post_init__(self) -> None:
+        take_texts(self, "labels")
+        super().__post_init__()

@@ -409,3 +409,19 @@ def test_documents_steer_and_are_scored_by_label(documents):
     alone = load(documents.path / "model.tflite").evaluate("mew purr cat.\n" * 20, labels="cats")
     whole = documents.evaluate("mew purr cat.\n" * 20, labels="cats")
     assert alone.bits_per_character == pytest.approx(whole.bits_per_character, abs=1e-3)
+
+
+def test_inspection_and_compression_read_the_labels(model):
+    lines = "dala\nmela\nnona\n"
+    bits = {
+        label: model.inspect(lines, labels=label).bits_per_character for label in ("female", "male")
+    }
+    assert bits["female"] < bits["male"]
+    scored = sum(score.bits for score in model.scores(lines.split(), labels="female"))
+    whole = model.evaluate(lines, labels="female").bits_per_character
+    assert bits["female"] == pytest.approx(whole, abs=1e-3)
+    assert scored > 0
+    data = lines.encode() * 20
+    packed = {label: model.compress(data, labels=label) for label in ("female", "male")}
+    assert len(packed["female"]) < len(packed["male"])
+    assert all(model.decompress(content) == data for content in packed.values())
