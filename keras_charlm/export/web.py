@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def _facts(opened: TrainedModel) -> dict[str, Any]:
         "lines": card.lines,
         "normalize": card.normalize,
         "start": card.start,
+        "labels": [asdict(label) for label in card.labels],
         "cell": shape.cell,
         "layers": shape.layers,
         "units": shape.units,
