@@ -19,6 +19,37 @@ FLAGS = [
 TINY = {"layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 8, "verbose": 0}
 
 
+class Enough(Exception):
+    """A training has shown what a test looks at, and no model is needed of it."""
+
+
+def train(text, folder, until="on_train_end", **settings):
+    """Run `fit` without writing a model at its end, which takes longer than a tiny training.
+
+    Args:
+        text, folder, settings: Those of `fit`.
+        until: The method of a Keras callback at whose first call the training ends.
+
+    Returns:
+        The network as it is then.
+    """
+    import keras
+
+    import keras_charlm
+
+    callback, networks = keras.callbacks.Callback(), []
+
+    def end(*_, **__):
+        networks.append(callback.model)
+        raise Enough
+
+    setattr(callback, until, end)
+    callbacks = [*settings.pop("callbacks", []), callback]
+    with pytest.raises(Enough):
+        keras_charlm.fit(text, folder, callbacks=callbacks, **settings)
+    return networks[0]
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory):
     """Prepared texts go to a folder of the tests', not to the user's."""

@@ -42,7 +42,7 @@ def test_an_epoch_takes_nothing_that_the_one_before_did_not(text_file, tmp_path)
             seen.append(held())
 
     keras_charlm.fit(
-        text_file, tmp_path / "m", epochs=60, **TINY, checkpoint_every=0.05, callbacks=[Look()]
+        text_file, tmp_path / "m", epochs=30, **TINY, checkpoint_every=0.05, callbacks=[Look()]
     )
     assert flat(seen), seen
 

@@ -181,12 +181,11 @@ def test_a_write_that_fails_is_told_and_made_good(text_file, whole, tmp_path, si
     assert done.returncode == 2
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
-    if (tmp_path / "m").exists():
-        assert "--resume m" in done.stderr
-        command = [*COMMAND, "fit", "--resume", "m", "-q"]
-    else:  # the first checkpoint failed: nothing was trained, and nothing is left
+    if size == 1_000:  # the first checkpoint failed: nothing was trained, and nothing is left
         assert not list(tmp_path.iterdir())
-    subprocess.run(command, cwd=tmp_path, check=True)
+        return
+    assert "--resume m" in done.stderr
+    keras_charlm.resume(tmp_path / "m", verbose=0)
     assert equal(tmp_path / "m", whole)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 

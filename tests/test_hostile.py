@@ -18,7 +18,7 @@ import keras_charlm
 from keras_charlm.errors import BundleError, CharLMError
 from keras_charlm.report import report
 from keras_charlm.saved.weights import count_parameters
-from keras_charlm.text import cache, corpus
+from keras_charlm.text import cache
 from keras_charlm.training import checkpoint
 
 fuzz = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -90,6 +90,8 @@ def test_opening_a_model_runs_no_code_from_it(list_model, stopped, tmp_path, kch
     pickle.loads(pickle.dumps(Trap(sprung)))
     assert sprung.exists()  # the trap works
     sprung.rmdir()
+    text = tmp_path / "held_out.txt"
+    text.write_text("abc\nba\n" * 20)
     for trap in list(traps(sprung)):
         for path in list_model.iterdir():
             folder = shutil.copytree(list_model, tmp_path / "model")
@@ -97,7 +99,7 @@ def test_opening_a_model_runs_no_code_from_it(list_model, stopped, tmp_path, kch
             if path.name != "config.json":
                 rehash(folder)
             # LiteRT itself is given no file that is not one of ours.
-            commands = [["info", folder], ["evaluate", folder, corpus.NAMES]]
+            commands = [["info", folder], ["evaluate", folder, text]]
             if path.name != "model.tflite":
                 commands.append(["generate", folder, "--num", "2", "--seed", "1", "--novel"])
             for command in commands:

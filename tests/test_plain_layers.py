@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, train
 
 import keras_charlm
 from keras_charlm.config import ModelConfig
@@ -36,30 +36,39 @@ def test_the_switch_takes_the_layers_of_keras(cell, tied, embedding, monkeypatch
     ]
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_both_ways_come_to_the_same_weights_and_scores(cell, text_file, tmp_path, monkeypatch):
-    settings = {**TINY, "layers": 2, "cell": cell, "dropout": 0.0, "precision": "float32"}
-    fast = keras_charlm.fit(text_file, tmp_path / "fast", epochs=2, **settings)
+def refuse_the_fast_path(monkeypatch):
+    """Take Keras's own layers, and fail where ours are run."""
 
     def refused(*_, **__):
         raise AssertionError("the fast path runs")
 
     monkeypatch.setenv(SWITCH, "1")
-    for module, name in (
-        (recurrent, "recur"),
-        (recurrent, "stepper"),
-        (model.layers, "cross_entropy"),
-    ):
-        monkeypatch.setattr(module, name, refused)
-    plain = keras_charlm.fit(text_file, tmp_path / "plain", epochs=2, **settings)
-    expected, found = fast.bundle.weights(), plain.bundle.weights()
-    assert [*expected] == [*found]
+    monkeypatch.setattr(recurrent, "recur", refused)
+    monkeypatch.setattr(recurrent, "stepper", refused)
+    monkeypatch.setattr(model.layers, "cross_entropy", refused)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_both_ways_come_to_the_same_weights_and_losses(cell, text_file, tmp_path, monkeypatch):
+    settings = {**TINY, "layers": 2, "cell": cell, "dropout": 0.0, "precision": "float32"}
+    losses = [keras.callbacks.History(), keras.callbacks.History()]
+    fast = train(text_file, tmp_path / "a", epochs=2, callbacks=losses[:1], **settings)
+    refuse_the_fast_path(monkeypatch)
+    plain = train(text_file, tmp_path / "b", epochs=2, callbacks=losses[1:], **settings)
+    expected, weights = model.named_weights(fast), model.named_weights(plain)
+    assert [*expected] == [*weights]
     for name, weight in expected.items():
-        np.testing.assert_allclose(found[name], weight, atol=1e-4, err_msg=name)
-    for part in ("validation", "test"):
-        assert plain.card.scores[part] == pytest.approx(fast.card.scores[part], abs=1e-4)
-    text = "the cat sat on the mat"
-    bits = plain.evaluate(text).bits_per_character
-    monkeypatch.undo()
-    again = keras_charlm.load(tmp_path / "plain")  # with the fast layers
-    assert again.evaluate(text).bits_per_character == pytest.approx(bits, abs=1e-4)
+        np.testing.assert_allclose(weights[name], weight, atol=1e-4, err_msg=name)
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(losses[0].history[name], losses[1].history[name], atol=1e-4)
+
+
+def test_a_model_of_keras_s_layers_is_written_and_read_with_both(text_file, tmp_path, monkeypatch):
+    settings = {**TINY, "layers": 2, "precision": "float32"}
+    with monkeypatch.context() as patch:
+        refuse_the_fast_path(patch)
+        plain = keras_charlm.fit(text_file, tmp_path / "m", epochs=1, **settings)
+        text = "the cat sat on the mat"
+        bits = plain.evaluate(text).bits_per_character
+    fast = keras_charlm.load(tmp_path / "m")
+    assert fast.evaluate(text).bits_per_character == pytest.approx(bits, abs=1e-4)

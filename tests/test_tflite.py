@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_charlm.config import ModelConfig
 from keras_charlm.errors import ExportError
-from keras_charlm.export import graph, tflite
+from keras_charlm.export import graph, limits, tflite
 from keras_charlm.generation.litert import Runner
 from keras_charlm.network import model
 from keras_charlm.text.vocabulary import Vocabulary
@@ -245,6 +245,40 @@ def test_settings_reach_the_draw():
     assert (generate(file, [97])["text"] != greedy).any()
     assert (generate(file, [97], seed=1)["text"] != generate(file, [97], seed=2)["text"]).any()
     assert (generate(file, [97], seed=1)["text"] == generate(file, [97], seed=1)["text"]).all()
+
+
+@pytest.mark.parametrize("rows", [1, graph.ROWS])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("temperature", (-1, np.nan, np.inf)),
+        ("top_k", (-1, -(2**31))),
+        ("top_p", (0, -1, 1.5, np.nan)),
+        ("length", (-1, graph.DRAW + 1, 2**31 - 1)),
+        ("text_length", (-1, graph.READ + 1)),
+    ],
+)
+def test_a_setting_out_of_range_gives_an_error_value(rows, name, values):
+    network, file = built("lstm")[1].runner(), opened("lstm")
+    for value in values:
+        for runner in network, file:
+            out = generate(runner, [97], rows, **{name: value})
+            assert (out["lengths"] == limits.WRONG).all()
+            assert (out["text"] == -1).all()
+            assert (out["bits"] == 0).all()
+
+
+def test_settings_at_the_ends_of_their_ranges_are_accepted():
+    file = opened("lstm")
+    for given in (
+        {"temperature": 2**15},
+        {"top_k": 2**31 - 1},
+        {"top_p": 1e-7},
+        {"length": 0},
+        {"length": graph.DRAW},
+        {"text_length": 0},
+    ):
+        assert generate(file, [97], **given)["lengths"][0] >= 0
 
 
 def test_assign_copies_new_weights_without_a_new_trace():

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
 from keras_charlm.display import quiet
+from keras_charlm.export.limits import checked
 from keras_charlm.generation.litert import Runner
 from keras_charlm.network import sampling
 from keras_charlm.network.equations import CELLS
@@ -45,7 +46,7 @@ class OnDeviceGraph(tf.Module):
         state: float32 (B, S).
     Outputs:
         text: int32 (B, N), the characters drawn, without the stop character; -1 after the end.
-        lengths: int32 (B,), their number.
+        lengths: int32 (B,), their number; -1 in every row if a setting is out of range.
         done: int32 (B,), 1 if the stop character was drawn or the row was idle.
         bits: float32 (B,), sum of -log2 p over all characters drawn, the stop character included,
             at temperature 1, without top-k and top-p.
@@ -128,8 +129,8 @@ class OnDeviceGraph(tf.Module):
 
         state = floats("state", 1, self.state_size)
         return {
-            "generate": (self._generate, generate(1)),
-            "generate_batch": (self._generate, generate(ROWS)),
+            "generate": (checked(self._generate, DRAW), generate(1)),
+            "generate_batch": (checked(self._generate, DRAW), generate(ROWS)),
             "step": (self._step, (ints("text", 1), state)),
             "score": (self._score, (ints("text", 1, SCORE), ints("text_length", 1), state)),
             "vocab": (self._vocab, (ints("index", self.vocabulary.size),)),

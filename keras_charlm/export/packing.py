@@ -9,6 +9,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_charlm.export import portable
 from keras_charlm.saved import tflite_card
 
 ALIGNMENT = (
@@ -17,11 +18,10 @@ ALIGNMENT = (
 
 
 def pack(content: bytes, values: dict[str, Any]) -> bytes:
-    """Add a card to an on-device file, and shrink the file.
+    """Add a card to an on-device file, make it portable (see `portable`), and shrink it.
 
     The converter writes a table for every use and a name for every tensor, which is much of a small
-    model's file. Here equal parts are stored once, and names, which no signature needs, are left
-    out.
+    model's file. Here equal parts are stored once, and only the signatures' tensors have names.
 
     Args:
         content: A .tflite file.
@@ -32,6 +32,7 @@ def pack(content: bytes, values: dict[str, Any]) -> bytes:
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     model.metadata = [m for m in model.metadata or [] if m.name != tflite_card.METADATA.encode()]
+    portable.rewrite(model)
     _strip(model)
     values = {**values, "file_sha256": tflite_card.NO_DIGEST}
     text = json.dumps(values, ensure_ascii=False).encode()
@@ -43,16 +44,22 @@ def pack(content: bytes, values: dict[str, Any]) -> bytes:
 
 
 def _strip(model: schema.ModelT) -> None:
-    """Remove what no reader needs: names, empty buffers, empty lists."""
+    """Remove what no reader needs: empty buffers, empty lists, names of subgraphs."""
     tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors]
     used = {user.buffer for user in (*tensors, *model.metadata)}
-    kept = [0, *(i for i in sorted(used) if i and model.buffers[i].data is not None)]
-    moved = {old: new for new, old in enumerate(kept)}  # buffer 0 stands for all empty ones
-    model.buffers = [model.buffers[i] for i in kept]
+    moved = {0: 0}  # new number of each buffer; buffer 0 stands for all empty ones
+    numbers: dict[bytes, int] = {}  # by content
+    buffers = [model.buffers[0]]
+    for old in sorted(used):
+        if old and model.buffers[old].data is not None:
+            moved[old] = numbers.setdefault(bytes(model.buffers[old].data), len(buffers))
+            if moved[old] == len(buffers):
+                buffers.append(model.buffers[old])
+    model.buffers = buffers
     for entry in model.metadata:
         entry.buffer = moved[entry.buffer]
     for tensor in tensors:
-        tensor.name, tensor.buffer = None, moved.get(tensor.buffer, 0)
+        tensor.buffer = moved.get(tensor.buffer, 0)
         if tensor.quantization is not None and tensor.quantization.scale is None:
             tensor.quantization = None
     for graph in model.subgraphs:

@@ -91,8 +91,8 @@ class Outcome:
         card = self._card(network, finished)
         graph = OnDeviceGraph(network, plan.model, vocabulary)
         content = tflite.convert(graph, plan.fit.quantize)
-        tflite.check(content, graph)
         content = packing.pack(content, card.on_device(vocabulary, plan.fit.quantize))
+        tflite.check(content, graph)
 
         def fill(folder: Path) -> None:
             network.save_weights(folder / bundle.WEIGHTS)

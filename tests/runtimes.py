@@ -1,0 +1,301 @@
+"""Which runtimes run the on-device file: `python -m tests.runtimes`.
+
+Writes small models of every kind, runs them and the shipped names model in each runtime, in an
+environment of its own, and compares the results with those of the network in TensorFlow (int8
+weights: of the installed LiteRT). The table in docs/mobile.md comes from the result,
+benchmarks/results/runtimes.json. An environment of TensorFlow takes about 1.5 GB; it is removed
+after its run. Needs a network, and Python 3.11, for which all of these runtimes have wheels.
+
+`tests/test_runtimes.py` runs some of the files in the runtimes that are installed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.common import RESULTS, machine
+from keras_charlm.config import ModelConfig
+from keras_charlm.export import packing, tflite
+from keras_charlm.export.graph import DRAW, OnDeviceGraph
+from keras_charlm.generation.litert import Runner
+from keras_charlm.network import model
+from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.text.vocabulary import Vocabulary
+
+SHIPPED = Path(__file__).parent.parent / "saved_models" / "names"
+CALL = Path(__file__).with_name("runtime_call.py")
+VOCABULARIES = {
+    "characters": Vocabulary("char", tuple(map(ord, "\n abcdefghijklmnopqrstuvwxyzßé"))),
+    "bytes": Vocabulary("byte", (10, 32, *range(97, 123), *range(128, 256))),
+    "1,200 characters": Vocabulary("char", (10, *range(0x4E00, 0x4E00 + 1200))),
+}
+# cell, layers, embedding, tied, vocabulary
+KINDS = (
+    ("lstm", 1, 0, False, "characters"),
+    ("lstm", 3, 12, True, "characters"),
+    ("gru", 1, 12, True, "bytes"),
+    ("gru", 3, 0, False, "characters"),
+    ("rnn", 1, 12, False, "bytes"),
+    ("rnn", 3, 12, True, "1,200 characters"),
+)
+LOGITS = 1e-3  # largest difference accepted from TensorFlow's logits of the same weights
+BITS = 0.02  # largest difference accepted in bits per character between runtimes with int8 weights
+TEXT = 60  # characters of a call
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime and the packages that bring it."""
+
+    name: str
+    kind: str  # see runtime_call.py
+    version: str
+    packages: tuple[str, ...]
+
+    @property
+    def environment(self) -> str:
+        """Name of its environment's folder; two runtimes may share one."""
+        return f"{'litert' if self.kind == 'compiled' else self.kind}-{self.version}"
+
+
+def _litert(version: str, *more: str) -> Runtime:
+    packages = (f"ai-edge-litert=={version}", *more)
+    return Runtime(f"LiteRT {version}", "litert", version, packages)
+
+
+RUNTIMES = (
+    Runtime("tflite-runtime 2.14.0", "tflite", "2.14.0", ("tflite-runtime==2.14.0", "numpy<2")),
+    *(
+        Runtime(f"TensorFlow {v}", "tensorflow", v, (f"tensorflow-cpu=={v}",))
+        for v in (
+            *("2.12.1", "2.13.1", "2.14.1", "2.15.1", "2.16.2", "2.17.1", "2.18.1", "2.19.1"),
+            *("2.20.0", "2.21.0"),
+        )
+    ),
+    *(_litert(v, "numpy<2") for v in ("1.0.1", "1.1.2", "1.2.0", "1.3.0", "1.4.0")),
+    *(_litert(v, "ml_dtypes") for v in ("2.0.3", "2.1.6", "2.3.0")),
+    *(
+        Runtime(f"LiteRT {v}, CompiledModel", "compiled", v, (f"ai-edge-litert=={v}", "ml_dtypes"))
+        for v in ("2.0.3", "2.1.6", "2.3.0")
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A file, what is asked of it, and the network's answers.
+
+    Args:
+        name: Of the network.
+        quantize: Format of the weights.
+        content: The file.
+        calls: Signatures and their inputs; None is subgraph 0.
+        expected: The outputs of each call that are right.
+    """
+
+    name: str
+    quantize: str
+    content: bytes
+    calls: tuple[tuple[str | None, dict[str, Any]], ...]
+    expected: tuple[dict[str, Any], ...]
+
+
+def examples(kinds: tuple[tuple, ...] = KINDS, shipped: bool = True) -> list[Example]:
+    """The files: each kind of network, and the shipped names, with each format of the weights."""
+    made = []
+    for cell, layers, embedding, tied, vocabulary in kinds:
+        config = ModelConfig(cell, layers, 24, embedding=embedding, tied=tied, dropout=0.0)
+        name = f"{cell}, {layers} layers, {'tied, ' if tied else ''}{vocabulary}"
+        for quantize in tflite.QUANTIZE:
+            network = random_network(config, VOCABULARIES[vocabulary].size)
+            made.append(example(name, quantize, network, config, VOCABULARIES[vocabulary]))
+    if shipped:
+        opened = TrainedModel.of(SHIPPED)
+        for quantize in tflite.QUANTIZE:
+            made.append(
+                example("names", quantize, opened.model, opened.card.model, opened.vocabulary)
+            )
+    return made
+
+
+def random_network(config: ModelConfig, size: int) -> Any:
+    """A network with uneven probabilities, and with biases."""
+    network = model.build(config, size, seed=1)
+    random = np.random.default_rng(0)
+    for weight in network.trainable_variables:
+        noise = random.normal(0, 1.5 if "logits" in weight.path else 0.3, weight.shape)
+        weight.assign(weight.numpy() + noise)
+    return network
+
+
+def example(
+    name: str, quantize: str, network: Any, config: ModelConfig, vocabulary: Vocabulary
+) -> Example:
+    """The file of a network, calls, and their results in TensorFlow."""
+    content = packing.pack(tflite.convert(OnDeviceGraph(network, config, vocabulary), quantize), {})
+    graph = OnDeviceGraph(network, config, vocabulary)
+    if quantize == "float16":  # the same weights as the file's
+        for weight in graph.weights:
+            weight.assign(weight.numpy().astype(np.float16).astype(np.float32))
+    # Rounding to int8 is judged by the export's own check; here its runtimes have to agree.
+    runner = Runner(content) if quantize == "int8" else graph.runner()
+    calls = _calls(runner, vocabulary)
+    expected = tuple(
+        {key: value.tolist() for key, value in runner(signature or "generate", **inputs).items()}
+        for signature, inputs in calls
+    )
+    lists = [(s, {key: array.tolist() for key, array in inputs.items()}) for s, inputs in calls]
+    return Example(name, quantize, content, tuple(lists), expected)
+
+
+def _calls(runner: Any, vocabulary: Vocabulary) -> list[tuple[str | None, dict[str, np.ndarray]]]:
+    """A call of each signature, and `generate` as subgraph 0."""
+    random = np.random.default_rng(0)
+    codes = random.choice(vocabulary.codes, TEXT).astype(np.int32)
+
+    def padded(rows: int, width: int) -> np.ndarray:
+        return np.tile(np.pad(codes, (0, width - TEXT)), (rows, 1))
+
+    def generate(rows: int) -> dict[str, np.ndarray]:
+        return {
+            "text": padded(rows, runner.read_width),
+            "text_length": np.full(rows, TEXT, np.int32),
+            "seed": np.arange(rows, dtype=np.int32),
+            "position": np.zeros(rows, np.int32),
+            "length": np.array([DRAW], np.int32),
+            "stop": np.array([-1], np.int32),
+            "temperature": np.array([0.8], np.float32),
+            "top_k": np.array([20], np.int32),
+            "top_p": np.array([0.95], np.float32),
+            "state": np.zeros((rows, runner.state_size), np.float32),
+        }
+
+    state = random.uniform(-0.5, 0.5, (1, runner.state_size)).astype(np.float32)
+    score = {
+        "text": padded(1, runner.score_width),
+        "text_length": np.array([TEXT], np.int32),
+        "state": state,
+    }
+    return [
+        ("step", {"text": codes[:1], "state": state}),
+        ("score", score),
+        ("generate", generate(1)),
+        (None, generate(1)),
+        ("generate_batch", generate(runner.rows)),
+        ("vocab", {"index": np.arange(vocabulary.size, dtype=np.int32)}),
+    ]
+
+
+def fault(example: Example, results: Any) -> str | None:
+    """What is wrong with a runtime's results of a file: None if nothing is."""
+    if isinstance(results, str):
+        return results
+    step, score, one, unsigned, batch, vocab = results
+    right_step, right_score, right_one, _, right_batch, right_vocab = example.expected
+    if vocab != right_vocab:
+        return "other code points"
+    outputs = [one[name] for name in sorted(one)]
+    if [unsigned[str(i)] for i in range(len(outputs))] != outputs:
+        return "subgraph 0 differs from the signature generate"
+    bits = abs(score["bits"][0] - right_score["bits"][0]) / (TEXT - 1)
+    if example.quantize == "int8":
+        return None if bits <= BITS else f"{bits:.2g} bits per character more or less"
+    difference = np.abs(np.subtract(step["logits"], right_step["logits"])).max()
+    if not difference <= LOGITS:
+        return f"logits differ by {difference:.2g}"
+    if not bits <= LOGITS:
+        return f"{bits:.2g} bits per character more or less"
+    texts = [*one["text"], *batch["text"]]
+    right = [*right_one["text"], *right_batch["text"]]
+    different = sum(ours != theirs for ours, theirs in zip(texts, right, strict=True))
+    # A rounded last digit changes one character in many thousands, and the rest of its row.
+    return f"{different} of {len(texts)} texts differ" if different > 2 else None
+
+
+def run(runtime: Runtime, python: Path, files: dict[str, Example]) -> dict[str, str | None]:
+    """Run the files in a runtime; returns the fault of each."""
+    done = subprocess.run(
+        [python, "-I", CALL, runtime.kind],
+        input=json.dumps({path: example.calls for path, example in files.items()}),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return dict.fromkeys(files, lines[-1])
+    results = json.loads(done.stdout)
+    return {path: fault(example, results[path]) for path, example in files.items()}
+
+
+def environment(runtime: Runtime, folder: Path, python: str) -> Path:
+    """The Python of a runtime's environment, which is made if it is missing."""
+    own = folder / runtime.environment / "bin" / "python"
+    if not own.exists():
+        subprocess.run([python, "-m", "venv", own.parent.parent], check=True)
+        install = [own, "-m", "pip", "install", "--quiet", "--no-cache-dir", *runtime.packages]
+        try:
+            subprocess.run(install, check=True)
+        except BaseException:  # a half-made environment must not pass for a whole one
+            shutil.rmtree(own.parent.parent)
+            raise
+    return own
+
+
+@click.command()
+@click.option("--only", default="", help="Run the runtimes whose name contains this.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep the environments here.")
+@click.option("--python", default="python3.11", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=RESULTS / "runtimes.json")
+def main(only: str, folder: Path | None, python: str, output: Path) -> None:
+    """Run all files in all runtimes, print what fails, and write the result."""
+    chosen = [runtime for runtime in RUNTIMES if only in runtime.name]
+    home = folder or Path(tempfile.mkdtemp(prefix="runtimes-"))
+    try:
+        with tempfile.TemporaryDirectory() as made:
+            files = {}
+            for number, each in enumerate(examples()):
+                path = Path(made) / f"{number}.tflite"
+                path.write_bytes(each.content)
+                files[str(path)] = each
+            rows = [_row(runtime, home, python, files, keep=bool(folder)) for runtime in chosen]
+    finally:
+        if not folder:
+            shutil.rmtree(home)
+    output.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+
+
+def _row(
+    runtime: Runtime, home: Path, python: str, files: dict[str, Example], keep: bool
+) -> dict[str, Any]:
+    """Run the files in a runtime; returns its row of the result."""
+    faults = run(runtime, environment(runtime, home, python), files)
+    shared = [other for other in RUNTIMES if other.environment == runtime.environment]
+    if not keep and runtime is shared[-1]:
+        shutil.rmtree(home / runtime.environment)
+    row: dict[str, Any] = {"runtime": runtime.name, "kind": runtime.kind, "faults": {}}
+    for quantize in tflite.QUANTIZE:
+        own = {
+            files[path].name: f for path, f in faults.items() if files[path].quantize == quantize
+        }
+        row["faults"][quantize] = {name: f for name, f in own.items() if f}
+        row["files"] = len(own)
+    click.echo(f"{runtime.name}: {_shown(row)}")
+    return row
+
+
+def _shown(row: dict[str, Any]) -> str:
+    faults = [f"{q}, {n}: {f}" for q, named in row["faults"].items() for n, f in named.items()]
+    return "; ".join(faults) or "all right"
+
+
+if __name__ == "__main__":
+    main()
