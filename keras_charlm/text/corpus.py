@@ -23,7 +23,7 @@ from keras_charlm.text import cache, decoding
 from keras_charlm.text.cache import Entry, SymbolWriter
 from keras_charlm.text.decoding import check_encoding, open_blocks
 from keras_charlm.text.labels import FIRST_CODE, Coder
-from keras_charlm.text.transcript import append, label_columns, stem
+from keras_charlm.text.transcript import append, label_columns, named
 from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
 
 NAMES = Path(__file__).parent / "data" / "names.csv"
@@ -130,8 +130,8 @@ class Corpus:
             starts.append(begins)
             lengths.append(ends[keep] - begins)
             prints.append(fingerprints(row for row in rows if row))
-            own = self.symbols[begins[:, None] + np.arange(-count, 0)]  # (lines, count)
-            labels.append(self.alphabet[own] - FIRST_CODE)
+            before = begins[:, None] + np.arange(-count, 0)  # (lines, count)
+            labels.append(self.alphabet[self.symbols[before]] - FIRST_CODE)
             at = int(ends[-1]) + 1
         if not any(len(part) for part in prints):
             raise CorpusError(
@@ -365,7 +365,7 @@ def _prepare(
         if config.lines:
             writer.write("\n")  # a newline precedes every line, and starts a sample
         for source in files:
-            content, begun = _Content(source, stdin, _named(digest, source, config)), writer.length
+            content, begun = _Content(source, stdin, named(digest, source, config)), writer.length
             try:
                 append(content.blocks, source, config, writer, coder)
                 size += content.size
@@ -403,7 +403,7 @@ def _hash_files(
     """
     digest, readable = hashlib.sha256(_recipe(config)), []
     for source in files:
-        content = _Content(source, None, _named(digest, source, config))
+        content = _Content(source, None, named(digest, source, config))
         try:
             for _ in content.blocks:
                 pass
@@ -435,14 +435,6 @@ def _recipe(config: CorpusConfig) -> bytes:
         f"{unit} {config.encoding} {config.normalize} keep={config.keep_line_ends} "
         f"lines={config.lines} 1{labels}"
     ).encode()
-
-
-def _named(digest: Any, source: str, config: CorpusConfig) -> Any:
-    """A hash that also depends on the name of a file, if that is its label."""
-    if config.label_by_file:
-        digest = digest.copy()
-        digest.update(f"\0{stem(source)}\0".encode("utf-8", "surrogatepass"))
-    return digest
 
 
 def _names(paths: list[str]) -> str:

@@ -29,6 +29,14 @@ def label_columns(config: CorpusConfig) -> tuple[str, ...]:
     return (*config.labels, *([FILE] if config.label_by_file else []))
 
 
+def named(digest: Any, source: str, config: CorpusConfig) -> Any:
+    """A hash that also depends on the name of a file, if that is its label."""
+    if config.label_by_file:
+        digest = digest.copy()
+        digest.update(f"\0{stem(source)}\0".encode("utf-8", "surrogatepass"))
+    return digest
+
+
 def append(
     blocks: Iterable[bytes],
     source: str,
