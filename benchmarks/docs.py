@@ -29,6 +29,7 @@ VERBS = (
     "compress",
     "decompress",
     "export",
+    "serve",
     "report",
     "info",
 )
@@ -43,6 +44,7 @@ TENSORS = {
     "temperature": "below 1 safer, above 1 wilder; 0 the likeliest character",
     "top_k": "sample among the k likeliest; 0 for all",
     "top_p": "sample among the likeliest that hold this share; 1 for all",
+    "min_p": "sample among those at least so likely as this share of the likeliest; 0 for all",
     "state": "zeros before a text, then what the last call returned",
     "-> text": "code points generated, without the stop character; then -1",
     "-> lengths": "how many",

@@ -82,7 +82,10 @@ class GroupedCommand(click.Command):
 
 
 def settings(
-    kind: type[Settings], group: str = "Options", **shown: str
+    kind: type[Settings],
+    group: str = "Options",
+    only: tuple[str, ...] | None = None,
+    **shown: str,
 ) -> Callable[[Callable], Callable]:
     """A decorator that gives a command an option for each field of a configuration.
 
@@ -90,12 +93,14 @@ def settings(
         kind: The configuration. An omitted option is None; `given` drops it, so that the
             configuration's default applies.
         group: Heading of the options in a GroupedCommand, except for those that are `usual`.
+        only: The fields to give options for; by default all.
         **shown: Text that help shows as the default of fields whose None is filled in later.
     """
     types = value_types(kind)
+    fields = [f for f in dataclasses.fields(kind) if only is None or f.name in only]
 
     def decorate(command: Callable) -> Callable:
-        for field in reversed(dataclasses.fields(kind)):
+        for field in reversed(fields):
             heading = USUAL if field.metadata.get("usual") else group
             command = _option(field, heading, *types[field.name], shown.get(field.name))(command)
         return command

@@ -351,6 +351,20 @@ class SampleConfig(Settings):
             raise OptionError("novel_label needs labels; give one with --label, or use --novel.")
 
 
+# The fields that restrict which texts are drawn.
+CONSTRAINTS = (
+    "starts_with",
+    "ends_with",
+    "contains",
+    "min_length",
+    "max_length",
+    "ban",
+    "ban_file",
+    "match",
+    "ignore_case",
+)
+
+
 @dataclass(frozen=True)
 class EvaluateConfig(Settings):
     """What to measure besides the loss over a text."""
@@ -406,12 +420,14 @@ class ExportConfig(Settings):
     to: str = setting(
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
-        "the browser that contains the on-device file.",
-        choices=("tflite", "savedmodel", "web"),
+        "the browser that contains the on-device file; rule: constraints, for an app that has "
+        "the on-device file.",
+        choices=("tflite", "savedmodel", "web", "rule"),
     )
-    quantize: str = setting(
-        "none",
-        "Format of the weights: none is float32; float16 takes half the space, int8 a quarter.",
+    quantize: str | None = setting(
+        None,
+        "Format of the weights: none is float32; float16 takes half the space, int8 a quarter; by "
+        "default int8 for a page, and none for a file.",
         choices=("none", "float16", "int8"),
     )
     budget: int | None = setting(
@@ -422,10 +438,18 @@ class ExportConfig(Settings):
         size=True,
     )
     license: str | None = setting(None, "Licence of the training text, stored in the file's card.")
+    engine: str = setting(
+        "own",
+        "Program that runs the model in the page: own is 23 KB; litert is LiteRT.js, 9.7 MB.",
+        choices=("own", "litert"),
+    )
+    single_file: bool = setting(
+        False, "Write the page as one HTML file, which also works when opened from a disk."
+    )
     runtime: str | None = setting(
         None,
-        "Folder of the npm package @litertjs/core, to include it in the page; by default the page "
-        "loads a fixed version from the network.",
+        "Folder of the npm package @litertjs/core, to include it in the page; by default a page "
+        "with --engine litert loads a fixed version from the network.",
     )
 
     def __post_init__(self) -> None:
@@ -435,16 +459,27 @@ class ExportConfig(Settings):
             ("budget", ("tflite", "web")),
             ("license", ("tflite", "web")),
             ("runtime", ("web",)),
+            ("engine", ("web",)),
+            ("single_file", ("web",)),
         ):
-            if self.to not in kinds and getattr(self, name) not in (None, "none"):
+            if self.to not in kinds and getattr(self, name) not in (None, "none", "own", False):
                 raise OptionError(
-                    f"--{name} is for --to {' or '.join(kinds)}; leave it out with --to {self.to}."
+                    f"--{name.replace('_', '-')} is for --to {' or '.join(kinds)}; leave it out "
+                    f"with --to {self.to}."
                 )
-        if self.budget is not None and self.quantize != "none":
+        if self.runtime is not None and self.engine == "own":
+            raise OptionError("--runtime is for --engine litert; give both, or neither.")
+        if self.single_file and self.engine == "litert":
+            raise OptionError(
+                "--single-file is for the page's own engine; leave out --engine litert."
+            )
+        if self.budget is not None and self.quantize not in (None, "none"):
             raise OptionError(
                 "Both --budget and --quantize were given; the budget chooses how "
                 "the weights are stored, so give one."
             )
+        if self.quantize is None:
+            object.__setattr__(self, "quantize", "int8" if self.to == "web" else "none")
 
 
 @dataclass(frozen=True)

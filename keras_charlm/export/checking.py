@@ -235,15 +235,17 @@ def characters_per_second(runner: Runner, start: int) -> dict[str, int]:
 def _speed(runner: Runner, start: int, rows: int) -> int:
     beginnings = [np.array([start])] * rows
     _draw(runner, beginnings)  # the first call allocates
-    began, calls = time.perf_counter(), 0
+    began, characters = time.perf_counter(), 0
     while (spent := time.perf_counter() - began) < _SECONDS:
-        _draw(runner, beginnings)
-        calls += 1
-    return round(calls * rows * DRAW / spent)
+        characters += sum(int((text >= 0).sum()) for text in _draw(runner, beginnings))
+    return round(characters / spent)
 
 
 def _draw(runner: Runner, beginnings: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Read the B beginnings, each of 1 to `READ` codes, and draw B texts int32 (DRAW,)."""
+    """Read the B beginnings, each of 1 to `READ` codes, and draw B texts int32 (N,).
+
+    They have `DRAW` characters; with a rule of the file's own they end at the start symbol.
+    """
     rows = len(beginnings)
     text = np.zeros((rows, runner.read_width), np.int32)
     for row, codes in zip(text, beginnings, strict=True):
@@ -255,10 +257,11 @@ def _draw(runner: Runner, beginnings: Sequence[np.ndarray]) -> list[np.ndarray]:
         seed=np.arange(rows, dtype=np.int32),
         position=np.zeros(rows, np.int32),
         length=np.array([DRAW], np.int32),
-        stop=np.array([-1], np.int32),
+        stop=np.array([beginnings[0][0] if runner.rule_size else -1], np.int32),
         temperature=np.array([TEMPERATURE], np.float32),
         top_k=np.zeros(1, np.int32),
         top_p=np.ones(1, np.float32),
-        state=np.zeros((rows, runner.state_size), np.float32),
+        min_p=np.zeros(1, np.float32),
+        state=np.zeros((rows, runner.state_size + runner.rule_size), np.float32),
     )
     return list(out["text"])

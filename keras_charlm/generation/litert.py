@@ -24,6 +24,8 @@ class SignatureRunner(Protocol):
             (N).
         score_width: Maximum characters that a call of `score` reads.
         state_size: Width of the state (S).
+        rule_size: Further columns that the state of `generate` has: 1 if the file has a rule of its
+            own, else 0.
     """
 
     rows: int
@@ -31,6 +33,7 @@ class SignatureRunner(Protocol):
     draw_width: int
     score_width: int
     state_size: int
+    rule_size: int
 
     def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Run a signature; `export.graph.OnDeviceGraph` describes its inputs and outputs."""
@@ -64,13 +67,14 @@ class Runner:
                 interpreter.allocate_tensors()  # logs which delegate it uses
             self._signatures = {
                 name: interpreter.get_signature_runner(name)
-                for name in ("generate", "generate_batch", "step", "score", "vocab")
+                for name in interpreter.get_signature_list()
             }
             inputs = {n: s.get_input_details() for n, s in self._signatures.items()}
             outputs = self._signatures["generate"].get_output_details()
             self.rows, self.read_width = map(int, inputs["generate_batch"]["text"]["shape"])
             self.draw_width = int(outputs["text"]["shape"][1])
-            self.state_size = int(inputs["generate"]["state"]["shape"][1])
+            self.state_size = int(inputs["step"]["state"]["shape"][1])
+            self.rule_size = int(inputs["generate"]["state"]["shape"][1]) - self.state_size
             self.score_width = int(inputs["score"]["text"]["shape"][1])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             name = "The model's content" if isinstance(file, bytes) else str(file)

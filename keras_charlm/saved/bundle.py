@@ -139,10 +139,12 @@ class DeviceFile(Bundle):
     Args:
         quantize: How its weights are stored.
         license: Licence of the text it was trained on, where one was given.
+        constraints: What all texts that it draws fit, as options of `kcharlm generate`.
     """
 
     quantize: str = "none"
     license: str | None = None
+    constraints: str | None = None
 
     def file(self, name: str) -> Path:
         if name == DEVICE:
@@ -196,13 +198,14 @@ def _open_file(path: Path) -> DeviceFile:
     values: Any = tflite_card.read(path)
     card = Card.from_dict(values.get("card"), path)
     vocabulary = Vocabulary.from_dict(values.get("vocabulary"))
-    license = values.get("license")
+    license, constraints = values.get("license"), values.get("constraints")
     bundle = DeviceFile(
         path,
         card,
         vocabulary,
         str(values.get("quantize")),
         None if license is None else str(license),
+        None if constraints is None else str(constraints),
     )
     _check_sizes(bundle, path)
     return bundle

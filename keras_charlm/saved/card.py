@@ -14,7 +14,7 @@ from keras_charlm.errors import BundleError, CharLMError
 from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import Vocabulary
 
-FORMAT = 5
+FORMAT = 6
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,11 @@ class Card:
         return {"format": FORMAT, **asdict(self)}
 
     def on_device(
-        self, vocabulary: Vocabulary, quantize: str = "none", license: str | None = None
+        self,
+        vocabulary: Vocabulary,
+        quantize: str = "none",
+        license: str | None = None,
+        constraints: str | None = None,
     ) -> dict[str, Any]:
         """The card of an on-device file; see `tflite_card`.
 
@@ -88,6 +92,7 @@ class Card:
             vocabulary: The model's vocabulary.
             quantize: Format of its weights.
             license: Licence of the training text.
+            constraints: Those of the file's own rule.
 
         Returns:
             The card as JSON values.
@@ -104,6 +109,7 @@ class Card:
             "vocabulary": vocabulary.to_dict(),
             "quantize": quantize,
             "license": license,
+            "constraints": constraints,
         }
 
     @classmethod

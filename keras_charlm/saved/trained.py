@@ -287,9 +287,20 @@ class TrainedModel:
             )
         return text, parts
 
+    @property
+    def end(self) -> int | None:
+        """Id of the character that ends a line; None for texts."""
+        return self.vocabulary.id_of(self.card.start) if self.card.lines else None
+
     def _reading(self) -> dict[str, Any]:
         return {
             "lines": self.card.lines,
             "start": self.card.start,
             "normalize": self.card.normalize,
+            "usual": self._usual_length(),
         }
+
+    def _usual_length(self) -> int | None:
+        """A length that few lines have: five times the mean of the training lines."""
+        size = self.card.split["train"]
+        return 5 * -(-size["characters"] // size["lines"]) if size.get("lines") else None
