@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import results, scale_model
+from benchmarks import results, scale_model, typed
 from benchmarks.common import table
 from keras_charlm.defaults import AUTO_SIZE, SIZES
 
@@ -167,7 +167,8 @@ def section(page: str, name: str) -> re.Match[str]:
 
 
 def main() -> None:
-    """Replace the content of every generated section."""
+    """Replace the content of every generated section, and the types of the settings."""
+    typed.main()
     for (page, name), content in SECTIONS.items():
         path, match, new = ROOT / page, section(page, name), content()
         if match[2] != new:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from keras_charlm import files
+from keras_charlm import backend, files
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.generation.constraints import as_options, is_constrained
 from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import ExportSettings
 
 REPORT = ".report.json"  # added to the export's name
 FILES = ("tflite", "rule")  # the exports that are one file; others are folders
@@ -28,7 +29,7 @@ def export(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
-    **settings: Any,
+    **settings: Unpack[ExportSettings],
 ) -> dict[str, Any]:
     """Export a trained model, and check the export.
 
@@ -53,8 +54,9 @@ def export(
         >>> report = export("saved_models/names", "names.tflite", quantize="int8")
         >>> print(summary(report))
     """
-    constraints = {name: settings.pop(name) for name in CONSTRAINTS if name in settings}
-    config = ExportConfig.of("export", settings)
+    given: dict[str, Any] = {**settings}
+    constraints = {name: given.pop(name) for name in CONSTRAINTS if name in given}
+    config = ExportConfig.of("export", given)
     rule = _rule(config, constraints)
     if output is not None:
         expect("output", output, (str, Path), "a path")
@@ -132,6 +134,14 @@ def _write(
         new.touch()  # fail before any work if the folder cannot be written
     if rule and config.to == "rule":
         return _write_rule(opened, rule, new)
+    backend.load(start=True)
+    with backend.silent():
+        return _convert(opened, config, rule, new)
+
+
+def _convert(
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
+) -> dict[str, Any]:
     if config.to == "savedmodel":
         from keras_charlm.export import savedmodel
 

@@ -324,7 +324,7 @@ def run(
     """
     sequences = tf.cast(sequences, layer.compute_dtype)
     if states is None:
-        states = layer.get_initial_state(tf.shape(sequences)[0])
+        states = list(layer.get_initial_state(tf.shape(sequences)[0]))
     if isinstance(layer, FastOnCPU) and layer.is_fast():
         weights = layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias
         return recur(layer.fast_cell, sequences, states, *weights, training=False)
