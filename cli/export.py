@@ -49,4 +49,6 @@ def _next(path: Path, kind: str | None) -> str:
         return f"python -m http.server --directory {path}, then open http://localhost:8000"
     if kind == "savedmodel":
         return f"{path / 'README.md'} says how to serve it"
+    if kind == "keras":
+        return f"keras.models.load_model({str(path)!r}), in any program with Keras"
     return f"kcharlm generate {path}"

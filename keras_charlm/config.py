@@ -357,8 +357,8 @@ class ExportConfig(Settings):
     to: str = setting(
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
-        "the browser that contains the on-device file.",
-        choices=("tflite", "savedmodel", "web"),
+        "the browser that contains the on-device file; keras: a .keras file of Keras's own layers.",
+        choices=("tflite", "savedmodel", "web", "keras"),
     )
     quantize: str = setting(
         "none",

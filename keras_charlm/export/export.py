@@ -1,7 +1,8 @@
 """Export of a trained model: written, checked, reported, and moved into place atomically.
 
 Each kind of export is a module that is loaded when it is needed: `tflite` creates the on-device
-file, `savedmodel` and `web` fill a folder; each returns its part of the report.
+file and `plain` a Keras file, `savedmodel` and `web` fill a folder; each returns its part of the
+report.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.saved.trained import TrainedModel
 
 REPORT = ".report.json"  # added to the export's name
+FILES = {"tflite": ".tflite", "keras": ".keras"}  # the exports that are one file
 
 
 def export(
@@ -56,11 +58,11 @@ def export(
         raise BundleError(
             f"{opened.path} is an export already; name the folder that kcharlm fit wrote."
         )
-    suffix = ".tflite" if config.to == "tflite" else f"-{config.to}"
+    suffix = FILES.get(config.to, f"-{config.to}")
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
     with files.writing(path):
         _check_output(path, config, overwrite, opened.path)
-        if config.to == "tflite":
+        if config.to in FILES:
             report: dict[str, Any] = {}
             files.replace_file(path, lambda new: report.update(_fill(opened, config, new, path)))
             return report
@@ -76,9 +78,9 @@ def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path
     # A crash between writing the report and moving the export leaves only the report: replace it.
     cut_short = files.unfinished(path).exists() or files.leftovers(path)[1].exists()
     files.recover_folder(path)
-    if path.is_dir() and config.to != "tflite" and not report.exists():
+    if path.is_dir() and config.to not in FILES and not report.exists():
         raise OptionError(f"{path} is a folder that no export wrote; name another --output.")
-    files.check_output(path, overwrite, folder=config.to != "tflite")
+    files.check_output(path, overwrite, folder=config.to not in FILES)
     if not cut_short:
         files.check_output(report, overwrite)
 
@@ -103,6 +105,10 @@ def _write(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, A
         from keras_charlm.export import savedmodel
 
         return savedmodel.write(opened, new)
+    if config.to == "keras":
+        from keras_charlm.export import plain
+
+        return plain.write(opened, new)
     from keras_charlm.export import tflite
 
     if config.to == "tflite":
@@ -121,11 +127,11 @@ def _report_path(path: Path) -> Path:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """A report as a few lines of text, without the list of operators."""
+    """A report as a few lines of text, without the operators and the golden calls."""
     return "\n".join(
         f"{name.replace('_', ' '):<26}{_shown(value)}"
         for name, value in report.items()
-        if value is not None and name != "operators"
+        if value is not None and name not in ("operators", "golden")
     )
 
 
