@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import results, scale_model
+from benchmarks import results, scale_model, typed
 from benchmarks.common import table
 from keras_charlm.defaults import AUTO_SIZE, SIZES
 
@@ -31,6 +31,7 @@ VERBS = (
     "compress",
     "decompress",
     "export",
+    "serve",
     "report",
     "info",
 )
@@ -45,6 +46,7 @@ TENSORS = {
     "temperature": "below 1 safer, above 1 wilder; 0 the likeliest character",
     "top_k": "sample among the k likeliest; 0 for all",
     "top_p": "sample among the likeliest that hold this share; 1 for all",
+    "min_p": "sample among those at least so likely as this share of the likeliest; 0 for all",
     "state": "zeros before a text, then what the last call returned",
     "-> text": "code points generated, without the stop character; then -1",
     "-> lengths": "how many",
@@ -180,7 +182,8 @@ def section(page: str, name: str) -> re.Match[str]:
 
 
 def main() -> None:
-    """Replace the content of every generated section."""
+    """Replace the content of every generated section, and the types of the settings."""
+    typed.main()
     for (page, name), content in SECTIONS.items():
         path, match, new = ROOT / page, section(page, name), content()
         if match[2] != new:

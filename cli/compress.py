@@ -4,15 +4,23 @@ import json
 
 import click
 
-from .options import output_option, watching
+from .options import encoding_option, file_encoding, output_option, warn_of_unknown, watching
 
 
 @click.command()
 @click.argument("model")
 @click.argument("file")
 @output_option("FILE.kclm")
+@encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def compress(model: str, file: str, output: str | None, overwrite: bool, as_json: bool) -> None:
+def compress(
+    model: str,
+    file: str,
+    output: str | None,
+    overwrite: bool,
+    encoding: str | None,
+    as_json: bool,
+) -> None:
     """Compress FILE, of any kind, with the probabilities of MODEL; FILE is kept.
 
     \b
@@ -22,8 +30,12 @@ def compress(model: str, file: str, output: str | None, overwrite: bool, as_json
     from keras_charlm.charlm import load
 
     opened = load(model)
+    encoding = file_encoding(encoding, opened.vocabulary.unit)
     with watching("compress") as watch:
-        path, figures = opened.compress_file(file, output, overwrite=overwrite, watch=watch)
+        path, figures = opened.compress_file(
+            file, output, overwrite=overwrite, watch=watch, encoding=encoding
+        )
+    warn_of_unknown(figures.unknown, figures.characters, opened.vocabulary.unit_name)
     if as_json:
         click.echo(json.dumps({"output": str(path), **figures.to_dict()}))
         return

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keras_charlm.config import ExportConfig
+from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.display import printable
 
 from .options import given, load_tensorflow, output_option, settings
@@ -15,6 +15,7 @@ from .options import given, load_tensorflow, output_option, settings
 @click.command()
 @click.argument("model")
 @settings(ExportConfig)
+@settings(SampleConfig, only=CONSTRAINTS)
 @output_option(
     "the model's name, in the current folder",
     what="file or folder",
@@ -28,10 +29,18 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
     kcharlm export names --to tflite -o names.tflite
     kcharlm export names --to tflite --quantize int8
     kcharlm export names --to tflite --budget 300KB
+    kcharlm export names --to web --single-file
+    kcharlm export names --to tflite --ends-with a
+    kcharlm export names --to rule --ends-with a -o a.rule
+
+    With constraints, the on-device file draws only texts that fit; --to rule writes them alone.
     """
     options = given(options)
-    ExportConfig(**options)  # report a mistake before TensorFlow loads, which takes seconds
-    load_tensorflow()
+    kind = options.get("to")
+    # Report a mistake before TensorFlow loads, which takes seconds.
+    ExportConfig(**{name: options[name] for name in options.keys() - set(CONSTRAINTS)})
+    if kind != "rule":
+        load_tensorflow()
     from keras_charlm.export import export
 
     report = export.export(model, output, overwrite=overwrite, **options)
@@ -40,13 +49,17 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
         return
     path = Path(output or report["file"])
     click.echo(printable(export.summary(report)), err=True)
-    click.echo(printable(f"{'next':<26}{_next(path, options.get('to'))}"), err=True)
+    click.echo(printable(f"{'next':<26}{_next(path, kind)}"), err=True)
 
 
 def _next(path: Path, kind: str | None) -> str:
     """What to do with an export."""
+    if kind == "web" and path.is_file():
+        return f"open {path} in a browser, or send it to someone"
     if kind == "web":
         return f"python -m http.server --directory {path}, then open http://localhost:8000"
+    if kind == "rule":
+        return "give it to the on-device file as docs/mobile.md describes"
     if kind == "savedmodel":
         return f"{path / 'README.md'} says how to serve it"
     if kind == "keras":

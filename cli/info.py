@@ -32,6 +32,7 @@ def info(model: str | None, as_json: bool) -> None:
         values = opened.card.to_dict()
         if isinstance(opened, DeviceFile):
             values |= {"quantize": opened.quantize, "license": opened.license}
+            values["constraints"] = opened.constraints
         text = json.dumps(values, indent=1, ensure_ascii=False)
         click.echo(printable(text) if sys.stdout and sys.stdout.isatty() else text)
         return
@@ -90,6 +91,8 @@ def _files(opened: Bundle) -> Iterator[tuple[str, str]]:
     yield "weights", {"none": "float32"}.get(quantize, quantize)
     if alone and opened.license:
         yield "license", opened.license
+    if alone and opened.constraints:
+        yield "draws only", opened.constraints
     files = [opened.path] if alone else opened.path.iterdir()
     for path in sorted(p for p in files if p.is_file()):
         yield "file", f"{path.name} {path.stat().st_size:,} bytes"

@@ -21,6 +21,7 @@ VERBS = {
     "compress": "Compress a file with a model's predictions.",
     "decompress": "Restore the file that compress read.",
     "export": "Write a model for use elsewhere.",
+    "serve": "Serve a model's page and a JSON interface.",
     "report": "Rewrite a model's report page.",
     "info": "Show a model's configuration and scores.",
 }

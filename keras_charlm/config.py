@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from keras_charlm.config_base import Settings, refuse_unknown, setting
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
 MOST_EPOCHS = 1_000_000
 
@@ -35,7 +35,9 @@ class CorpusConfig(Settings):
     )
     keep_line_ends: bool = setting(False, "Keep \\r\\n and \\r instead of replacing them with \\n.")
     glob: str | None = setting(
-        None, "Which files of a folder and its subfolders to read, e.g. '*.c'.", usual=True
+        None,
+        "Which files of a folder and its subfolders to read, e.g. '*.c'; hidden ones are skipped.",
+        usual=True,
     )
     skip_unreadable: bool = setting(
         False, "Skip files that are binary, unreadable or wrongly encoded, and list them."
@@ -43,10 +45,21 @@ class CorpusConfig(Settings):
     lines: bool = setting(
         False, "Each line is a separate document, such as a name or a title.", usual=True
     )
+    separator: str | None = setting(
+        None,
+        "Text between two documents of several lines, such as poems or recipes; \\n in it is a "
+        "newline.",
+    )
+    documents: bool = setting(False, "Each file is a separate document.")
+    keep_blanks: bool = setting(
+        False,
+        "With --lines, --separator or --documents: keep the blanks at both ends of each document "
+        "instead of removing them.",
+    )
     duplicates: bool = setting(
         False,
-        "With --lines: keep every copy of a line, so that frequent lines weigh more. All copies go "
-        "to the same part of the split.",
+        "With --lines, --separator or --documents: keep every copy of a document, so that frequent "
+        "ones weigh more. All copies go to the same part of the split.",
     )
     min_count: int = setting(
         1,
@@ -64,6 +77,28 @@ class CorpusConfig(Settings):
                 f"val_frac {self.val_frac} and test_frac {self.test_frac} leave less than 5% of "
                 "the text to train on; lower them."
             )
+        if self.lines + self.documents + (self.separator is not None) > 1:
+            raise OptionError(
+                "lines, separator and documents are different ways to divide a text; give one."
+            )
+        if self.separator == "":
+            raise OptionError("separator is empty; give the text between two documents.")
+
+    @property
+    def records(self) -> bool:
+        """Whether the text is a list of documents, lines or longer ones, that end themselves."""
+        return self.lines or self.documents or self.separator is not None
+
+    @property
+    def end(self) -> int:
+        """Code of the symbol that ends a document: the newline for lines, U+001E for others."""
+        return 0x0A if self.lines else 0x1E
+
+    @property
+    def mark(self) -> str:
+        """What separates two documents in a file; empty where the file is one."""
+        text = (self.separator or "").replace("\\n", "\n").replace("\\t", "\t")
+        return text.replace("\r\n", "\n")
 
 
 @dataclass(frozen=True)
@@ -135,15 +170,17 @@ class FitConfig(Settings):
         duration=True,
         usual=True,
     )
-    optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"))
+    optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"), own=True)
     learning_rate: float | None = setting(
         None, "Highest learning rate.", low=0, open_low=True, high=10
     )
     schedule: str = setting(
         "cosine",
         "Learning rate over time. cosine: warm-up, then cosine decay to zero; char-rnn: multiplied "
-        "by 0.97 each epoch from the eleventh on; constant: warm-up, then constant.",
-        choices=("cosine", "char-rnn", "constant"),
+        "by 0.97 each epoch from the eleventh on; constant: warm-up, then constant; none: the same "
+        "rate throughout, unless a callback in Python changes it.",
+        choices=("cosine", "char-rnn", "constant", "none"),
+        own=True,
     )
     warmup: float = setting(
         0.05, "Fraction of the training spent on learning rate warm-up.", low=0, high=1
@@ -212,7 +249,7 @@ class FitConfig(Settings):
         super().__post_init__()
         if not re.fullmatch(r"auto|cpu|[1-9]\d*|gpu:\d+(,gpu:\d+)*", self.devices):
             raise OptionError(
-                f"devices is {self.devices!r}; it takes auto, a number of devices, "
+                f"devices is {brief(repr(self.devices))}; it takes auto, a number of devices, "
                 "cpu, or GPUs such as gpu:0,gpu:1."
             )
 
@@ -309,8 +346,22 @@ class SampleConfig(Settings):
         if isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts):
             object.__setattr__(self, "ban", tuple(texts))  # the class is frozen
         else:
-            raise OptionError(f"ban is {self.ban!r}; it takes texts.")
+            raise OptionError(f"ban is {brief(repr(self.ban))}; it takes texts.")
         super().__post_init__()
+
+
+# The fields that restrict which texts are drawn.
+CONSTRAINTS = (
+    "starts_with",
+    "ends_with",
+    "contains",
+    "min_length",
+    "max_length",
+    "ban",
+    "ban_file",
+    "match",
+    "ignore_case",
+)
 
 
 @dataclass(frozen=True)
@@ -357,12 +408,14 @@ class ExportConfig(Settings):
     to: str = setting(
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
-        "the browser that contains the on-device file; keras: a .keras file of Keras's own layers.",
-        choices=("tflite", "savedmodel", "web", "keras"),
+        "the browser that contains the on-device file; keras: a .keras file of Keras's own layers; "
+        "rule: constraints, for an app that has the on-device file.",
+        choices=("tflite", "savedmodel", "web", "keras", "rule"),
     )
-    quantize: str = setting(
-        "none",
-        "Format of the weights: none is float32; float16 takes half the space, int8 a quarter.",
+    quantize: str | None = setting(
+        None,
+        "Format of the weights: none is float32; float16 takes half the space, int8 a quarter; by "
+        "default int8 for a page, and none for a file.",
         choices=("none", "float16", "int8"),
     )
     budget: int | None = setting(
@@ -373,10 +426,18 @@ class ExportConfig(Settings):
         size=True,
     )
     license: str | None = setting(None, "Licence of the training text, stored in the file's card.")
+    engine: str = setting(
+        "own",
+        "Program that runs the model in the page: own is 23 KB; litert is LiteRT.js, 9.7 MB.",
+        choices=("own", "litert"),
+    )
+    single_file: bool = setting(
+        False, "Write the page as one HTML file, which also works when opened from a disk."
+    )
     runtime: str | None = setting(
         None,
-        "Folder of the npm package @litertjs/core, to include it in the page; by default the page "
-        "loads a fixed version from the network.",
+        "Folder of the npm package @litertjs/core, to include it in the page; by default a page "
+        "with --engine litert loads a fixed version from the network.",
     )
 
     def __post_init__(self) -> None:
@@ -386,16 +447,27 @@ class ExportConfig(Settings):
             ("budget", ("tflite", "web")),
             ("license", ("tflite", "web")),
             ("runtime", ("web",)),
+            ("engine", ("web",)),
+            ("single_file", ("web",)),
         ):
-            if self.to not in kinds and getattr(self, name) not in (None, "none"):
+            if self.to not in kinds and getattr(self, name) not in (None, "none", "own", False):
                 raise OptionError(
-                    f"--{name} is for --to {' or '.join(kinds)}; leave it out with --to {self.to}."
+                    f"--{name.replace('_', '-')} is for --to {' or '.join(kinds)}; leave it out "
+                    f"with --to {self.to}."
                 )
-        if self.budget is not None and self.quantize != "none":
+        if self.runtime is not None and self.engine == "own":
+            raise OptionError("--runtime is for --engine litert; give both, or neither.")
+        if self.single_file and self.engine == "litert":
+            raise OptionError(
+                "--single-file is for the page's own engine; leave out --engine litert."
+            )
+        if self.budget is not None and self.quantize not in (None, "none"):
             raise OptionError(
                 "Both --budget and --quantize were given; the budget chooses how "
                 "the weights are stored, so give one."
             )
+        if self.quantize is None:
+            object.__setattr__(self, "quantize", "int8" if self.to == "web" else "none")
 
 
 @dataclass(frozen=True)

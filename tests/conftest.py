@@ -4,11 +4,15 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import functools
 import hashlib
+import http.server
 import json
 import random
 import shutil
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -181,3 +185,107 @@ def kcharlm(capfd, monkeypatch):
         return code, out, err
 
     return run
+
+
+TYPES = {
+    ".js": "text/javascript",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+}
+
+
+@pytest.fixture(scope="session")
+def litertjs():
+    """The npm package @litertjs/core: $KCHARLM_LITERTJS, or in a node_modules above the tests."""
+    named = os.environ.get("KCHARLM_LITERTJS")
+    folders = (
+        [Path(named)]
+        if named
+        else [p / "node_modules" / "@litertjs" / "core" for p in Path(__file__).resolve().parents]
+    )
+    for folder in folders:
+        if (folder / "package.json").is_file():
+            return folder
+    return pytest.skip(
+        "the npm package @litertjs/core is not there: npm install @litertjs/core, "
+        "or name its folder in KCHARLM_LITERTJS"
+    )
+
+
+@pytest.fixture
+def serve():
+    """Serve a folder at an address of its own, and stop when the test ends: {folder: server}."""
+    servers = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | TYPES
+
+        def log_message(self, *_):
+            pass
+
+    def start(folder):
+        handler = functools.partial(Handler, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}/", server
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def visit(chromium, serve):
+    """Open a page's folder in a clean browser; at the end, nothing may have gone wrong in it."""
+    contexts, problems = [], []
+
+    def open_page(folder, state="ready", script="", **options):
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        address, _ = serve(folder)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda m: m.type == "error" and problems.append(m.text))
+        page.on(
+            "request",
+            lambda r: r.url.startswith((address, "blob:")) or problems.append(f"asked for {r.url}"),
+        )
+        if script:
+            page.add_init_script(script)
+        page.goto(address)
+        page.wait_for_selector(f"html[data-state={state}]", state="attached", timeout=60_000)
+        return page
+
+    open_page.problems = problems
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not problems
+
+
+@pytest.fixture(scope="session")
+def names_page(list_model, tmp_path_factory):
+    """The folder of a page for lines."""
+    import pages
+
+    import keras_charlm
+
+    folder = tmp_path_factory.mktemp("page") / "names"
+    pages.write(keras_charlm.load(list_model), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_page(text_model, tmp_path_factory):
+    """The folder of a page for a text."""
+    import pages
+
+    import keras_charlm
+
+    folder = tmp_path_factory.mktemp("page") / "text"
+    pages.write(keras_charlm.load(text_model), folder)
+    return folder

@@ -95,6 +95,17 @@ def test_frequencies_are_the_conditional_probabilities(model, given_, way, monke
     assert chi <= free + 4 * (2 * free) ** 0.5, (chi, free)
 
 
+def test_particles_draw_long_lines_as_probable_as_they_should_be(model, monkeypatch):
+    monkeypatch.setattr(conditional, "MOST_NODES", 0)
+    given_ = {"min_length": 6, "max_length": 7, "temp": 1.0}
+    exact = probabilities(model, SampleConfig(**given_))
+    drawn = [s.text for s in model.samples(seed=SEED, num=150, **given_)]
+    cost = {text: -np.log2(p) for text, p in exact.items()}
+    mean = sum(p * cost[text] for text, p in exact.items())
+    spread = np.std([cost[text] for text in drawn]) / np.sqrt(len(drawn))
+    assert abs(np.mean([cost[text] for text in drawn]) - mean) < 4 * spread
+
+
 @st.composite
 def constraints(draw):
     word = st.text("abc", min_size=1, max_size=2)

@@ -23,15 +23,16 @@ CARD = MODEL.parent / "README.md"
 COMMAND = "kcharlm fit -o saved_models/names --quantize float16 --overwrite"
 # What a call of `generate` is given; the text is the start symbol, a newline, and the prompt.
 CALLS = [
-    {"prompt": prompt, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    for prompt, seed, temperature, top_k, top_p in (
-        ("", 0, 0.8, 0, 1.0),
-        ("", 1, 0.8, 0, 1.0),
-        ("", 2**31 - 1, 1.5, 0, 1.0),
-        ("Mar", 0, 0.0, 0, 1.0),
-        ("Mar", 7, 1.0, 5, 1.0),
-        ("Jo", 7, 1.0, 0, 0.9),
-        ("7", 3, 0.8, 0, 1.0),  # a character that the model has never seen
+    dict(zip(("prompt", "seed", "temperature", "top_k", "top_p", "min_p"), values, strict=True))
+    for values in (
+        ("", 0, 0.8, 0, 1.0, 0.0),
+        ("", 1, 0.8, 0, 1.0, 0.0),
+        ("", 2**31 - 1, 1.5, 0, 1.0, 0.0),
+        ("Mar", 0, 0.0, 0, 1.0, 0.0),
+        ("Mar", 7, 1.0, 5, 1.0, 0.0),
+        ("Jo", 7, 1.0, 0, 0.9, 0.0),
+        ("Jo", 7, 1.5, 0, 1.0, 0.2),
+        ("7", 3, 0.8, 0, 1.0, 0.0),  # a character that the model has never seen
     )
 ]
 
@@ -54,6 +55,7 @@ def draw(runner, call):
         temperature=np.float32([call["temperature"]]),
         top_k=np.int32([call["top_k"]]),
         top_p=np.float32([call["top_p"]]),
+        min_p=np.float32([call["min_p"]]),
         state=np.zeros((1, runner.state_size), np.float32),
     )
     return out["text"][0, : out["lengths"][0]].tolist()

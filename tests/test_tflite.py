@@ -91,6 +91,7 @@ def generate(runner, codes, rows=1, **given):
         "temperature": np.float32([1]),
         "top_k": np.int32([0]),
         "top_p": np.float32([1]),
+        "min_p": np.float32([0]),
         "state": np.zeros((rows, runner.state_size), np.float32),
     }
     for name, value in given.items():

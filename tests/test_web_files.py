@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_web import write
+from pages import write
 
 import keras_charlm
 from keras_charlm.errors import BundleError, ExportError, OptionError
@@ -21,7 +21,7 @@ def test_refuses_what_it_cannot_write(list_model, text_model, tmp_path):
         with pytest.raises(OptionError, match=reason):
             export(model, page, to="web", overwrite=overwrite)
     with pytest.raises(ExportError, match="is not the npm package"):
-        export(model, tmp_path / "other", to="web", runtime=str(tmp_path))
+        export(model, tmp_path / "other", to="web", engine="litert", runtime=str(tmp_path))
     with pytest.raises(BundleError, match="not a readable"):
         write(model, tmp_path / "other", content=b"TFL3" * 100)
     (tmp_path / "other").rmdir()
@@ -52,14 +52,14 @@ def test_a_page_replaces_the_one_before(list_model, text_model, tmp_path):
 
 def test_a_name_is_text_and_never_markup(list_model):
     model = keras_charlm.load(list_model)
-    facts = web._facts(model) | {"name": "<b>&'\"{{ 1 }}", "runtime": web._runtime(None)[0]}
-    files = web._page(facts)
+    facts = web._facts(model, "own", {}, {}) | {"name": "<b>&'\"{{ 1 }}"}
+    files = web._page(facts, {web.WEIGHTS: b""})
     index = files["index.html"].decode()
     assert "<b>" not in index
     assert "<title>&lt;b&gt;&amp;&#39;&#34;{{ 1 }}</title>" in index
     worker = files[web.WORKER].decode()
     assert json.loads(re.search("const FILES = (.*);", worker)[1]) == sorted(
-        {*files, web.MODEL} - {web.WORKER}
+        {*files, web.WEIGHTS} - {web.WORKER}
     )
 
 

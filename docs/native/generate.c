@@ -3,6 +3,7 @@
  *     gcc -O2 generate.c -o generate -L DIR -l:libLiteRt.so -Wl,-rpath,DIR
  *     ./generate model.tflite "Once upon" 1          # prompt, seed
  *     ./generate --lines model.tflite "Mar" 1        # for a list: up to the end of the line
+ *     ./generate --lines --rule a.rule model.tflite "" 1    # a line that fits a rule
  *
  * DIR has libLiteRt.so: the folder of the Python package ai_edge_litert, or LiteRT's own release
  * for other systems. The declarations below are those of LiteRT 2.3's headers (its folder litert/c),
@@ -72,8 +73,8 @@ static void check(LiteRtStatus status, const char *call) {
 
 #define TRY(call) check(call, #call)
 
-/* The signature `generate` with its tensors; every element is four bytes wide. */
-enum { MOST = 16 };
+/* A signature with its tensors; every element is four bytes wide. */
+enum { MOST = 24 };
 typedef struct {
   size_t count;
   const char *names[MOST];
@@ -120,7 +121,7 @@ static void get(const char *name, void *values, size_t count) {
   TRY(LiteRtUnlockTensorBuffer(buffer));
 }
 
-static void open_model(const char *path) {
+static void open_model(const char *path, const char *name) {
   LiteRtSignature found;
   LiteRtOptions options;
   size_t signatures;
@@ -131,9 +132,9 @@ static void open_model(const char *path) {
     const char *key;
     TRY(LiteRtGetModelSignature(model, signature, &found));
     TRY(LiteRtGetSignatureKey(found, &key));
-    if (!strcmp(key, "generate")) break;
+    if (!strcmp(key, name)) break;
   }
-  if (signature == signatures) fail(path, "it has no signature `generate`");
+  if (signature == signatures) fail("the model has no signature", name);
   TRY(LiteRtCreateOptions(&options));
   TRY(LiteRtSetOptionsHardwareAccelerators(options, CPU));
   TRY(LiteRtCreateCompiledModel(environment, model, options, &compiled));
@@ -171,6 +172,26 @@ static void close_model(void) {
   LiteRtDestroyEnvironment(environment);
 }
 
+/* Gives the model a rule, a file of kcharlm export --to rule; numbers in it are little-endian. */
+static void load_rule(const char *path) {
+  enum { HEADER = 7, MAGIC = 0x454C5552 };
+  size_t symbols = width(&inputs, "classes"), most = width(&inputs, "moves");
+  int32_t *numbers = calloc(HEADER + symbols + most, sizeof *numbers);
+  FILE *file = fopen(path, "rb");
+  if (!file || !numbers) fail(path, "it cannot be read");
+  size_t count = fread(numbers, sizeof *numbers, HEADER + symbols + most, file);
+  fclose(file);
+  if (count < HEADER || numbers[0] != MAGIC || numbers[1] != 1) fail(path, "it is no rule file");
+  if ((size_t)numbers[3] != symbols) fail(path, "it is for a model with another vocabulary");
+  count -= HEADER + symbols;
+  if (numbers[4] < 1 || numbers[5] < 1 || count > most || count / numbers[5] != (size_t)numbers[4])
+    fail(path, "it is damaged");
+  put("classes", numbers + HEADER, symbols);
+  put("moves", numbers + HEADER + symbols, count);
+  put_int("width", numbers[5]);
+  free(numbers);
+}
+
 /* Reads `count` characters, draws `length` more and leaves the new state in `state`. */
 static void generate(const int32_t *text, size_t count, int32_t position, int32_t length,
                      float *state, size_t state_size) {
@@ -205,12 +226,15 @@ static void print(int32_t code) {
 
 int main(int argc, char **argv) {
   int lines = argc > 1 && !strcmp(argv[1], "--lines");
-  if (argc != 4 + lines) {
-    fprintf(stderr, "usage: generate [--lines] MODEL PROMPT SEED\n");
+  argc -= lines, argv += lines;
+  const char *rule = argc > 2 && !strcmp(argv[1], "--rule") ? argv[2] : NULL;
+  if (rule) argc -= 2, argv += 2;
+  if (argc != 4) {
+    fprintf(stderr, "usage: generate [--lines] [--rule FILE] MODEL PROMPT SEED\n");
     return 2;
   }
-  argv += lines;
-  open_model(argv[1]);
+  open_model(argv[1], rule ? "constrained" : "generate");
+  if (rule) load_rule(rule);
 
   /* A line begins after a newline, and so does a text without a prompt. */
   const char *prompt = argv[2];
@@ -220,7 +244,9 @@ int main(int argc, char **argv) {
   codes[count++] = '\n';
   while (*prompt) prompt = decode(prompt, &codes[count++]);
 
-  size_t state_size = width(&inputs, "state"), read = width(&inputs, "text");
+  /* The other rows of `constrained` have a text_length of 0: they are idle. */
+  size_t rows = width(&inputs, "text_length");
+  size_t state_size = width(&inputs, "state") / rows, read = width(&inputs, "text") / rows;
   float *state = calloc(state_size, sizeof *state); /* all zeros before a text */
   if (!state) fail("state", "out of memory");
   put_int("seed", atoi(argv[3]));
@@ -228,26 +254,30 @@ int main(int argc, char **argv) {
   put_float("temperature", 0.8f);
   put_int("top_k", 0);
   put_float("top_p", 1.0f);
+  put_float("min_p", 0.0f);
+  if (rule) put_int("patience", 256), put_int("mask", !lines);
   fputs(argv[2], stdout);
 
   /* A call reads all of its text but the last character, which begins the next call's. */
   for (; count - at > read; at += read - 1) generate(codes + at, read, 0, 0, state, state_size);
-  int32_t *drawn = calloc(width(&outputs, "text"), sizeof *drawn), lengths, done = 0;
+  int32_t most = (int32_t)(width(&outputs, "text") / rows), longest = lines ? 1000 : 500;
+  int32_t *drawn = calloc((size_t)most, sizeof *drawn), lengths, steps, done = 0, position = 0;
   if (!drawn) fail("text", "out of memory");
-  int32_t most = (int32_t)width(&outputs, "text"), longest = lines ? 1000 : 500;
-  for (int32_t position = 0; position < longest && !done;) {
-    int32_t length = longest - position < most ? longest - position : most;
-    generate(codes + at, count - at, position, length, state, state_size);
+  for (int32_t shown = 0; shown < longest && !done; position += steps) {
+    steps = longest - shown < most ? longest - shown : most;
+    generate(codes + at, count - at, position, steps, state, state_size);
     get("text", drawn, (size_t)most);
     get("lengths", &lengths, 1);
     get("done", &done, 1);
+    if (rule) get("steps", &steps, 1);
+    if (rule && !steps) fail(rule, "no text that begins with the prompt fits it");
     for (int32_t i = 0; i < lengths; i++) print(drawn[i]);
     fflush(stdout); /* a long text is shown as it is drawn */
-    if (lengths) {
-      codes[0] = drawn[lengths - 1];
-      at = 0, count = 1;
-    }
-    position += length;
+    codes[0] = lengths ? drawn[lengths - 1] : codes[count - 1];
+    at = 0, count = 1;
+    shown += lengths;
+    /* What was shown stays; and what rarely fits must not take forever. */
+    if (rule && (shown || position > 10000)) put_int("mask", 1);
   }
   putchar('\n');
   free(drawn), free(state), free(codes);

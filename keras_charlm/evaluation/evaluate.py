@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from keras_charlm import backend
 from keras_charlm.config import EvaluateConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
 from keras_charlm.evaluation.novelty import TrainingText, measure
 from keras_charlm.evaluation.scores import Evaluation, Tally, finite, margin
 from keras_charlm.generation.litert import score_characters, score_text
+from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import UNKNOWN
@@ -24,29 +26,21 @@ LINES, PIECES, LENGTH = 1000, 100, 500  # drawn for novelty: lines, or pieces of
 
 def evaluate(
     model: TrainedModel,
-    text: str | bytes | Path | None,
+    text: str | bytes | Path | InputText | None,
     corpus: Sequence[str | Path],
     config: EvaluateConfig,
     watch: Watch | None = None,
 ) -> Evaluation:
     """Score a text; see `CharLM.evaluate` for arguments and errors."""
-    if config.dynamic and model.on_device:
-        raise OptionError(
-            f"{model.path} is an on-device file, whose weights cannot learn; name "
-            "the folder that kcharlm fit wrote, or omit --dynamic."
-        )
-    if config.window and model.on_device:
-        raise OptionError(
-            f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
-            "that kcharlm fit wrote, or omit --window."
-        )
+    _check(model, config)
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
         trained()  # if it is missing, raise before the long work
     if text is None:
         stream, name = _validation(model, trained())
     else:
-        stream, name = _given(model, text)
+        read = model.read(text)
+        stream, name = read.stream(model.vocabulary), read.name
     more: dict[str, Any] = {"text": name}
     by: dict[str, np.ndarray] = {}
     # Character by character only where needed: a text may be larger than memory.
@@ -83,6 +77,22 @@ def evaluate(
     return Evaluation(**vars(tally.scores()), **more)
 
 
+def _check(model: TrainedModel, config: EvaluateConfig) -> None:
+    """Refuse what an on-device file cannot measure; load TensorFlow for other models."""
+    if config.dynamic and model.on_device:
+        raise OptionError(
+            f"{model.path} is an on-device file, whose weights cannot learn; name "
+            "the folder that kcharlm fit wrote, or omit --dynamic."
+        )
+    if config.window and model.on_device:
+        raise OptionError(
+            f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
+            "that kcharlm fit wrote, or omit --window."
+        )
+    if not model.on_device:
+        backend.load(start=True)
+
+
 def _validation(model: TrainedModel, trained: TrainingText) -> tuple[TextStream | LineStream, str]:
     """The validation part of the model's corpus, and its name."""
     stream = trained.split.validation
@@ -91,16 +101,6 @@ def _validation(model: TrainedModel, trained: TrainingText) -> tuple[TextStream 
             f"{model.path} was trained without a validation part; name a file to evaluate."
         )
     return stream, f"the validation part of {trained.corpus.name}"
-
-
-def _given(model: TrainedModel, text: str | bytes | Path) -> tuple[TextStream, str]:
-    """A text or file as a stream of ids, and its name."""
-    symbols, alphabet = model.read(text)
-    ids = model.vocabulary.lookup(alphabet)
-    name = "a text"
-    if isinstance(text, Path):
-        name = "stdin" if str(text) == "-" else str(text)
-    return TextStream(symbols, ids.astype(np.int32), 0, len(symbols)), name
 
 
 def _total(model: TrainedModel, stream: TextStream | LineStream) -> Tally:

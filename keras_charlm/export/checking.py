@@ -235,15 +235,17 @@ def characters_per_second(runner: Runner, start: int) -> dict[str, int]:
 def _speed(runner: Runner, start: int, rows: int) -> int:
     beginnings = [np.array([start])] * rows
     _draw(runner, beginnings)  # the first call allocates
-    began, calls = time.perf_counter(), 0
+    began, characters = time.perf_counter(), 0
     while (spent := time.perf_counter() - began) < _SECONDS:
-        _draw(runner, beginnings)
-        calls += 1
-    return round(calls * rows * DRAW / spent)
+        characters += sum(int((text >= 0).sum()) for text in _draw(runner, beginnings))
+    return round(characters / spent)
 
 
 def _draw(runner: Runner, beginnings: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Read the B beginnings, each of 1 to `READ` codes, and draw B texts int32 (DRAW,)."""
+    """Read the B beginnings, each of 1 to `READ` codes, and draw B texts int32 (N,).
+
+    They have `DRAW` characters; with a rule of the file's own they end at the start symbol.
+    """
     return call(runner, beginnings, seed=range(len(beginnings)), temperature=TEMPERATURE)
 
 
@@ -256,7 +258,7 @@ def call(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> list[np.ndarray]:
-    """Read the B beginnings, each of 1 to `READ` codes, and draw B texts int32 (DRAW,).
+    """Read the B beginnings, each of 1 to `READ` codes, and draw B texts.
 
     Args:
         runner: Runs the signatures.
@@ -265,7 +267,7 @@ def call(
         temperature, top_k, top_p: See `sampling.draw`.
 
     Returns:
-        The texts.
+        The output `text`, a row int32 (N,) for each text.
     """
     rows = len(beginnings)
     text = np.zeros((rows, runner.read_width), np.int32)
@@ -278,10 +280,11 @@ def call(
         seed=np.broadcast_to(np.array(seed, np.int32), rows).copy(),
         position=np.zeros(rows, np.int32),
         length=np.array([DRAW], np.int32),
-        stop=np.array([-1], np.int32),
+        stop=np.array([beginnings[0][0] if runner.rule_size else -1], np.int32),
         temperature=np.array([temperature], np.float32),
         top_k=np.array([top_k], np.int32),
         top_p=np.array([top_p], np.float32),
-        state=np.zeros((rows, runner.state_size), np.float32),
+        min_p=np.zeros(1, np.float32),
+        state=np.zeros((rows, runner.state_size + runner.rule_size), np.float32),
     )
     return list(out["text"])

@@ -1,24 +1,27 @@
 """Export of a trained model: written, checked, reported, and moved into place atomically.
 
 Each kind of export is a module that is loaded when it is needed: `tflite` creates the on-device
-file and `plain` a Keras file, `savedmodel` and `web` fill a folder; each returns its part of the
-report.
+file, `rule` a file of constraints for it, `plain` a Keras file, `savedmodel` and `web` fill a
+folder; each returns its part of the report.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from keras_charlm import files
-from keras_charlm.config import ExportConfig
+from keras_charlm import backend, files
+from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, OptionError
+from keras_charlm.generation.constraints import as_options, is_constrained
+from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import ExportSettings
 
 REPORT = ".report.json"  # added to the export's name
-FILES = {"tflite": ".tflite", "keras": ".keras"}  # the exports that are one file
+FILES = ("tflite", "rule", "keras")  # the exports that are one file; others are folders
 
 
 def export(
@@ -26,7 +29,7 @@ def export(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
-    **settings: Any,
+    **settings: Unpack[ExportSettings],
 ) -> dict[str, Any]:
     """Export a trained model, and check the export.
 
@@ -35,7 +38,8 @@ def export(
         output: The file or folder to write; by default in the current folder, named after the
             model.
         overwrite: Replace an existing `output`, once the new export has passed its check.
-        **settings: Fields of ExportConfig.
+        **settings: Fields of ExportConfig; and for an on-device file or a rule the constraints of
+            SampleConfig.
 
     Returns:
         The report, which is also written to `<output>.report.json`.
@@ -50,7 +54,10 @@ def export(
         >>> report = export("saved_models/names", "names.tflite", quantize="int8")
         >>> print(summary(report))
     """
-    config = ExportConfig.of("export", settings)
+    given: dict[str, Any] = {**settings}
+    constraints = {name: given.pop(name) for name in CONSTRAINTS if name in given}
+    config = ExportConfig.of("export", given)
+    rule = _rule(config, constraints)
     if output is not None:
         expect("output", output, (str, Path), "a path")
     opened = TrainedModel.of(model)
@@ -58,16 +65,34 @@ def export(
         raise BundleError(
             f"{opened.path} is an export already; name the folder that kcharlm fit wrote."
         )
-    suffix = FILES.get(config.to, f"-{config.to}")
+    suffix = f".{config.to}" if config.to in FILES else f"-{config.to}"
+    suffix = ".html" if config.single_file else suffix
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
     with files.writing(path):
         _check_output(path, config, overwrite, opened.path)
-        if config.to in FILES:
+        if _is_file(config):
             report: dict[str, Any] = {}
-            files.replace_file(path, lambda new: report.update(_fill(opened, config, new, path)))
+            files.replace_file(
+                path, lambda new: report.update(_fill(opened, config, rule, new, path))
+            )
             return report
         with files.replace_folder(path) as folder:
-            return _fill(opened, config, folder, path)
+            return _fill(opened, config, rule, folder, path)
+
+
+def _rule(config: ExportConfig, constraints: dict[str, Any]) -> SampleConfig | None:
+    """The constraints of an export, if it has any."""
+    values = SampleConfig.of("export", constraints)
+    if is_constrained(values):
+        if config.to in ("tflite", "rule"):
+            return values
+        raise OptionError(
+            f"Constraints are for --to tflite or rule; leave out --{next(iter(constraints))} with "
+            f"--to {config.to}.".replace("_", "-")
+        )
+    if config.to == "rule":
+        raise OptionError("--to rule needs a constraint, for example --ends-with a.")
+    return None
 
 
 def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path) -> None:
@@ -78,29 +103,45 @@ def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path
     # A crash between writing the report and moving the export leaves only the report: replace it.
     cut_short = files.unfinished(path).exists() or files.leftovers(path)[1].exists()
     files.recover_folder(path)
-    if path.is_dir() and config.to not in FILES and not report.exists():
+    if path.is_dir() and not _is_file(config) and not report.exists():
         raise OptionError(f"{path} is a folder that no export wrote; name another --output.")
-    files.check_output(path, overwrite, folder=config.to not in FILES)
+    files.check_output(path, overwrite, folder=not _is_file(config))
     if not cut_short:
         files.check_output(report, overwrite)
 
 
-def _fill(opened: TrainedModel, config: ExportConfig, new: Path, path: Path) -> dict[str, Any]:
+def _fill(
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path, path: Path
+) -> dict[str, Any]:
     """Write the export to `new`, which will be renamed to `path`, and the report next to `path`."""
     report = {
         "file": path.name,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "model": opened.card.name,
         "run": opened.card.run,
-        **_write(opened, config, new),
+        **_write(opened, config, rule, new),
     }
     # The report comes first: it tells the next export that the folder is an export.
     files.write_json(_report_path(path), report)
     return report
 
 
-def _write(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, Any]:
+def _write(
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
+) -> dict[str, Any]:
     """Write the export and return its part of the report."""
+    if _is_file(config):
+        new.touch()  # fail before any work if the folder cannot be written
+    if rule and config.to == "rule":
+        return _write_rule(opened, rule, new)
+    backend.load(start=True)
+    with backend.silent():
+        return _convert(opened, config, rule, new)
+
+
+def _convert(
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
+) -> dict[str, Any]:
     if config.to == "savedmodel":
         from keras_charlm.export import savedmodel
 
@@ -111,15 +152,32 @@ def _write(opened: TrainedModel, config: ExportConfig, new: Path) -> dict[str, A
         return plain.write(opened, new)
     from keras_charlm.export import tflite
 
-    if config.to == "tflite":
-        new.touch()  # fail before any work if the folder cannot be written
-    content, report = tflite.write(opened, config)
+    content, report = tflite.write(opened, config, rule)
     if config.to == "tflite":
         new.write_bytes(content)
         return report
     from keras_charlm.export import web
 
-    return {**report, **web.write(opened, new, content, config.runtime)}
+    if config.single_file:
+        return {**report, **web.write_single(opened, new, content)}
+    return {**report, **web.write(opened, new, content, config.engine, config.runtime)}
+
+
+def _is_file(config: ExportConfig) -> bool:
+    return config.to in FILES or config.single_file
+
+
+def _write_rule(opened: TrainedModel, rule: SampleConfig, new: Path) -> dict[str, Any]:
+    tables = compile_tables(opened.vocabulary, rule, opened.end, opened.card.normalize)
+    content = tables.to_bytes(opened.vocabulary)
+    new.write_bytes(content)
+    states, classes = tables.moves.shape
+    return {
+        "constraints": as_options(rule),
+        "states": states,
+        "classes": classes,
+        "bytes": len(content),
+    }
 
 
 def _report_path(path: Path) -> Path:

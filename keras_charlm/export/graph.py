@@ -12,8 +12,11 @@ import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
 from keras_charlm.display import quiet
+from keras_charlm.export import constrained
+from keras_charlm.export.constrained import Step
 from keras_charlm.export.limits import checked
 from keras_charlm.generation.litert import Runner
+from keras_charlm.generation.tables import ENTRIES, Tables
 from keras_charlm.network import sampling
 from keras_charlm.network.equations import CELLS
 from keras_charlm.network.model import named_weights, recurrent_layers
@@ -41,16 +44,36 @@ class OnDeviceGraph(tf.Module):
         position: int32 (B,), index of the first character to draw, for the random numbers.
         length: int32 (1,), characters to draw, at most N; 0 only reads.
         stop: int32 (1,), the code point that ends a row; -1 for none.
-        temperature, top_k, top_p: float32, int32 and float32 (1,); see `sampling.draw`.
+        temperature, top_k, top_p, min_p: float32, int32, float32 and float32 (1,); see
+            `sampling.draw`.
         state: float32 (B, S).
     Outputs:
         text: int32 (B, N), the characters drawn, without the stop character; -1 after the end.
         lengths: int32 (B,), their number; -1 in every row if a setting is out of range.
         done: int32 (B,), 1 if the stop character was drawn or the row was idle.
         bits: float32 (B,), sum of -log2 p over all characters drawn, the stop character included,
-            at temperature 1, without top-k and top-p.
+            at temperature 1, without top-k, top-p and min-p.
         state: float32 (B, S), after reading everything but the last character. With that character
             as its text, the next call continues exactly as one longer call would have.
+
+    `constrained` (B = 16; one text is a row, while the others are idle) draws only what fits a rule
+    (`generation.tables`). Further inputs; zeros accept every text:
+        classes: int32 (V,), the class of each symbol.
+        moves: int32 (M,), from each state by each class, state after state; padded.
+        width: int32 (1,), the number of classes.
+        mask: int32 (1,). 0: a row whose next character does not fit begins again, which gives the
+            model's own distribution given the rule. 1: only characters that fit are drawn.
+        patience: int32 (1,), characters that a row may draw in this call before its last beginning.
+    The state is of width S + 1: its last column is the state of the rule. A call draws up to 256
+    characters. A further output:
+        steps: int32 (B,), characters drawn, those in vain included; the next call's position is
+            higher by them. A row that is not done and has no text needs another call.
+    A row whose prompt does not fit is done, with no text and no steps.
+
+    A graph with a rule of its own has no `constrained`: its `generate` and `generate_batch` follow
+    the rule, with the inputs and outputs above and a state of width S + 1. A row of lines that
+    begins (position 0) begins again until the line fits, for at most `PATIENCE` characters; later,
+    and in texts, only characters that fit are drawn.
 
     `step` reads one character: text int32 (1,), state -> logits float32 (1, V), state.
 
@@ -64,16 +87,25 @@ class OnDeviceGraph(tf.Module):
         model: A network of `model.build`; its weights are copied.
         config: Its configuration, resolved.
         vocabulary: Its symbols.
+        tables: A rule that all texts drawn have to fit.
 
     Attributes:
         vocabulary: The symbols.
         state_size: Width of the state (S).
+        rule_size: Further columns of the state of `generate`: 1 with a rule of its own, else 0.
         weights: The copied weights, in the order of `model.named_weights`.
         functions: The signatures by name.
     """
 
-    def __init__(self, model: keras.Model, config: ModelConfig, vocabulary: Vocabulary):
+    def __init__(
+        self,
+        model: keras.Model,
+        config: ModelConfig,
+        vocabulary: Vocabulary,
+        tables: Tables | None = None,
+    ):
         super().__init__()
+        self._own, self.rule_size = tables, int(tables is not None)
         self.vocabulary = vocabulary
         self._cell = CELLS[config.cell]
         recurrent = recurrent_layers(model)
@@ -111,7 +143,7 @@ class OnDeviceGraph(tf.Module):
         def floats(name: str, *shape: int) -> tf.TensorSpec:
             return tf.TensorSpec(shape, tf.float32, name)
 
-        def generate(rows: int) -> tuple[tf.TensorSpec, ...]:
+        def generate(rows: int, further: int = 0) -> tuple[tf.TensorSpec, ...]:
             return (
                 ints("text", rows, READ),
                 ints("text_length", rows),
@@ -122,13 +154,32 @@ class OnDeviceGraph(tf.Module):
                 floats("temperature", 1),
                 ints("top_k", 1),
                 floats("top_p", 1),
-                floats("state", rows, self.state_size),
+                floats("min_p", 1),
+                floats("state", rows, self.state_size + further),
             )
 
+        rule = (
+            ints("classes", self.vocabulary.size),
+            ints("moves", ENTRIES),
+            ints("width", 1),
+            ints("mask", 1),
+            ints("patience", 1),
+        )
         state = floats("state", 1, self.state_size)
-        return {
-            "generate": (checked(self._generate, DRAW), generate(1)),
-            "generate_batch": (checked(self._generate, DRAW), generate(ROWS)),
+        drawing: dict[str, tuple[Callable, tuple[tf.TensorSpec, ...]]]
+        if self._own:
+            drawing = {
+                "generate": (self._generate_ruled, generate(1, 1)),
+                "generate_batch": (self._generate_ruled, generate(ROWS, 1)),
+            }
+        else:
+            drawing = {
+                "generate": (self._generate, generate(1)),
+                "generate_batch": (self._generate, generate(ROWS)),
+                "constrained": (self._constrained, generate(ROWS, 1) + rule),
+            }
+        limited = {name: (checked(draw, DRAW), spec) for name, (draw, spec) in drawing.items()}
+        return limited | {
             "step": (self._step, (ints("text", 1), state)),
             "score": (self._score, (ints("text", 1, SCORE), ints("text_length", 1), state)),
             "vocab": (self._vocab, (ints("index", len(self._codes)),)),
@@ -181,6 +232,7 @@ class OnDeviceGraph(tf.Module):
         temperature: tf.Tensor,
         top_k: tf.Tensor,
         top_p: tf.Tensor,
+        min_p: tf.Tensor,
         state: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         rows = text.shape[0]
@@ -195,7 +247,7 @@ class OnDeviceGraph(tf.Module):
             x, after = self._read(last, states)
             logits = self._logits(x)  # (B, V)
             uniform = tf.gather(random, n, axis=1)
-            chosen = sampling.draw(logits, uniform, temperature, top_k, top_p)  # (B,)
+            chosen = sampling.draw(logits, uniform, temperature, top_k, top_p, min_p)  # (B,)
             cost = -tf.gather(tf.nn.log_softmax(logits), chosen, batch_dims=1)
             if rows > 1:
                 after, cost = keep_ended(active, after, states), tf.where(active, cost, 0.0)
@@ -205,7 +257,7 @@ class OnDeviceGraph(tf.Module):
             return n + 1, chosen, active, drawn, bits + cost, *after
 
         last = tf.gather(ids, tf.maximum(text_length - 1, 0), batch_dims=1)
-        drawn = tf.zeros((rows, DRAW), tf.int32)
+        drawn = constrained.nothing(last, DRAW)
         _, _, active, drawn, nats, *states = tf.while_loop(
             lambda n, last, active, *_: (n < length) & tf.reduce_any(active),
             draw,
@@ -219,13 +271,122 @@ class OnDeviceGraph(tf.Module):
             "state": tf.concat(states, axis=1),
         }
 
+    def _constrained(
+        self,
+        text: tf.Tensor,
+        text_length: tf.Tensor,
+        seed: tf.Tensor,
+        position: tf.Tensor,
+        length: tf.Tensor,
+        stop: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        top_p: tf.Tensor,
+        min_p: tf.Tensor,
+        state: tf.Tensor,
+        classes: tf.Tensor,
+        moves: tf.Tensor,
+        width: tf.Tensor,
+        mask: tf.Tensor,
+        patience: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        rule = constrained.Rule(classes, moves, width)
+        cuts = temperature, top_k, top_p, min_p
+        masks = tf.not_equal(mask, 0) | _greedy(temperature, top_k)
+        given = seed, position, length, stop, cuts
+        return self._fitting(rule, text, text_length, state, given, masks, patience[0])
+
+    def _generate_ruled(
+        self,
+        text: tf.Tensor,
+        text_length: tf.Tensor,
+        seed: tf.Tensor,
+        position: tf.Tensor,
+        length: tf.Tensor,
+        stop: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        top_p: tf.Tensor,
+        min_p: tf.Tensor,
+        state: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        own = self._own
+        assert own is not None, "a signature of graphs with a rule of their own"
+        rule = constrained.Rule(
+            tf.constant(own.classes), tf.constant(own.moves.ravel()), own.moves.shape[1]
+        )
+        cuts = temperature, top_k, top_p, min_p
+        masks = _greedy(temperature, top_k) | (position > (0 if own.lines else -1))
+        given = seed, position, length, stop, cuts
+        out = self._fitting(rule, text, text_length, state, given, masks, None)
+        del out["steps"]  # the interface is that of a file without a rule
+        return out
+
+    def _fitting(
+        self,
+        rule: constrained.Rule,
+        text: tf.Tensor,
+        text_length: tf.Tensor,
+        state: tf.Tensor,
+        given: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]],
+        masks: tf.Tensor,
+        patience: tf.Tensor | None,
+    ) -> dict[str, tf.Tensor]:
+        """Read a text and draw what follows and fits a rule; see `constrained.Request`.
+
+        Args:
+            rule: The rule.
+            text, text_length, state: As for `generate`; the state has the rule's as last column.
+            given: seed, position, length and stop as for `generate`, and the cuts.
+            masks: Rows that draw only what fits, bool, (B,) or (1,).
+            patience: As for `constrained`; None for a file's own rule.
+        """
+        rows, ids = text.shape[0], self._ids(text)
+        seed, position, length, stop, cuts = given
+        text_length = tf.minimum(text_length, READ)
+        *states, at = tf.split(state, [*self._sizes, 1], axis=1)
+
+        def step(ids, states):
+            x, after = self._read(ids, states[:-1])
+            return x, [*after, rule.read(states[-1], ids)]
+
+        first = self._read_all_but_last(ids, text_length, [*states, tf.cast(at, tf.int32)], step)
+        last = tf.gather(ids, tf.maximum(text_length - 1, 0), batch_dims=1)
+        request = constrained.Request(
+            seed,
+            position,
+            text_length > 0,
+            tf.minimum(length[0], constrained.LINE),
+            self._ids(stop),
+            cuts,
+            masks & tf.ones(rows, tf.bool),
+            constrained.PATIENCE if patience is None else patience,
+            patience is not None,
+        )
+        out, (*states, at) = constrained.draw(step, self._logits, rule, last, first, request)
+        out["text"] = tf.gather(self._codes, out.pop("drawn"))
+        out["bits"] = _bits(out.pop("nats"))
+        out["state"] = tf.concat([*states, tf.cast(at, tf.float32)], axis=1)
+        return out
+
     def _read_all_but_last(
-        self, ids: tf.Tensor, lengths: tf.Tensor, states: Sequence[tf.Tensor]
+        self,
+        ids: tf.Tensor,
+        lengths: tf.Tensor,
+        states: Sequence[tf.Tensor],
+        step: Step | None = None,
     ) -> list[tf.Tensor]:
-        """Read each row's ids (B, P) up to its length (B,) but the last; returns the states."""
+        """Read each row's ids (B, P) up to its length (B,) but the last; returns the states.
+
+        Args:
+            ids, lengths: What to read.
+            states: The states before it.
+            step: Reads a character, as `_read` does; by default `_read`.
+        """
+        step = step or self._read
 
         def read(t, *states):
-            _, after = self._read(tf.gather(ids, t, axis=1), states)
+            _, after = step(tf.gather(ids, t, axis=1), states)
             # A single row is always active: the loop ends with it.
             if ids.shape[0] != 1:
                 after = keep_ended(t < lengths - 1, after, states)
@@ -268,6 +429,11 @@ def keep_ended(
     return [tf.where(active[:, None], a, b) for a, b in zip(new, old, strict=True)]
 
 
+def _greedy(temperature: tf.Tensor, top_k: tf.Tensor) -> tf.Tensor:
+    """Whether the likeliest character is drawn: beginning again would draw the same text."""
+    return tf.equal(temperature, 0.0) | tf.equal(top_k, 1)
+
+
 def _bits(nats: tf.Tensor) -> tf.Tensor:
     # With float16 weights the converter also rounds this constant; a sum of two is precise enough.
     high = np.float32(np.float16(1 / np.log(2)))
@@ -302,7 +468,7 @@ class GraphRunner(Runner):
 
     def __init__(self, network: OnDeviceGraph):
         self.rows, self.read_width, self.draw_width, self.score_width = ROWS, READ, DRAW, SCORE
-        self.state_size = network.state_size
+        self.state_size, self.rule_size = network.state_size, network.rule_size
         self._functions = network.functions
 
     def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:

@@ -78,7 +78,6 @@ def write(opened: TrainedModel, file: Path) -> dict[str, Any]:
         ExportError: The file computes other logits than the model.
         OSError: The file cannot be written.
     """
-    file.touch()  # fail before any work if the folder cannot be written
     plain = build(opened.model, opened.card.model, opened.vocabulary.size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"

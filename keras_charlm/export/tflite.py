@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm.config import ExportConfig
+from keras_charlm.config import ExportConfig, SampleConfig
 from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
 from keras_charlm.export import checking, packing, portable
 from keras_charlm.export.graph import READ, OnDeviceGraph, save
+from keras_charlm.generation.constraints import as_options
 from keras_charlm.generation.litert import Runner
+from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved import tflite_card
 from keras_charlm.saved.trained import TrainedModel
 
@@ -98,23 +100,31 @@ def check(content: bytes, network: OnDeviceGraph) -> float:
     return checking.compare(trial, ours, theirs, "on-device file")["largest_logit_difference"]
 
 
-def write(opened: TrainedModel, config: ExportConfig) -> tuple[bytes, dict[str, Any]]:
+def write(
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None = None
+) -> tuple[bytes, dict[str, Any]]:
     """Create the on-device file of a model and check it.
 
     Args:
         opened: The model.
         config: `quantize`, or the `budget` that chooses it; `license` goes into the card.
+        rule: Constraints that all texts drawn have to fit.
 
     Returns:
         The file's content, and the report.
 
     Raises:
         ExportError: It could not be converted, does not fit the budget, or differs from the model.
+        OptionError: No text fits the constraints.
     """
-    network = OnDeviceGraph(opened.model, opened.card.model, opened.vocabulary)
+    vocabulary, constraints, tables = opened.vocabulary, None, None
+    if rule:
+        tables = compile_tables(vocabulary, rule, opened.end, opened.card.normalize)
+        constraints = as_options(rule)
+    network = OnDeviceGraph(opened.model, opened.card.model, vocabulary, tables)
     too_large = []
-    for quantize in QUANTIZE if config.budget else (config.quantize,):
-        card = opened.card.on_device(opened.vocabulary, quantize, config.license)
+    for quantize in QUANTIZE if config.budget else (config.quantize or "none",):
+        card = opened.card.on_device(vocabulary, quantize, config.license, constraints)
         content = packing.pack(convert(network, quantize), card)
         if not config.budget or len(content) <= config.budget:
             break
@@ -128,9 +138,10 @@ def write(opened: TrainedModel, config: ExportConfig) -> tuple[bytes, dict[str, 
     runner = Runner(content)
     load_seconds = time.perf_counter() - began
     trial, trained = checking.reference(opened, network.runner())
-    exported = checking.run(runner, opened.vocabulary, trial)
+    exported = checking.run(runner, vocabulary, trial)
     report = {
         "quantize": quantize,
+        "constraints": constraints,
         "given_up": ", ".join(too_large) or None,
         "bytes": len(content),
         "bytes_by_part": tflite_card.sizes(content),
@@ -150,8 +161,9 @@ def golden(runner: Runner, opened: TrainedModel) -> list[dict[str, Any]]:
 
     Returns:
         For each call its inputs `text`, without padding, `seed`, `temperature`, `top_k` and
-        `top_p`; the other inputs are the position 0, the length `DRAW`, the stop -1 and a zero
-        state. `drawn` is the output `text`.
+        `top_p`. The other inputs are the position 0, the length `DRAW`, no `min_p`, a zero state,
+        and the stop -1, or with constraints of the file's own the start symbol. `drawn` is the
+        output `text`.
     """
     start, known = opened.card.start, [int(code) for code in opened.vocabulary.codes]
     calls = []

@@ -1,7 +1,7 @@
-"""A page that generates text in the browser: a folder of static files that include the model.
+"""A page that generates text in the browser: a folder of static files, or one HTML file.
 
-The page (the files in `page/`) runs the on-device file with LiteRT.js. Neither input nor output
-leaves the device, and after the first visit it works offline.
+The page (the files in `page/`) runs the model with the project's own engine (`engine/`), or with
+LiteRT.js. Neither input nor output leaves the device, and after the first visit it works offline.
 """
 
 from __future__ import annotations
@@ -9,94 +9,143 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import zlib
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from keras_charlm import templates
-from keras_charlm.errors import ExportError
+from keras_charlm.export import litertjs, singlefile, weights
 from keras_charlm.generation.litert import Runner
 from keras_charlm.saved.trained import TrainedModel
 
-FORMAT = 1
+FORMAT = 2
 MODEL, FACTS, LINES = "model.tflite", "model.json", "lines.bin"
-INDEX, WORKER = "index.html", "worker.js"  # the files of the page that are templates
+WEIGHTS, PROGRAM = "weights.bin", "engine.wasm"  # what the page's own engine needs
+INDEX, WORKER, STYLE, BOOT = "index.html", "worker.js", "style.css", "boot.js"
+MODULES = (
+    "files.js",
+    "own.js",
+    "rule.js",
+    "engine.js",
+    "novelty.js",
+    "app.js",
+)  # each after its imports
+LITERT_MODULE = "litert.js"
 ICONS = (180, 192, 512)  # widths in pixels
-
-# The published LiteRT.js: its version, its address, and the SHA-384 of each file the page runs.
-# Its compatible WebAssembly build is used, because relaxed SIMD may round differently on each
-# processor, and a seed must give the same text everywhere.
-VERSION = "2.5.3"
-ADDRESS = "https://cdn.jsdelivr.net/npm/@litertjs/"
-RUNTIME = {
-    "core": (
-        "core",
-        "dist/index.js",
-        "sha384-MapSVJ/DPwvaWpp7q+Bid9O3uY1oB0KOU1QRMP+Mm5zdz5oMme/BUyX6dVAMWnPg",
-    ),
-    "utils": (
-        "wasm-utils",
-        "dist/index.js",
-        "sha384-HIPwlWsctS5BRqrnvJKDVJ8SvqKB0QmiImdr6+hpP7+8UqeMJX/qrBkdfKQV2WZ/",
-    ),
-    "loader": (
-        "core",
-        "wasm/litert_wasm_compat_internal.js",
-        "sha384-oh4nb8zDq6eVOpGeZE5gwDOJ16QujHLL8k/HEXt3XiPxr+8zn3YnkXP8P3BlJET1",
-    ),
-    "wasm": (
-        "core",
-        "wasm/litert_wasm_compat_internal.wasm",
-        "sha384-glAZ6WjS7tLRt89pbTPXvLC1c7DCaVSfL2ngn5gZJiUuPs76fWYJy7ZeFaD0PJXx",
-    ),
-}
 
 
 def write(
-    opened: TrainedModel, folder: Path, content: bytes, runtime: str | Path | None = None
+    opened: TrainedModel,
+    folder: Path,
+    content: bytes,
+    engine: str = "own",
+    runtime: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Fill a folder with the page of a model.
+    """Fill an empty folder with the page of a model.
 
     Args:
-        opened: The model.
-        folder: An empty folder.
-        content: The on-device file that the page runs.
-        runtime: Folder of the npm package @litertjs/core, to include its files in the page; by
-            default the page fetches them from `ADDRESS` and verifies their hashes.
+        opened, content, engine, runtime: As for `page_files`.
+        folder: The folder.
 
     Returns:
-        A report: `files`, the bytes of each; `runtime`, its version and where the page loads it
-        from; for lines `novelty`, the number of lines and the bytes of their fingerprints.
+        The report of `page_files`, `files`, the bytes of each, and `page_bytes`, their sum.
 
     Raises:
-        ExportError: `runtime` is not that package.
+        ExportError: `runtime` is not that package, or `content` has other weights.
         BundleError: The model's files, or `content`, are damaged.
         OSError: The folder cannot be written.
     """
-    Runner(content)  # raises an error if no browser could open it either
-    files: dict[str, bytes] = {MODEL: content}
-    facts = _facts(opened) | {"model": _integrity(content)}
-    report: dict[str, Any] = {}
-    if opened.card.lines:
-        fingerprints = opened.bundle.training_lines()  # (L,), rising
-        data = files[LINES] = fingerprints.astype("<u8").tobytes()
-        facts["novelty"] = {"lines": len(fingerprints), "integrity": _integrity(data)}
-        report["novelty"] = {"lines": len(fingerprints), "bytes": len(data)}
-    facts["runtime"], carried = _runtime(None if runtime is None else Path(runtime))
-    report["runtime"] = {"version": facts["runtime"]["version"], "from": facts["runtime"]["base"]}
-    files |= _page(facts) | carried
-    for name, data in files.items():
+    files, report = page_files(opened, content, engine, runtime)
+    for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return {**report, "files": {name: len(data) for name, data in sorted(files.items())}}
+        path.write_bytes(text)
+    sizes = {name: len(text) for name, text in sorted(files.items())}
+    return {**report, "page_bytes": sum(sizes.values()), "files": sizes}
 
 
-def _facts(opened: TrainedModel) -> dict[str, Any]:
+def page_files(
+    opened: TrainedModel, content: bytes, engine: str = "own", runtime: str | Path | None = None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The page of a model.
+
+    Args:
+        opened: The model.
+        content: The on-device file that the page runs, or whose weights its own engine reads.
+        engine: 'own' or 'litert'.
+        runtime: For LiteRT.js, the folder of the npm package @litertjs/core, to include its files
+            in the page; by default the page fetches them and verifies their hashes.
+
+    Returns:
+        The files by name, and a report: for LiteRT.js `runtime`, its version and where the page
+        loads it from; for lines `novelty`, the number of lines and the bytes of their fingerprints.
+
+    Raises:
+        ExportError: `runtime` is not that package, or `content` has other weights.
+        BundleError: The model's files, or `content`, are damaged.
+    """
+    data, report = _data(opened, content, engine)
+    facts = _facts(opened, engine, data, report)
+    carried: dict[str, bytes] = {}
+    if engine == "litert":
+        facts["runtime"], carried = litertjs.source(None if runtime is None else Path(runtime))
+        version, base = facts["runtime"]["version"], facts["runtime"]["base"]
+        report["runtime"] = {"version": version, "from": base}
+    return data | _page(facts, data) | carried, report
+
+
+def write_single(opened: TrainedModel, file: Path, content: bytes) -> dict[str, Any]:
+    """Write the page of a model as one HTML file, with the project's own engine; see `write`."""
+    data, report = _data(opened, content, "own")
+    facts = _facts(opened, "own", data, report)
+    page = {name: text.decode() for name, text in _static().items() if not name.endswith(".png")}
+    script = singlefile.bundle(page, MODULES) + page[BOOT]
+    text = _index(
+        facts,
+        single=True,
+        policy=(
+            f"default-src 'none'; script-src {singlefile.source(script)} 'wasm-unsafe-eval'; "
+            f"style-src {singlefile.source(page[STYLE])}; img-src data:; base-uri 'none'; "
+            "form-action 'none'"
+        ),
+        script=script,
+        style=page[STYLE],
+        icon=base64.b64encode(page["icon.svg"].encode()).decode(),
+        description=json.dumps(facts).replace("<", "\\u003c"),
+        carried={name: singlefile.encode(part) for name, part in data.items()},
+    )
+    file.write_bytes(text)
+    return {**report, "page_bytes": len(text)}
+
+
+def _data(
+    opened: TrainedModel, content: bytes, engine: str
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files that the engine and the page read, and what the report says of them."""
+    Runner(content)  # raises an error if the on-device file is damaged
+    report: dict[str, Any] = {"engine": engine}
+    if engine == "litert":
+        data = {MODEL: content}
+    else:
+        program = resources.files(str(__package__)) / "engine" / PROGRAM
+        trained = opened.bundle.weights()
+        packed = weights.pack(opened.card.model, opened.vocabulary, trained, content)
+        data = {WEIGHTS: packed, PROGRAM: program.read_bytes()}
+    if opened.card.lines:
+        fingerprints = opened.bundle.training_lines()  # (L,), rising
+        data[LINES] = fingerprints.astype("<u8").tobytes()
+        report["novelty"] = {"lines": len(fingerprints), "bytes": len(data[LINES])}
+    return data, report
+
+
+def _facts(
+    opened: TrainedModel, engine: str, data: dict[str, bytes], report: dict[str, Any]
+) -> dict[str, Any]:
     """Facts about the model for the page, and how to read a prompt like the corpus."""
     card, shape = opened.card, opened.card.model
     scores = card.scores.get("test") or card.scores.get("validation") or {}
-    return {
+    facts = {
         "format": FORMAT,
         "name": card.name,
         "unit": opened.vocabulary.unit,
@@ -109,53 +158,49 @@ def _facts(opened: TrainedModel) -> dict[str, Any]:
         "parameters": card.parameters,
         "characters": card.corpus.get("characters"),
         "bits_per_character": scores.get("bits_per_character"),
+        "engine": engine,
+        "files": {n: {"bytes": len(d), "crc32": zlib.crc32(d)} for n, d in data.items()},
     }
+    if "novelty" in report:
+        facts["novelty"] = {"lines": report["novelty"]["lines"]}
+    return facts
 
 
-def _runtime(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Where the page finds LiteRT.js, and the files that it includes itself."""
-    if package is None:
-        files = {
-            role: {"path": f"{name}@{VERSION}/{path}", "integrity": integrity}
-            for role, (name, path, integrity) in RUNTIME.items()
-        }
-        return {"version": VERSION, "base": ADDRESS, "files": files}, {}
-    try:
-        version = str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])
-        files, carried = {}, {}
-        for role, (name, path, _) in RUNTIME.items():
-            # wasm-utils is a separate package, next to core or inside it.
-            homes = [package.parent / name, package / "node_modules" / "@litertjs" / name]
-            if name == "core":
-                homes = [package]
-            source = next((home for home in homes if home.is_dir()), homes[0])
-            data = (source / path).read_bytes()
-            files[role] = {"path": f"{name}/{Path(path).name}", "integrity": _integrity(data)}
-            carried[f"runtime/{files[role]['path']}"] = data
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportError(
-            f"{package} is not the npm package @litertjs/core with @litertjs/wasm-utils beside it "
-            f"({error}); run npm install @litertjs/core and name node_modules/@litertjs/core."
-        ) from error
-    return {"version": version, "base": "runtime/", "files": files}, carried
+def _static() -> dict[str, bytes]:
+    page = resources.files(str(__package__)) / "page"
+    return {item.name: item.read_bytes() for item in page.iterdir() if item.is_file()}
 
 
-def _page(facts: dict[str, Any]) -> dict[str, bytes]:
+def _page(facts: dict[str, Any], data: dict[str, bytes]) -> dict[str, bytes]:
     """The files of the page by name, its templates filled in for a model."""
-    page = resources.files(__package__) / "page"
-    files = {item.name: item.read_bytes() for item in page.iterdir() if item.is_file()}
+    files = _static()
+    del files["own.js" if facts["engine"] == "litert" else LITERT_MODULE]
     files[FACTS] = _json(facts)
     files["manifest.webmanifest"] = _json(_manifest(facts["name"]))
     # Only the runtime may be fetched from another host.
-    remote = "" if facts["runtime"]["base"] == "runtime/" else facts["runtime"]["base"]
-    files[INDEX] = _filled(INDEX, name=facts["name"], remote=remote)
+    base = facts.get("runtime", {}).get("base", litertjs.FOLDER)
+    remote = "" if base == litertjs.FOLDER else base
+    files[INDEX] = _index(
+        facts,
+        single=False,
+        remote=remote,
+        policy=(
+            f"default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval'; connect-src 'self'"
+            f"{remote and ' ' + remote}; style-src 'self'; img-src 'self'; manifest-src 'self'; "
+            "worker-src 'self'; base-uri 'none'; form-action 'none'"
+        ),
+    )
     # A browser fetches the other files again only if the worker has changed.
     digest = hashlib.sha256()
-    for _, data in sorted(files.items()):
-        digest.update(data)
-    names = sorted({*files, MODEL, *([LINES] if "novelty" in facts else [])} - {WORKER})
+    for _, content in sorted(files.items()):
+        digest.update(content)
+    names = sorted({*files, *data} - {WORKER})
     files[WORKER] = _filled(WORKER, version=digest.hexdigest()[:16], files=names)
     return files
+
+
+def _index(facts: dict[str, Any], **values: Any) -> bytes:
+    return _filled(INDEX, name=facts["name"], **values)
 
 
 def _filled(name: str, /, **values: Any) -> bytes:
@@ -185,10 +230,6 @@ def _manifest(name: str) -> dict[str, Any]:
         "theme_color": "#faf8f4",
         "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}, *pictures],
     }
-
-
-def _integrity(data: bytes) -> str:
-    return "sha384-" + base64.b64encode(hashlib.sha384(data).digest()).decode()
 
 
 def _json(values: dict[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_charlm.config import SampleConfig
-from keras_charlm.errors import OptionError
+from keras_charlm.config import CONSTRAINTS, SampleConfig
+from keras_charlm.errors import OptionError, brief
 from keras_charlm.generation.pattern import Pattern
 from keras_charlm.generation.words import Beginning, Words
 from keras_charlm.text.vocabulary import Vocabulary
@@ -66,18 +67,56 @@ class Rule:
 
 
 def is_constrained(config: SampleConfig) -> bool:
-    """Whether a configuration restricts which texts are drawn, or needs `min_p`."""
-    return bool(
-        config.starts_with
-        or config.ends_with
-        or config.contains
-        or config.ban
-        or config.ban_file
-        or config.match is not None
-        or config.min_length
-        or config.max_length is not None
-        or config.min_p
-    )
+    """Whether a configuration restricts which texts are drawn."""
+    return bool(constraints_of(config).keys() - {"ignore_case"})
+
+
+def constraints_of(config: SampleConfig) -> dict[str, Any]:
+    """The constraints of a configuration, by option, without those left out."""
+    values = {name: getattr(config, name) for name in CONSTRAINTS}
+    return {
+        name: value
+        for name, value in values.items()
+        if value not in (None, (), 0) and (value or name == "match")
+    }
+
+
+def as_options(config: SampleConfig) -> str:
+    """The constraints of a configuration as on a command line, without the folder of a file."""
+    words: list[str] = []
+    for name, value in constraints_of(config).items():
+        for one in value if isinstance(value, tuple) else (value,):
+            words.append(f"--{name.replace('_', '-')}")
+            if one is not True:
+                words.append(Path(one).name if name == "ban_file" else str(one))
+    return shlex.join(words)
+
+
+def compile_automaton(
+    vocabulary: Vocabulary, config: SampleConfig, end: int | None, normalize: str = "nfc"
+) -> Automaton:
+    """Compile the constraints of a configuration but those of the length.
+
+    Args:
+        vocabulary: The model's characters.
+        config: The constraints.
+        end: Id of the character that ends a text, if one does.
+        normalize: Unicode normalization of the constraints.
+
+    Raises:
+        OptionError: A constraint is wrong, or they need too many states.
+    """
+    characters = [chr(code) for code in vocabulary.codes]
+    if config.ignore_case:
+        characters = [_fold(c, vocabulary.unit) for c in characters]
+    machines = _machines(vocabulary, config, characters, normalize)
+    classes, examples = _classes(machines, characters, end)
+    moves, accepting = _product(machines, examples)
+    if config.max_length is not None and config.min_length > config.max_length:
+        raise OptionError(
+            f"min_length {config.min_length} is more than max_length {config.max_length}; lower it."
+        )
+    return Automaton(classes, moves, accepting)
 
 
 def compile_rule(
@@ -104,20 +143,12 @@ def compile_rule(
             f"A text of {longest:,} characters is too long for constraints, which hold for at most "
             f"{MOST_CHARACTERS:,}; lower length or max_length."
         )
-    characters = [chr(code) for code in vocabulary.codes]
-    if config.ignore_case:
-        characters = [_fold(c, vocabulary.unit) for c in characters]
-    machines = _machines(vocabulary, config, characters, normalize)
-    classes, examples = _classes(machines, characters, end)
-    moves, accepting = _product(machines, examples)
-    automaton = Automaton(classes, moves, accepting)
-    least = config.min_length
-    if config.max_length is not None and least > config.max_length:
-        raise OptionError(
-            f"min_length {least} is more than max_length {config.max_length}; lower it."
-        )
+    automaton = compile_automaton(vocabulary, config, end, normalize)
+    moves, accepting = automaton.moves, automaton.accepting
     n = np.arange(longest + 1)[:, None]
-    may_end = accepting[None] & (n >= least) & (True if end is not None else n == longest)
+    may_end = (
+        accepting[None] & (n >= config.min_length) & (True if end is not None else n == longest)
+    )
     open_until = may_end.copy()
     for at in reversed(range(longest)):
         open_until[at] |= open_until[at + 1][moves].any(axis=1)
@@ -147,8 +178,8 @@ def _machines(
         missing = [c for c in word if c not in characters]
         if missing and name in _LITERALS:
             raise OptionError(
-                f"{name} is {text!r}, but the model's vocabulary has no {missing[0]!r}; use "
-                "characters that `kcharlm info` lists."
+                f"{name} is {brief(repr(text))}, but the model's vocabulary has no "
+                f"{missing[0]!r}; use characters that `kcharlm info` lists."
             )
         return word
 
@@ -178,7 +209,7 @@ def _lines(path: str | None) -> list[str]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise OptionError(f"ban_file {path} cannot be read ({reason}).") from error
+        raise OptionError(f"ban_file {brief(path)} cannot be read ({reason}).") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

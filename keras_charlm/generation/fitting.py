@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from keras_charlm.config import SampleConfig
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 from keras_charlm.generation.conditional import Conditional
-from keras_charlm.generation.constraints import compile_rule
+from keras_charlm.generation.constraints import Rule, compile_rule
 from keras_charlm.generation.litert import SignatureRunner
 from keras_charlm.generation.sample import Sample, Task
 from keras_charlm.text.vocabulary import Vocabulary
@@ -22,10 +22,12 @@ class Sampler(Protocol):
 
     num: int
 
-    def fill(self, total: int) -> bool:
+    def fill(self, total: int) -> bool:  # pyright: ignore[reportReturnType]
         """Start samples, up to `total` in all; returns whether any is unfinished."""
 
-    def advance(self) -> Iterator[tuple[int, Sample]]:
+    def advance(
+        self,
+    ) -> Iterator[tuple[int, Sample]]:  # pyright: ignore[reportReturnType]
         """Draw on; yields the index and the sample of each that ended."""
 
 
@@ -55,6 +57,23 @@ def _costs(sample: Sample) -> tuple[bool, float, int]:
     return not sample.whole, sample.bits_per_character or 0.0, sample.seed
 
 
+def _compile(
+    vocabulary: Vocabulary,
+    config: SampleConfig,
+    longest: int,
+    usual: int | None,
+    end: int | None,
+    normalize: str,
+) -> Rule:
+    """Compile the constraints for texts of usual length, or for longer ones if none fits."""
+    if usual is not None and usual < longest:
+        try:
+            return compile_rule(vocabulary, config, usual, end, normalize)
+        except OptionError:
+            pass  # the same again, or only longer texts fit
+    return compile_rule(vocabulary, config, longest, end, normalize)
+
+
 class Fitting:
     """Draws samples that fit the constraints, one after another."""
 
@@ -69,8 +88,8 @@ class Fitting:
     ):
         if task.stop:
             raise OptionError(
-                f"stop is {config.stop!r}, but with constraints only one character can end a text; "
-                "give one, or none."
+                f"stop is {brief(repr(config.stop))}, but with constraints only one character can "
+                "end a text; give one, or none."
             )
         self.vocabulary, self.task, self.num, self.started = vocabulary, task, config.num, 0
         stop = int(task.settings["stop"][0])
@@ -80,16 +99,17 @@ class Fitting:
         if end is not None and (ends := np.flatnonzero(read == end)).size:
             read = read[ends[-1] + 1 :]
         longest = len(read) + task.length
+        usual = None if task.usual is None else len(read) + task.usual
         if config.max_length is not None:
             longest = min(longest, config.max_length)
         if lines:  # empty lines are never yielded
             config = replace(config, min_length=max(config.min_length, 1))
-        rule = compile_rule(vocabulary, config, longest, end, normalize)
+        rule = _compile(vocabulary, config, longest, usual, end, normalize)
         state = rule.automaton.run(read)
         if len(read) > longest or not rule.open_until[len(read), state]:
             raise OptionError(
-                f"No text that begins with the prompt {task.prompt!r} fits all the constraints; "
-                "shorten the prompt or loosen one."
+                f"No text that begins with the prompt {brief(repr(task.prompt))} fits all the "
+                "constraints; shorten the prompt or loosen one."
             )
         self.conditional = Conditional(
             runner, vocabulary, config, rule, task.last, task.state, state, len(read), end

@@ -51,3 +51,4 @@ class Task:
     length: int
     stop: str | bytes  # ends a sample; empty for none, or where the network itself stops
     settings: dict[str, np.ndarray]
+    usual: int | None = None  # longest line that is usual; None if a length was given

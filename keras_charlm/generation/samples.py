@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect
+from keras_charlm.errors import OptionError
 from keras_charlm.generation.constraints import is_constrained
 from keras_charlm.generation.fitting import Best, Fitting, Sampler
 from keras_charlm.generation.litert import SignatureRunner
@@ -36,9 +37,15 @@ def _task(
     lines: bool,
     start: int,
     normalize: str,
+    usual: int | None,
 ) -> Task:
     """Read the prompt; the arguments are those of `stream_text`."""
     expect("prompt", prompt, (str, bytes), "a text")
+    if runner.rule_size and (config.stop or is_constrained(config)):
+        raise OptionError(
+            "This file has constraints of its own, to which none and no stop can be added; use the "
+            "file or folder that it was exported from."
+        )
     if isinstance(prompt, str):
         prompt = unicode_normalize(prompt, normalize)
     vocabulary.encode(prompt, strict=not config.unknown_ok)
@@ -67,15 +74,18 @@ def _task(
             "temperature": np.array([config.temp], np.float32),
             "top_k": np.array([min(config.top_k, vocabulary.size)], np.int32),  # it may be huge
             "top_p": np.array([config.top_p], np.float32),
+            "min_p": np.array([config.min_p], np.float32),
         },
+        usual if lines and config.length is None and config.max_length is None else None,
     )
 
 
 def _read(runner: SignatureRunner, codes: np.ndarray) -> tuple[int, np.ndarray]:
     """Read all codes (n,) but the last; returns the last and the state, float32 (1, S)."""
-    state = np.zeros((1, runner.state_size), np.float32)
+    state = np.zeros((1, runner.state_size + runner.rule_size), np.float32)
     zero, one = np.zeros(1, np.int32), np.ones(1, np.float32)
-    settings = {"stop": zero, "temperature": one, "top_k": zero, "top_p": one}
+    none = np.zeros(1, np.float32)
+    settings = {"stop": zero, "temperature": one, "top_k": zero, "top_p": one, "min_p": none}
     # `generate` leaves the last character of each piece unread: the next piece begins with it.
     for at in range(0, len(codes) - 1, runner.read_width - 1):
         piece = codes[at : at + runner.read_width]
@@ -136,6 +146,7 @@ def stream_text(
     lines: bool = False,
     start: int,
     normalize: str = "nfc",
+    usual: int | None = None,
 ) -> Iterator[str | bytes]:
     """Draw one sample and yield it piece by piece.
 
@@ -147,6 +158,9 @@ def stream_text(
         lines: Whether the model's documents are lines: the start character ends the sample.
         start: Code of the start character, read before the prompt.
         normalize: Unicode normalization of prompt and stop text.
+        usual: Longest line that is usual. Under constraints without a length, lines are no longer,
+            unless only longer ones fit: a network that is steered away from the end of a line
+            could go on forever.
 
     Returns:
         An iterator of str, or of bytes for a byte model. The first piece is one character, later
@@ -159,11 +173,10 @@ def stream_text(
     if is_constrained(config) or config.best_of > 1:
         # What fits is known only when the whole text is drawn.
         config = replace(config, num=1, novel=False)
-        drawn = draw_samples(
-            runner, vocabulary, config, prompt, lines=lines, start=start, normalize=normalize
-        )
+        reading: dict[str, Any] = {"lines": lines, "start": start, "normalize": normalize}
+        drawn = draw_samples(runner, vocabulary, config, prompt, **reading, usual=usual)
         return (sample.text for sample in drawn)
-    task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, usual)
     return _without_stop(_pieces(runner, vocabulary, task), task.stop)
 
 
@@ -171,7 +184,8 @@ def _pieces(runner: SignatureRunner, vocabulary: Vocabulary, task: Task) -> Iter
     """Draw one sample in pieces of 1, 2, 4, ... characters."""
     last, state = task.last, task.state
     seed = np.array([task.seed], np.int32)
-    drawn, chunk = 0, 1
+    # A rule of the file's own holds exactly for a line that is drawn in one call.
+    drawn, chunk = 0, runner.draw_width if runner.rule_size else 1
     while drawn < task.length:
         length = min(chunk, task.length - drawn)
         position = np.array([drawn], np.int32)
@@ -229,6 +243,7 @@ def draw_samples(
     lines: bool = False,
     start: int,
     normalize: str = "nfc",
+    usual: int | None = None,
     known: Callable[[str | bytes], bool] | None = None,
     limit: int | None = None,
     counts: Counts | None = None,
@@ -239,8 +254,8 @@ def draw_samples(
     sample ends, its row of the batch starts the next one immediately.
 
     Args:
-        runner, vocabulary, config, prompt, lines, start, normalize: As for `stream_text`. Empty
-            lines are replaced by further samples.
+        runner, vocabulary, config, prompt, lines, start, normalize, usual: As for `stream_text`.
+            Empty lines are replaced by further samples.
         known: Whether a whole line, prompt included, is in the training text. With `config.novel`
             such lines are replaced too.
         limit: Maximum number of samples to draw, yielded or not; by default 100 times `config.num`.
@@ -252,7 +267,7 @@ def draw_samples(
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
     """
-    task = _task(runner, vocabulary, config, prompt, lines, start, normalize)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, usual)
     limit = 100 * config.num if limit is None else limit
     counts = Counts() if counts is None else counts
 
@@ -314,7 +329,8 @@ class _Batch:
     ):
         self.runner, self.vocabulary, self.task, self.num = runner, vocabulary, task, num
         # Lines end at different times: with short chunks, rows wait less for each other.
-        self.chunk = LINE_CHUNK if lines and num > 1 else runner.draw_width
+        short = lines and num > 1 and not runner.rule_size
+        self.chunk = LINE_CHUNK if short else runner.draw_width
         self.started = 0
         rows = 1 if num == 1 else runner.rows
         self.rows: list[_Row | None] = [None] * rows
@@ -377,7 +393,7 @@ class _Batch:
         task, before = self.task, len(row.codes)
         row.codes += codes
         drawn = len(row.codes) + done
-        cut = -1
+        cut = back = -1
         if task.stop:  # it may start in an earlier chunk
             back = max(before - len(task.stop), 0)
             tail: Any = self.vocabulary.from_codes(row.codes[back:])

@@ -20,11 +20,12 @@ def by_core(function: Callable[..., Iterable[tf.Tensor]], *values: tf.Tensor) ->
     Returns:
         The concatenated results, (B, ...) each.
     """
-    batch, replicas = values[0].shape[0], 1  # replicas on this machine
+    batch = (values[0].shape[0] or 0) if values[0].shape.rank else 0  # 0: unknown
+    replicas = 1  # on this machine
     if tf.distribute.has_strategy():
         replicas = len(tf.distribute.get_strategy().extended.worker_devices)
     shared = on_cpu_only() and not plain_layers()
-    parts = cpu.parts(batch or 0, replicas) if shared else 1
+    parts = cpu.parts(batch, replicas) if shared else 1
     if parts == 1:
         return list(function(*values))
     rows = [batch // parts + (i < batch % parts) for i in range(parts)]

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 # A cell is a dozen small operations, each of which reads and writes memory; XLA fuses them.
 fused = tf.function(autograph=False, jit_compile=tf.test.is_built_with_xla() or None)
 
 
 def on_cpu_only() -> bool:
-    """Whether TensorFlow sees no device but CPUs; anything else is faster with Keras's code."""
-    return all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
+    """Whether TensorFlow sees no device but CPUs, and no debugger watches its operations.
+
+    Anything else is faster with Keras's code; and XLA cannot compile the checks that
+    `tf.debugging.enable_check_numerics` adds to every operation.
+    """
+    return not context.context().op_callbacks and all(
+        device.device_type == "CPU" for device in tf.config.list_logical_devices()
+    )
 
 
 def plain_layers() -> bool:

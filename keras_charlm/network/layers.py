@@ -23,31 +23,46 @@ _ONE_HOT = 256
 class Embedding(keras.layers.Embedding):
     """`keras.layers.Embedding` with a faster gradient on the CPU.
 
-    For a small vocabulary the gradient is a product with one-hot vectors, whereas Keras passes a
-    sparse gradient to the optimizer, which sums it row by row.
+    The gradient of the table is a dense array, for a small vocabulary a product with one-hot
+    vectors. Keras passes a sparse gradient to the optimizer, and its Adam then squares the parts of
+    an id that occurs several times in a batch before adding them, not after.
 
-    Arguments and results are those of `keras.layers.Embedding`.
+    Arguments and results are those of `keras.layers.Embedding`. Sparse inputs and LoRA are left to
+    Keras's code.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if self.input_dim > _ONE_HOT or not on_cpu_only():
+        if self.lora_enabled or not isinstance(inputs, tf.Tensor):
             return super().call(inputs)
 
         table = tf.cast(self.embeddings, self.compute_dtype)
+        by_product = self.input_dim <= _ONE_HOT and on_cpu_only()
 
         def share(ids):
             @tf.custom_gradient
             def look_up(table):
                 def gradient(dy):
-                    one_hot = tf.one_hot(tf.reshape(ids, [-1]), self.input_dim, dtype=dy.dtype)
-                    return tf.matmul(one_hot, flat(dy), transpose_a=True)  # (V, D)
+                    rows, symbols = flat(dy), tf.reshape(ids, [-1])
+                    if not by_product:
+                        return tf.math.unsorted_segment_sum(rows, symbols, self.input_dim)
+                    one_hot = tf.one_hot(symbols, self.input_dim, dtype=dy.dtype)
+                    return tf.matmul(one_hot, rows, transpose_a=True)  # (V, D)
 
                 return tf.gather(table, ids), gradient
 
             return [look_up(table)]
 
-        (rows,) = by_core(share, inputs)
+        ids = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
+        ids = tf.where(ids < 0, ids + self.input_dim, ids)  # as Keras: they count from the end
+        (rows,) = by_core(share, ids)
         return rows
+
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Quantize the table with Keras's code; see `keras.layers.Embedding.quantize`."""
+        # Keras refuses subclasses, because they may compute something else; this class does not.
+        super().quantize(mode, type_check and type(self) is not Embedding, config)
 
     def vectors(self) -> tf.Tensor:
         """The vector of each id as the next layer reads it, float32 (V, D)."""
@@ -58,12 +73,21 @@ class Embedding(keras.layers.Embedding):
 class Dense(keras.layers.Dense):
     """`keras.layers.Dense` with the rows split among the cores.
 
-    Arguments and results are those of `keras.layers.Dense`.
+    Arguments and results are those of `keras.layers.Dense`. Sparse inputs are left to Keras's code.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if not isinstance(inputs, tf.Tensor):
+            return super().call(inputs, training=training)
         (outputs,) = by_core(lambda rows: [super(Dense, self).call(rows)], inputs)
         return outputs
+
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Quantize the kernel with Keras's code; see `keras.layers.Dense.quantize`."""
+        # Keras refuses subclasses, because they may compute something else; this class does not.
+        super().quantize(mode, type_check and type(self) is not Dense, config)
 
     def affine(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The kernel (H, V) and the bias (V,)."""

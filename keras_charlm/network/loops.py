@@ -69,7 +69,7 @@ def forward(
 
     shapes = [(batch, units), (batch, cell.saves, units)][: 1 + save]
     (h, carry), (outputs, *saved) = scan(step, [x], (tf.cast(h, x.dtype), carry), shapes)
-    outputs = outputs.concat()
+    outputs = _whole(outputs)
     outputs.set_shape((x.shape[0], batch, units))  # the loop loses the static shape
     return outputs, wide(h), carry, saved
 
@@ -112,7 +112,7 @@ def backward(
     shapes = [(batch, recurrent_kernel.shape[1])] * cell.gradients
     state = tf.cast(dh, doutputs.dtype), dcarry
     (dh, dcarry), gradients = scan(step, [doutputs, *saved], state, shapes, reverse=True)
-    return wide(dh), dcarry, [g.concat() for g in gradients]
+    return wide(dh), dcarry, [*map(_whole, gradients)]
 
 
 def _in_one_program(x: tf.Tensor, h: tf.Tensor) -> bool:
@@ -242,6 +242,12 @@ def _scan_in_program(
 def _unrolled(times: int | None) -> int:
     """Steps per iteration of `scan`: at most `UNROLLED`, and a divisor of the number of steps."""
     return max(n for n in range(1, UNROLLED + 1) if (times or 1) % n == 0)
+
+
+def _whole(array: tf.TensorArray) -> tf.Tensor:
+    """A TensorArray that `scan` returned as one tensor (T, ...)."""
+    # TensorFlow Lite has no `concat` of a TensorArray.
+    return tf.squeeze(array.stack(), 1) if array.element_shape[0] == 1 else array.concat()
 
 
 def scan(

@@ -35,7 +35,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_charlm.network import loops
+from keras_charlm.network import derivatives, loops
 from keras_charlm.network.cells import GRU_CELL, LSTM_CELL, SIMPLE_CELL, Carry, Cell
 from keras_charlm.network.cores import by_core
 from keras_charlm.network.dispatch import on_cpu_only
@@ -55,7 +55,9 @@ def recur(
     bias: tf.Tensor,
     training: bool,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Run a whole recurrent layer, with an analytic gradient; there is no second derivative.
+    """Run a whole recurrent layer, with an analytic gradient.
+
+    Higher derivatives are those of `derivatives.layer`, in ordinary operations.
 
     Args:
         cell: The equations.
@@ -77,20 +79,29 @@ def recur(
         # Prevents an outer gradient tape from recording the loops.
         x, kernel, recurrent_kernel, bias, h = map(tf.stop_gradient, arguments[:5])
         carry = tuple(map(tf.stop_gradient, arguments[5:]))
+        # Either the input or the states may have an unknown batch size.
+        x.set_shape((None, h.shape[0], None))
+        for state in (h, *carry):
+            state.set_shape((x.shape[1], None))
 
         def forward(save):
             projected = tf.reshape(
                 flat(x) @ kernel, (*leading_sizes(x), kernel.shape[1])
             )  # (T, B, G)
+            # With an unknown number of time steps the reshape forgets the batch size.
+            projected.set_shape((*x.shape[:2], kernel.shape[1]))
             return loops.forward(cell, projected, recurrent_kernel, bias, h, carry, save)
 
         outputs, h_last, carry_last, saved = forward(save=training)
 
-        def gradient(doutputs, dh, *dcarry):
+        def backward(doutputs, dh, *dcarry):
             kept = saved or forward(save=True)[-1]
             dh, dcarry, dx_du = loops.backward(cell, recurrent_kernel, kept, doutputs, dh, dcarry)
             before = tf.concat([tf.cast(h, dtype)[None], outputs[:-1]], axis=0)  # (T, B, H)
             return *_gradients(x, before, kernel, bias, dx_du), dh, *dcarry
+
+        def gradient(*upstream):
+            return derivatives.differentiable(cell, arguments, upstream, backward)
 
         return (outputs, h_last, *carry_last), gradient
 
@@ -159,7 +170,7 @@ class FastOnCPU(_RNN):
         # that is slower, and the part that benefits is compiled here.
         self.supports_jit = False
 
-    def is_fast(self, mask: tf.Tensor | None = None, training: bool = False) -> bool:
+    def is_fast(self, mask: tf.Tensor | None = None, training: bool | None = False) -> bool:
         """Whether a call with these arguments, on this machine, takes the fast path."""
         cell = self.cell
         return (
@@ -174,12 +185,28 @@ class FastOnCPU(_RNN):
             and getattr(self, "use_cudnn", "auto") is not True  # for which Keras raises an error
         )
 
+    def build(
+        self,
+        sequences_shape: tuple[int | None, ...],
+        initial_state_shape: Any = None,
+    ) -> None:
+        """Make the weights; see `keras.layers.RNN`."""
+        cell = self.cell
+        initializer = cell.recurrent_initializer
+        if tf.as_dtype(cell.variable_dtype).size < 4:
+            # TensorFlow has no QR decomposition in bfloat16, which an orthogonal matrix needs.
+            cell.recurrent_initializer = lambda shape, dtype: tf.cast(
+                initializer(shape, "float32"), dtype
+            )
+        super().build(sequences_shape, initial_state_shape)
+        cell.recurrent_initializer = initializer
+
     def inner_loop(
         self,
         sequences: tf.Tensor,
         initial_state: list[tf.Tensor],
         mask: tf.Tensor | None,
-        training: bool = False,
+        training: bool | None = False,
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """Run the layer over all time steps; called by Keras's `call`.
 
@@ -187,7 +214,7 @@ class FastOnCPU(_RNN):
             sequences: (B, T, D).
             initial_state: (B, H) each, in the compute dtype.
             mask: (B, T) or None.
-            training: Whether a gradient is expected.
+            training: Whether a gradient is expected; None means no.
 
         Returns:
             last output (B, H), outputs (B, T, H), new states (B, H) each.
@@ -196,7 +223,7 @@ class FastOnCPU(_RNN):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         cell = self.cell
         weights = cell.kernel, cell.recurrent_kernel, cell.bias
-        outputs, states = recur(self.fast_cell, sequences, initial_state, *weights, training)
+        outputs, states = recur(self.fast_cell, sequences, initial_state, *weights, bool(training))
         return outputs[:, -1], outputs, states
 
 
@@ -297,7 +324,7 @@ def run(
     """
     sequences = tf.cast(sequences, layer.compute_dtype)
     if states is None:
-        states = layer.get_initial_state(tf.shape(sequences)[0])
+        states = list(layer.get_initial_state(tf.shape(sequences)[0]))
     if isinstance(layer, FastOnCPU) and layer.is_fast():
         weights = layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias
         return recur(layer.fast_cell, sequences, states, *weights, training=False)

@@ -1,4 +1,4 @@
-"""Sampling the next character from logits: temperature, top-k, top-p, and seeded random numbers.
+"""Sampling the next character: temperature, top-k, top-p, min-p, and seeded random numbers.
 
 Only built-in operators of TensorFlow Lite are used, so that the same code samples during training,
 in the on-device file and in a browser. Letters in shapes: B rows, V symbols.
@@ -35,15 +35,17 @@ def draw(
     temperature: tf.Tensor | float = 1.0,
     top_k: tf.Tensor | int = 0,
     top_p: tf.Tensor | float = 1.0,
+    min_p: tf.Tensor | float = 0.0,
 ) -> tf.Tensor:
     """Draw one id for each row, never the unknown symbol (id 0).
 
     The logits are divided by the temperature, then restricted to the `top_k` most likely, then to
     the nucleus: the smallest set of most likely characters with at least `top_p` of the remaining
     probability, at least one (Holtzman et al., "The Curious Case of Neural Text Degeneration",
-    2020). This is the order of Hugging Face's `generate` and of most other samplers. Both keep a
-    prefix of the sorted characters, so one sort and one cumulative sum serve for both, and for
-    inverse transform sampling.
+    2020), then to the characters with at least `min_p` of the most likely one's probability (Nguyen
+    et al., "Turning Up the Heat: Min-p Sampling", 2024). This is the order of Hugging Face's
+    `generate` and of most other samplers. All keep a prefix of the sorted characters, so one sort
+    and one cumulative sum serve for all, and for inverse transform sampling.
 
     Args:
         logits: float32 (B, V).
@@ -52,6 +54,7 @@ def draw(
             character, like `top_k` 1.
         top_k: Of the same shapes; 0 for all.
         top_p: Of the same shapes; above 0 and at most 1.
+        min_p: Of the same shapes; from 0, which keeps all, to 1.
 
     Returns:
         int32 (B,).
@@ -61,13 +64,13 @@ def draw(
     greedy = tf.equal(temperature, 0.0)
     divisor = tf.where(greedy, 1.0, temperature)
     kept = tf.where(greedy, 1, tf.where(tf.equal(top_k, 0), size, top_k))
-    # Without top-k or top-p the order does not matter, and sorting thousands of characters is slow.
-    cut = (kept < size) | tf.less(top_p, 1.0)
+    # Without any of them the order does not matter, and sorting thousands of characters is slow.
+    cut = (kept < size) | tf.less(top_p, 1.0) | tf.greater(min_p, 0.0)
     unsorted = known, tf.zeros_like(known, tf.int32) + tf.range(size)  # (B, V - 1) each
 
     def sorted_where_cut():
-        # A row without top-k or top-p stays unsorted, so that its result does not depend on the
-        # settings of the other rows.
+        # A row that keeps all stays unsorted, so that its result does not depend on the settings of
+        # the other rows.
         values, order = tf.math.top_k(known, size)
         return tf.where(cut, values, unsorted[0]), tf.where(cut, order, unsorted[1])
 
@@ -77,8 +80,10 @@ def draw(
     weights = tf.exp((values - largest) / divisor)
     weights = tf.where(tf.range(size) < kept, weights, 0.0)
     below = tf.cumsum(weights, axis=1)
-    # Index of the nucleus's last character: those before it have less than top_p in total.
-    last = _count(below < top_p * below[:, -1:])  # (B,)
+    # Index of the last character kept: those before it have less than top_p in total. The most
+    # likely one weighs 1.
+    likely = _count(weights >= min_p)
+    last = tf.minimum(_count(below < top_p * below[:, -1:]), likely - 1)  # (B,)
     mass = tf.gather(below, last, batch_dims=1)
     # u * mass can round up to mass itself, hence the minimum.
     index = tf.minimum(_count(below <= (uniform * mass)[:, None]), last)

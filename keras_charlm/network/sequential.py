@@ -14,6 +14,7 @@ What is replaced here, and why (Keras 3.15, TensorFlow 2.21):
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,25 @@ class Sequential(keras.Sequential):
         if isinstance(layer, TiedDense):
             layer.tie(next(x for x in self.layers if isinstance(x, keras.layers.Embedding)))
         super().add(layer, rebuild)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Save to a `.keras` file; see `keras.Model`."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            warnings.warn(
+                f"{filepath}: Keras's .h5 format keeps neither this class nor tied weights; "
+                "save to a .keras file.",
+                stacklevel=2,
+            )
+            super().save(filepath, *args, **kwargs)
+            return
+        # Keras finds a registered class by its registered name. It puts this other name into the
+        # first line of the error with which it stops where the class is not registered.
+        kind, name = type(self), type(self).__name__
+        kind.__name__ = f"{name} (import keras_charlm.network.model first)"
+        try:
+            super().save(filepath, *args, **kwargs)
+        finally:
+            kind.__name__ = name
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Train on a batch; see `keras.Model`.

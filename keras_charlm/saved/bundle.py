@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config_base import expect
-from keras_charlm.errors import BundleError, TrainingError
+from keras_charlm.errors import BundleError, TrainingError, brief
 from keras_charlm.files import (
     LARGEST,
     LARGEST_JSON,
@@ -114,10 +114,12 @@ class DeviceFile(Bundle):
     Args:
         quantize: How its weights are stored.
         license: Licence of the text it was trained on, where one was given.
+        constraints: What all texts that it draws fit, as options of `kcharlm generate`.
     """
 
     quantize: str = "none"
     license: str | None = None
+    constraints: str | None = None
 
     def file(self, name: str) -> Path:
         if name == DEVICE:
@@ -171,13 +173,14 @@ def _open_file(path: Path) -> DeviceFile:
     values: Any = tflite_card.read(path)
     card = Card.from_dict(values.get("card"), path)
     vocabulary = Vocabulary.from_dict(values.get("vocabulary"))
-    license = values.get("license")
+    license, constraints = values.get("license"), values.get("constraints")
     bundle = DeviceFile(
         path,
         card,
         vocabulary,
         str(values.get("quantize")),
         None if license is None else str(license),
+        None if constraints is None else str(constraints),
     )
     _check_sizes(bundle, path)
     return bundle
@@ -214,7 +217,7 @@ def find(path: str | Path) -> Path:
         folder = MODELS / folder
     if not folder.exists() and folder.suffix == ".tflite":
         raise BundleError(
-            f"There is no file {path}; write one with: kcharlm export MODEL -o {path}"
+            f"There is no file {brief(path)}; write one with: kcharlm export MODEL -o {brief(path)}"
         )
     if len(folder.parts) == 1 and not folder.exists() and (home := shipped().get(str(path))):
         return home
@@ -224,7 +227,9 @@ def find(path: str | Path) -> Path:
                 f"{path} was being replaced when its training was killed; put it "
                 f"back with: kcharlm fit --resume {path}"
             )
-        raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
+        raise BundleError(
+            f"There is no model {brief(path)}; train one with: kcharlm fit CORPUS -o {brief(path)}"
+        )
     return folder
 
 

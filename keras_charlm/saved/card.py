@@ -13,7 +13,7 @@ from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, CharLMError
 from keras_charlm.text.vocabulary import Vocabulary
 
-FORMAT = 5
+FORMAT = 6
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Card:
 
     @property
     def lines(self) -> bool:
-        """Whether each line of the text is a document."""
-        return self.corpus_config.lines
+        """Whether the text is a list of documents, lines or longer ones, that end themselves."""
+        return self.corpus_config.records
 
     @property
     def normalize(self) -> str:
@@ -73,7 +73,11 @@ class Card:
         return {"format": FORMAT, **asdict(self)}
 
     def on_device(
-        self, vocabulary: Vocabulary, quantize: str = "none", license: str | None = None
+        self,
+        vocabulary: Vocabulary,
+        quantize: str = "none",
+        license: str | None = None,
+        constraints: str | None = None,
     ) -> dict[str, Any]:
         """The card of an on-device file; see `tflite_card`.
 
@@ -84,6 +88,7 @@ class Card:
             vocabulary: The model's vocabulary.
             quantize: Format of its weights.
             license: Licence of the training text.
+            constraints: Those of the file's own rule.
 
         Returns:
             The card as JSON values.
@@ -100,6 +105,7 @@ class Card:
             "vocabulary": vocabulary.to_dict(),
             "quantize": quantize,
             "license": license,
+            "constraints": constraints,
         }
 
     @classmethod

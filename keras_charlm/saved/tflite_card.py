@@ -7,6 +7,7 @@ object in UTF-8, the file's card, which `export.packing` writes:
     vocabulary   {"unit", "codes"}
     quantize     none, float16 or int8
     license      the licence of the text, or null
+    constraints  what all texts drawn fit, as options of `kcharlm generate`, or null
     file_sha256  SHA-256 of the file itself, computed with 64 zeros in place of the digest
 """
 

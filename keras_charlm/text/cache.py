@@ -24,6 +24,7 @@ from keras_charlm.files import lock
 from keras_charlm.text import decoding
 from keras_charlm.text.vocabulary import NEWLINE
 
+_VERSION = 2  # of the way in which texts are read; entries of other versions are not used
 _UNUSED_DAYS = 30  # after which an entry is removed
 _TYPES = ("uint8", "uint16", "uint32")  # of symbols, and the suffixes of their files
 _KEY = re.compile("[0-9a-f]{64}")
@@ -46,6 +47,7 @@ class Entry:
         symbols: Memory-mapped unsigned integers (N,).
         alphabet: Code point (or byte value) of each symbol, int64 (A,).
         size: Bytes read.
+        file_count: Files read.
         notices: Messages for the user, such as files that were skipped.
     """
 
@@ -53,6 +55,7 @@ class Entry:
     symbols: np.memmap
     alphabet: np.ndarray
     size: int
+    file_count: int
     notices: tuple[str, ...]
 
 
@@ -111,7 +114,9 @@ class SymbolWriter:
     def truncate(self, length: int) -> None:
         """Keep only the first `length` symbols."""
         self.length = length
-        self._file.seek(length * self.dtype.itemsize)
+        self._file.seek(max(length - 1, 0) * self.dtype.itemsize)
+        last = np.frombuffer(self._file.read(self.dtype.itemsize if length else 0), self.dtype)
+        self.ends_line = bool(len(last)) and int(last[0]) == NEWLINE
         self._file.truncate()
 
     def finish(self) -> None:
@@ -169,14 +174,16 @@ def _open_temporary(folder: Path) -> tuple[Path, BinaryIO]:
         file.close()
 
 
-def store(folder: Path, key: str, writer: SymbolWriter, size: int, notices: list[str]) -> None:
+def store(
+    folder: Path, key: str, writer: SymbolWriter, size: int, file_count: int, notices: list[str]
+) -> None:
     """Turn a written text into an entry of the cache.
 
     Args:
         folder: The cache.
         key: Hash of the content and of how it was read.
         writer: Has written the whole text.
-        size, notices: As in `Entry`.
+        size, file_count, notices: As in `Entry`.
 
     Raises:
         OSError: It cannot be written.
@@ -184,9 +191,11 @@ def store(folder: Path, key: str, writer: SymbolWriter, size: int, notices: list
     writer.finish()
     writer.path.replace(folder / f"{key}.{writer.dtype.name}")
     header = {
+        "version": _VERSION,
         "dtype": writer.dtype.name,
         "length": writer.length,
         "size": size,
+        "file_count": file_count,
         "sha256": key,
         "alphabet": writer.alphabet,
         "notices": notices,
@@ -206,7 +215,7 @@ def find(folder: Path, key: str) -> Entry | None:
         return None
     try:
         header = json.loads((folder / f"{key}.json").read_text())
-        if header["dtype"] not in _TYPES:
+        if header["version"] != _VERSION or header["dtype"] not in _TYPES:
             return None
         path, dtype = folder / f"{key}.{header['dtype']}", np.dtype(header["dtype"])
         if path.stat().st_size != header["length"] * dtype.itemsize:
@@ -216,6 +225,7 @@ def find(folder: Path, key: str) -> Entry | None:
             np.memmap(path, dtype, "r"),
             np.array(header["alphabet"], np.int64),
             header["size"],
+            header["file_count"],
             tuple(map(str, header["notices"])),
         )
         os.utime(folder / f"{key}.json")  # `tidy` needs the time of the last use

@@ -46,7 +46,7 @@ def split_corpus(corpus: Corpus, seed: int = 0) -> Split:
     Raises:
         CorpusError: The training part is too small to learn from.
     """
-    return _split_lines(corpus, seed) if corpus.config.lines else _split_text(corpus)
+    return _split_lines(corpus, seed) if corpus.config.records else _split_text(corpus)
 
 
 def _split_text(corpus: Corpus) -> Split:
@@ -103,14 +103,16 @@ def _line_counts(corpus: Corpus, lines: Lines) -> np.ndarray:
 
 
 def _start_code(corpus: Corpus, counts: np.ndarray, vocabulary: Vocabulary) -> int:
-    """The code a model reads first when there is no prompt: a newline, or else the character that
-    is most frequent.
+    """The code a model reads first when there is no prompt: the end of a document, in a text a
+    newline, or else the character that is most frequent.
 
     Args:
         corpus: A text.
         counts: Occurrences of each symbol in its training part (A,).
         vocabulary: The vocabulary of the training part.
     """
+    if corpus.config.records:
+        return corpus.config.end
     if vocabulary.id_of(NEWLINE):
         return NEWLINE
     return int(corpus.alphabet[np.argmax(counts)])

@@ -14,11 +14,18 @@ from keras_charlm.network import model
 from keras_charlm.saved.bundle import Bundle
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.devices import prefer_bfloat16
+from keras_charlm.training.network import rebuilt
+from keras_charlm.training.own import Own, Rates
 from keras_charlm.training.workers import Workers
 
 
 def build(
-    config: ModelConfig, fit: FitConfig, policy: str, symbols: int, workers: Workers
+    config: ModelConfig,
+    fit: FitConfig,
+    policy: str,
+    symbols: int,
+    workers: Workers,
+    own: Own,
 ) -> keras.Model:
     """Build and compile the network on the devices of this worker.
 
@@ -28,11 +35,18 @@ def build(
         policy: Keras dtype policy.
         symbols: Size of the vocabulary, the unknown symbol included.
         workers: The workers that train together.
+        own: The user's own objects.
     """
     with workers.strategy.scope():
-        network = model.build(config, symbols, fit.batch_size // workers.replicas, fit.seed, policy)
+        rows = fit.batch_size // workers.replicas
+        if own.network:
+            network = rebuilt(own.network, rows)
+            network.set_weights(own.network.get_weights())
+        else:
+            network = model.build(config, symbols, rows, fit.seed, policy)
         # Keras's automatic XLA would compile the time loop too, which makes it slower.
-        network.compile(_optimizer(fit), model.loss(), jit_compile=False)
+        optimizer = own.copied() or _optimizer(fit, own.rates)
+        network.compile(optimizer, model.loss(), jit_compile=False)
         network.optimizer.build(network.trainable_variables)
     return network
 
@@ -76,10 +90,10 @@ def start_from(network: keras.Model, base: Bundle, vocabulary: Vocabulary) -> in
     return int(known[1:].sum())
 
 
-def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:
+def _optimizer(config: FitConfig, rates: Rates | None) -> keras.optimizers.Optimizer:
     kinds = {"adam": Adam, "rmsprop": RMSprop}
     return kinds[config.optimizer](
-        config.learning_rate,
+        rates or config.learning_rate,
         global_clipnorm=config.clip_norm,
         weight_decay=config.weight_decay or None,
     )
@@ -93,7 +107,8 @@ class _SumsBeforeClipping:
         # with a different norm, and on several devices each would receive the rows of all.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         replica = tf.distribute.get_replica_context()
-        return super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+        sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return super()._clip_gradients(sums)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _all_reduce_sum_gradients(self, gradients_and_variables: list[Any]) -> list[Any]:
         return gradients_and_variables  # already summed

@@ -1,26 +1,31 @@
 // The page's user interface: a name generator for models of lines, a writing pad for other models.
-import { open, Trouble } from "./engine.js";
-import { knownLines } from "./novelty.js";
+import { open } from "./engine.js";
+import { fetchBytes, fetchFacts, Trouble } from "./files.js";
+import { knownInAnyCase, knownLines } from "./novelty.js";
+import { Contradiction } from "./rule.js";
 
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
 const NAMES = { 9: "a tab", 10: "a line break", 32: "a space", 0xa0: "a no-break space", 0x200d: "a zero-width joiner", 0xfe0f: "an emoji’s variation selector" };
 
+const single = Boolean($("model.json")); // one file that carries its parts
+
 let engine, facts, isKnown = null, running = null;
 let last = null; // the pad's last continuation: the text before it, and its length
+
+const CONDITIONS = ["end", "from", "to", "ban"]; // the fields that restrict what is drawn
 
 const count = new Intl.NumberFormat("en");
 
 export async function start(fail) {
   try {
-    if (self.isSecureContext && navigator.serviceWorker) keepForLater();
-    facts = await fetch("model.json", { cache: "no-cache" }).then((r) => r.ok ? r.json() : Promise.reject(r)).catch(() => {
-      throw new Trouble("The model’s description could not be read. Check the connection and load the page again.");
-    });
+    if (!single && self.isSecureContext && navigator.serviceWorker) keepForLater();
+    facts = await fetchFacts();
     lay();
     const began = performance.now();
-    engine = await open(facts);
+    engine = await open(facts, (share) => { $("loading").value = share; });
     if (facts.novelty) await loadNovelty();
+    fitKeyboard();
     root.dataset.loaded = String(Math.round(performance.now() - began));
     $("go").disabled = false;
     if (facts.lines) await act(); // a first dozen shows what the page does
@@ -41,7 +46,10 @@ function lay() {
     + ` of ${layers} × ${units} cells${parameters ? ` and ${count.format(parameters)} parameters` : ""}.`;
   document.body.classList.add(lines ? "names" : "writing");
   for (const id of lines ? ["begin-field", "number-field"] : ["pad", "undo", "again"]) $(id).hidden = false;
-  if (lines) $("length").value = 100;
+  if (lines) {
+    $("length").value = 100;
+    for (const field of document.querySelectorAll(".lines-only")) field.hidden = false;
+  }
   else $("go").textContent = "Continue";
   const key = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘" : "Ctrl";
   $("hint").textContent = lines ? "Enter invents, Escape stops." : `${key} + Enter continues, Escape stops.`;
@@ -51,7 +59,7 @@ function lay() {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) { event.preventDefault(); act(); }
   });
   $("temperature").addEventListener("input", showTemperature);
-  for (const field of [$("begin"), $("text")]) {
+  for (const field of [$("begin"), $("text"), ...CONDITIONS.map($)]) {
     field.addEventListener("input", () => {
       forgetProblem();
       settle();
@@ -83,25 +91,38 @@ function showTemperature() {
 
 async function loadNovelty() {
   const { novelty } = facts;
-  // Everything else works without it, so a failure is not reported; the browser checks the hash.
-  const data = await fetch("lines.bin", { integrity: novelty.integrity }).then((r) => r.arrayBuffer(), () => null);
+  // Everything else works without it, so a failure is not reported.
+  const data = await fetchBytes("lines.bin", facts.files["lines.bin"], "The list of known lines").catch(() => null);
   if (!data) return;
-  isKnown = knownLines(data);
-  $("novel-field").hidden = false;
+  const exact = knownLines(data.buffer);
+  const anyCase = knownInAnyCase(exact);
+  isKnown = (text) => ($("any-case").checked ? anyCase : exact)(engine.normal(text));
+  $("novel-field").hidden = $("case-field").hidden = false;
   $("novelty").hidden = false;
   $("novelty").textContent = `A dot marks what is not among the ${count.format(novelty.lines)} lines that the model learned from.`;
+}
+
+// A phone's keyboard begins words with a capital only if the model knows capitals.
+function fitKeyboard() {
+  const capitals = Array.from(engine.known, (code) => String.fromCodePoint(code)).some((c) => c !== c.toLowerCase());
+  if (!capitals) for (const field of [$("begin"), $("text")]) field.setAttribute("autocapitalize", "none");
 }
 
 function say(sentence) { $("status").textContent = sentence; }
 
 function forgetProblem() {
   $("problem").replaceChildren();
-  for (const field of [$("begin"), $("text")]) field.removeAttribute("aria-invalid");
+  for (const field of [$("begin"), $("text"), ...CONDITIONS.map($)]) field.removeAttribute("aria-invalid");
 }
 
 function problem(sentence, field) {
   forgetProblem();
   $("problem").textContent = sentence;
+  // Results of other settings under the sentence would look like the answer.
+  $("list").replaceChildren();
+  $("results").hidden = true;
+  if (facts.lines) $("tools").hidden = true;
+  say("");
   if (field) {
     field.setAttribute("aria-invalid", "true");
     field.closest("details")?.setAttribute("open", "");
@@ -128,11 +149,37 @@ function settings() {
   if ((values.length = number("length")) === null) return null;
   if ((values.topK = number("top-k")) === null) return null;
   if ((values.topP = number("top-p", false)) === null) return null;
+  if ((values.minP = number("min-p", false)) === null) return null;
   if (facts.lines && (values.num = number("number")) === null) return null;
   if ($("seed").value.trim() === "" && !$("seed").validity.badInput) {
     values.seed = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
   } else if ((values.seed = number("seed")) === null) return null;
   return values;
+}
+
+// The compiled conditions, undefined without any, or null after showing what is wrong with them.
+let compiled = { key: "", rule: undefined };
+function conditions(prompt) {
+  const wishes = { end: $("end").value.trim(), ban: $("ban").value.split(/[,;\n]/).map((word) => word.trim()).filter(Boolean) };
+  for (const id of ["from", "to"]) {
+    if ($(id).value.trim() === "" && !$(id).validity.badInput) continue;
+    if ((wishes[id] = number(id)) === null) return null;
+  }
+  if (!wishes.end && !wishes.ban.length && !wishes.from && !wishes.to) return undefined;
+  if (wishes.from > wishes.to) {
+    problem(`No text has from ${wishes.from} to ${wishes.to} characters. Lower the first number or raise the second.`, $("from"));
+    return null;
+  }
+  const key = JSON.stringify([wishes, facts.lines && prompt]);
+  try {
+    // What a stream remembers of its text holds only for the same rule.
+    if (compiled.key !== key) compiled = { key, rule: engine.rule(prompt, wishes) };
+    return compiled.rule;
+  } catch (error) {
+    if (!(error instanceof Contradiction)) throw error;
+    problem(error.message, $(CONDITIONS.find((id) => $(id).value.trim())));
+    return null;
+  }
 }
 
 // Shows the characters outside the vocabulary, and offers to remove them.
@@ -143,20 +190,29 @@ function refuses(prompt, field) {
   const others = new Set(unknown.map((u) => u.code)).size - 1;
   const shape = facts.unit === "byte" ? `byte 0x${code.toString(16).toUpperCase()}`
     : `${NAMES[code] ?? `“${String.fromCodePoint(code)}”`} (U+${code.toString(16).toUpperCase().padStart(4, "0")})`;
-  problem(`The model has never seen ${shape}, character ${count.format(at + 1)} of your text`
+  const bytes = facts.unit === "byte";
+  problem(`The model has never seen ${shape}, ${bytes ? "byte" : "character"} ${count.format(at + 1)} of your text`
     + `${others ? `, nor ${others} other${others > 1 ? "s" : ""} in it` : ""}. `, field);
-  if (facts.unit === "byte") return true;
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "plain";
-  button.textContent = unknown.length > 1 ? "Leave them out" : "Leave it out";
-  button.addEventListener("click", () => {
-    field.value = Array.from(engine.normal(field.value)).filter((c) => engine.known.has(c.codePointAt(0))).join("");
-    forgetProblem();
-    settle();
-    field.focus();
-  });
-  $("problem").append(button);
+  if (bytes) return true;
+  const offer = (label, text) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "plain";
+    button.textContent = label;
+    button.addEventListener("click", () => {
+      field.value = text;
+      forgetProblem();
+      settle();
+      field.focus();
+    });
+    $("problem").append(button);
+  };
+  const normal = engine.normal(prompt);
+  offer(unknown.length > 1 ? "Leave them out" : "Leave it out",
+    Array.from(normal).filter((c) => engine.known.has(c.codePointAt(0))).join(""));
+  for (const [name, other] of [["small", normal.toLowerCase()], ["capital", normal.toUpperCase()]]) {
+    if (!engine.unknown(other).length) offer(`Use ${name} letters`, other);
+  }
   return true;
 }
 
@@ -167,6 +223,7 @@ async function act() {
   const values = settings();
   const field = facts.lines ? $("begin") : $("text");
   if (!values || refuses(field.value, field)) return;
+  if ((values.rule = conditions(field.value)) === null) return;
   running = new AbortController();
   const name = $("go").textContent;
   $("go").textContent = "Stop";
@@ -201,11 +258,17 @@ async function invent({ num, signal, ...values }, begin) {
   say("Inventing…");
   const only = $("novel").checked && isKnown;
   let made = 0, fresh = 0, drawn = 0;
+  const seen = new Set(); // a name that was drawn before is drawn no second time
+  const accept = ({ text }) => {
+    const good = !seen.has(text) && !(only && isKnown(text));
+    seen.add(text);
+    return good;
+  };
   let batch = document.createDocumentFragment(), shown = performance.now();
-  for await (const { text } of engine.samples(begin, { ...values, num, signal, accept: only ? ({ text }) => !isKnown(text) : undefined })) {
+  for await (const { text } of engine.samples(begin, { ...values, num, signal, accept })) {
     made++;
-    drawn += text.length + 1;
-    const isNew = isKnown ? !isKnown(text) : false;
+    drawn += engine.codes(text).length + 1;
+    const isNew = isKnown ? only || !isKnown(text) : false;
     fresh += isNew;
     batch.append(item(text, isNew));
     if (performance.now() - shown > 50) {
@@ -258,7 +321,7 @@ async function write({ signal, ...values }, before) {
     text.removeAttribute("aria-busy");
     last = { before, after: text.value };
   }
-  say(`${count.format(added)} characters added${signal.aborted ? ", then stopped" : ""}. Seed ${values.seed}.`);
+  say(`${count.format(added)} ${added === 1 ? "character" : "characters"} added${signal.aborted ? ", then stopped" : ""}. Seed ${values.seed}.`);
   return added;
 }
 
@@ -318,9 +381,11 @@ function keepForLater() {
 
 // Announces when the page works offline: when its files and LiteRT.js are all in caches.
 async function markOffline() {
-  if (!self.isSecureContext || !navigator.serviceWorker) return;
-  await navigator.serviceWorker.ready;
-  const urls = Object.values(facts.runtime.files).map(({ path }) => new URL(facts.runtime.base + path, document.baseURI).href);
+  if (!single) {
+    if (!self.isSecureContext || !navigator.serviceWorker) return;
+    await navigator.serviceWorker.ready;
+  }
+  const urls = Object.values(facts.runtime?.files ?? {}).map(({ path }) => new URL(facts.runtime.base + path, document.baseURI).href);
   for (let tries = 0; tries < 50; tries++) {
     const cached = await Promise.all(urls.map((url) => caches.match(url)));
     if (cached.every(Boolean)) {

@@ -1,10 +1,10 @@
 // Which lines are new: their BLAKE2b fingerprints are looked up among those of the training lines.
 
-const MASK = (1n << 64n) - 1n;
-const IV = [
-  0x6a09e667f3bcc908n, 0xbb67ae8584caa73bn, 0x3c6ef372fe94f82bn, 0xa54ff53a5f1d36f1n,
-  0x510e527fade682d1n, 0x9b05688c2b3e6c1fn, 0x1f83d9abfb41bd6bn, 0x5be0cd19137e2179n,
-];
+// Numbers of 64 bits are two of 32, the low half first: BigInt would take 30 times as long.
+const IV = Uint32Array.of(
+  0xf3bcc908, 0x6a09e667, 0x84caa73b, 0xbb67ae85, 0xfe94f82b, 0x3c6ef372, 0x5f1d36f1, 0xa54ff53a,
+  0xade682d1, 0x510e527f, 0x2b3e6c1f, 0x9b05688c, 0xfb41bd6b, 0x1f83d9ab, 0x137e2179, 0x5be0cd19,
+);
 const SIGMA = [
   [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
   [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
@@ -22,54 +22,84 @@ const MIXED = [
   [0, 5, 10, 15], [1, 6, 11, 12], [2, 7, 8, 13], [3, 4, 9, 14],
 ];
 
-const turned = (x, n) => (x >> n) | (x << (64n - n) & MASK);
+function add(v, at, low, high) {
+  const sum = v[at] + low;
+  v[at + 1] += high + (sum > 0xffffffff);
+  v[at] = sum;
+}
 
-// BLAKE2b (RFC 7693) with a digest of 8 bytes, as a little-endian number.
+// v[at] = (v[at] xor v[by]) turned right by 32, 24, 16 or 63 bits.
+function turn(v, at, by, bits) {
+  let [low, high] = [v[at] ^ v[by], v[at + 1] ^ v[by + 1]];
+  if (bits >= 32) {
+    [low, high] = [high, low];
+    bits -= 32;
+  }
+  v[at] = bits ? low >>> bits | high << 32 - bits : low;
+  v[at + 1] = bits ? high >>> bits | low << 32 - bits : high;
+}
+
+// BLAKE2b (RFC 7693) with a digest of 8 bytes, as a little-endian number: its low and high half.
 export function fingerprint(bytes) {
   const h = IV.slice();
-  h[0] ^= 0x01010008n;
+  h[0] ^= 0x01010008;
   const blocks = Math.max(1, Math.ceil(bytes.length / 128));
   for (let block = 0; block < blocks; block++) {
     const data = new DataView(new ArrayBuffer(128));
     const part = bytes.subarray(128 * block, 128 * (block + 1));
     new Uint8Array(data.buffer).set(part);
-    const m = Array.from({ length: 16 }, (_, i) => data.getBigUint64(8 * i, true));
-    const v = [...h, ...IV];
-    v[12] ^= BigInt(128 * block + part.length);
-    if (block === blocks - 1) v[14] ^= MASK;
+    const m = Uint32Array.from({ length: 32 }, (_, i) => data.getUint32(4 * i, true));
+    const v = Uint32Array.of(...h, ...IV);
+    v[24] ^= 128 * block + part.length;
+    if (block === blocks - 1) {
+      v[28] ^= 0xffffffff;
+      v[29] ^= 0xffffffff;
+    }
     for (let round = 0; round < 12; round++) {
       const s = SIGMA[round % 10];
-      MIXED.forEach(([a, b, c, d], i) => {
-        v[a] = (v[a] + v[b] + m[s[2 * i]]) & MASK;
-        v[d] = turned(v[d] ^ v[a], 32n);
-        v[c] = (v[c] + v[d]) & MASK;
-        v[b] = turned(v[b] ^ v[c], 24n);
-        v[a] = (v[a] + v[b] + m[s[2 * i + 1]]) & MASK;
-        v[d] = turned(v[d] ^ v[a], 16n);
-        v[c] = (v[c] + v[d]) & MASK;
-        v[b] = turned(v[b] ^ v[c], 63n);
+      MIXED.forEach((four, i) => {
+        const [a, b, c, d] = four.map((at) => 2 * at);
+        for (const [word, first, second] of [[s[2 * i], 32, 24], [s[2 * i + 1], 16, 63]]) {
+          add(v, a, v[b], v[b + 1]);
+          add(v, a, m[2 * word], m[2 * word + 1]);
+          turn(v, d, a, first);
+          add(v, c, v[d], v[d + 1]);
+          turn(v, b, c, second);
+        }
       });
     }
-    for (let i = 0; i < 8; i++) h[i] ^= v[i] ^ v[i + 8];
+    for (let i = 0; i < 16; i++) h[i] ^= v[i] ^ v[i + 16];
   }
-  return h[0];
+  return [h[0], h[1]];
 }
 
 // Returns a function that tells whether a line's fingerprint is in `data`, an ArrayBuffer of sorted
 // fingerprints (8 bytes each, little-endian).
 export function knownLines(data) {
-  const values = new DataView(data);
-  const count = data.byteLength / 8;
-  const at = (i) => values.getBigUint64(8 * i, true);
+  const values = new Uint32Array(data); // phones and computers are little-endian
+  const count = values.length / 2;
   const encoder = new TextEncoder();
   return (line) => {
-    const value = fingerprint(encoder.encode(line));
-    let [low, high] = [0, count]; // the first that is not below the value is in low..high
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (at(middle) < value) low = middle + 1;
-      else high = middle;
+    const [low, high] = fingerprint(encoder.encode(line));
+    let [from, to] = [0, count]; // the first that is not below the value is in from..to
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      const [a, b] = [values[2 * middle], values[2 * middle + 1]];
+      if (b < high || (b === high && a < low)) from = middle + 1;
+      else to = middle;
     }
-    return low < count && at(low) === value;
+    return from < count && values[2 * from] === low && values[2 * from + 1] === high;
+  };
+}
+
+// Like a function of `knownLines`, but a line counts as known if it is known as it stands, in small
+// letters, in capitals, or with capitals at the beginning of the words: the fingerprints are of
+// whole lines, and reveal no other spelling.
+export function knownInAnyCase(known) {
+  return (line) => {
+    const small = line.toLowerCase();
+    const initials = small.replace(/(^|[^\p{L}\p{M}])(\p{L})/gu, (_, before, first) => before + first.toUpperCase());
+    const first = small.replace(/^./u, (c) => c.toUpperCase());
+    return [line, small, initials, first, line.toUpperCase()].some(known);
   };
 }
