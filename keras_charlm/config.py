@@ -457,9 +457,9 @@ class ExportConfig(Settings):
     to: str = setting(
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
-        "the browser that contains the on-device file; rule: constraints, for an app that has "
-        "the on-device file.",
-        choices=("tflite", "savedmodel", "web", "rule"),
+        "the browser that contains the on-device file; keras: a .keras file of Keras's own layers; "
+        "rule: constraints, for an app that has the on-device file.",
+        choices=("tflite", "savedmodel", "web", "keras", "rule"),
     )
     quantize: str | None = setting(
         None,
