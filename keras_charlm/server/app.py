@@ -84,9 +84,10 @@ class Turns:
 
     async def each(self, begin: Callable[[], Iterable[Item]]) -> AsyncIterator[Item]:
         """The items that an iterable makes, each in a turn of its own."""
-        items: Iterator[Item] = await self.run(lambda: iter(begin()))
-        while found := await self.run(lambda: [item for _, item in zip("1", items, strict=False)]):
-            yield found[0]
+        items = await self.run(lambda: iter(begin()))
+        end: Any = object()
+        while (item := await self.run(lambda: next(items, end))) is not end:
+            yield item
 
 
 def application(
