@@ -11,8 +11,22 @@ from .options import output_option, watching
 @click.argument("model")
 @click.argument("file")
 @output_option("FILE.kclm")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="Label of FILE, or of each of its lines for a model of lines, as VALUE or COLUMN=VALUE; "
+    "may be repeated for several columns.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def compress(model: str, file: str, output: str | None, overwrite: bool, as_json: bool) -> None:
+def compress(
+    model: str,
+    file: str,
+    output: str | None,
+    overwrite: bool,
+    labels: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Compress FILE, of any kind, with the probabilities of MODEL; FILE is kept.
 
     \b
@@ -23,7 +37,9 @@ def compress(model: str, file: str, output: str | None, overwrite: bool, as_json
 
     opened = load(model)
     with watching("compress") as watch:
-        path, figures = opened.compress_file(file, output, overwrite=overwrite, watch=watch)
+        path, figures = opened.compress_file(
+            file, output, overwrite=overwrite, watch=watch, labels=labels
+        )
     if as_json:
         click.echo(json.dumps({"output": str(path), **figures.to_dict()}))
         return

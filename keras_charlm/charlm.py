@@ -142,7 +142,7 @@ class CharLM(TrainedModel):
             ablate: Cells to hold at zero, as 'LAYER:CELL'.
             output: The .html page to write; by default none.
             overwrite: Replace an existing page.
-            **settings: Fields of InspectConfig: characters, cells, value, level.
+            **settings: Fields of InspectConfig: characters, cells, value, level, labels.
 
         Returns:
             Inspection: the findings of the probes, and the arrays over the text.
@@ -168,11 +168,12 @@ class CharLM(TrainedModel):
             page.write(found, output, overwrite=overwrite)
         return found
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes, *, labels: str | Sequence[str] = ()) -> bytes:
         """Compress bytes with the model's probabilities; only the same model can restore them.
 
         Args:
             data: Any bytes.
+            labels: Labels of the text, or of each of its lines for a model of lines.
 
         Returns:
             The content of a compressed file.
@@ -182,7 +183,7 @@ class CharLM(TrainedModel):
         """
         from keras_charlm.evaluation.compression import compress
 
-        return compress(self, data)[0]
+        return compress(self, data, labels=labels)[0]
 
     def decompress(self, content: bytes) -> bytes:
         """Restore the bytes that `compress` read.
@@ -207,11 +208,12 @@ class CharLM(TrainedModel):
         *,
         overwrite: bool = False,
         watch: Watch | None = None,
+        labels: str | Sequence[str] = (),
     ) -> tuple[Path, Compression]:
         """Compress a file; see `evaluation.compression.compress_file`."""
         from keras_charlm.evaluation.compression import compress_file
 
-        return compress_file(self, source, output, overwrite=overwrite, watch=watch)
+        return compress_file(self, source, output, overwrite=overwrite, watch=watch, labels=labels)
 
     def decompress_file(
         self,

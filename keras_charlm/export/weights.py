@@ -89,7 +89,7 @@ def pack(
             logits = [(kernel_name, folded)]
     parts += [search.matrix(name, value) for name, value in logits]
     parts.append(search.bias(*bias))
-    codes = vocabulary.codes_by_id.astype("<i4")  # (V,)
+    codes = vocabulary.input_codes.astype("<i4")  # (V + L,)
     header = [
         MAGIC,
         CELLS.index(shape.cell),

@@ -19,6 +19,7 @@ from keras_charlm.generation.scoring import Score, score_lines
 from keras_charlm.saved import bundle
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
 from keras_charlm.text.decoding import read_text
+from keras_charlm.text.labels import Label, choose
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.text.vocabulary import normalize
 
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
     import keras
 
 Model = TypeVar("Model", bound="TrainedModel")
+
+
+def _membership(prints: np.ndarray) -> Callable[[str | bytes], bool]:
+    """A function that tells whether a line has one of these fingerprints, uint64 (L,) ascending."""
+
+    def known(line: str | bytes) -> bool:
+        data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+        fingerprint = fingerprints([data])[0]
+        at = np.searchsorted(prints, fingerprint)
+        return bool(at < len(prints) and prints[at] == fingerprint)
+
+    return known
 
 
 class TrainedModel:
@@ -93,7 +106,8 @@ class TrainedModel:
 
         expect("batch_size", batch_size, int, "a whole number")
         weights = self.bundle.weights()
-        model = build(self.card.model, self.vocabulary.size, batch_size)
+        labels = self.vocabulary.labels
+        model = build(self.card.model, self.vocabulary.size, batch_size, labels=labels)
         for name, variable in named_weights(model).items():
             variable.assign(weights[name])
         return model
@@ -116,7 +130,12 @@ class TrainedModel:
             OptionError: A setting is out of range.
         """
         config = SampleConfig.of("generate", settings)
-        known = self.known if config.novel else None
+        labels = self.labels(config.labels)
+        known = None
+        if config.novel:
+            known = self.known
+        elif config.novel_label:
+            known = _membership(self.bundle.labelled_lines(labels))
         return draw_samples(
             self.runner,
             self.vocabulary,
@@ -124,6 +143,7 @@ class TrainedModel:
             prompt,
             known=known,
             counts=counts,
+            labels=[label.code for label in labels],
             **self._reading(),
         )
 
@@ -132,37 +152,63 @@ class TrainedModel:
 
         Arguments and errors are those of `samples`; `num` and `novel` are ignored.
         """
+        config = SampleConfig.of("generate", settings)
         return stream_text(
             self.runner,
             self.vocabulary,
-            SampleConfig.of("generate", settings),
+            config,
             prompt,
+            labels=[label.code for label in self.labels(config.labels)],
             **self._reading(),
         )
 
-    def scores(self, texts: Iterable[str | bytes]) -> Iterator[Score]:
+    def scores(
+        self,
+        texts: Iterable[str | bytes],
+        *,
+        labels: str | Sequence[str] = (),
+        label_prior: str = "shares",
+    ) -> Iterator[Score]:
         """Score lines one after another, each from the beginning of a text.
 
         Args:
             texts: The lines, without newlines.
+            labels: Labels of all lines, as VALUE or COLUMN=VALUE.
+            label_prior: Probabilities of the labels before a line is read: 'shares', as in the
+                training text, or 'even'.
 
         Returns:
-            An iterator of Score (text, characters, bits, bits_per_character).
+            An iterator of Score (text, characters, bits, bits_per_character, and for a model with
+            labels the likeliest label of each column whose label is not given).
+
+        Raises:
+            OptionError: The model has no such label.
         """
-        return score_lines(self.runner, self.vocabulary, texts, **self._reading())
+        return score_lines(
+            self.runner,
+            self.vocabulary,
+            texts,
+            given=self.labels(labels),
+            labels=self.card.labels,
+            even=label_prior == "even",
+            **self._reading(),
+        )
+
+    def labels(self, requested: str | Sequence[str]) -> tuple[Label, ...]:
+        """The labels with these names, in the order of their columns.
+
+        Args:
+            requested: Each as VALUE or COLUMN=VALUE, at most one of each column.
+
+        Raises:
+            OptionError: There is no such label.
+        """
+        return choose(self.card.labels, [requested] if isinstance(requested, str) else requested)
 
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
         """A function that tells whether a line is in the training text (models of lines only)."""
-        lines = self.bundle.training_lines()
-
-        def known(line: str | bytes) -> bool:
-            data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
-            fingerprint = fingerprints([data])[0]
-            at = np.searchsorted(lines, fingerprint)
-            return bool(at < len(lines) and lines[at] == fingerprint)
-
-        return known
+        return _membership(self.bundle.training_lines())
 
     def read(self, text: str | bytes | Path) -> tuple[np.ndarray, np.ndarray]:
         """Read a text like the corpus: normalized, and decoded if it is a file.
@@ -179,7 +225,8 @@ class TrainedModel:
         if isinstance(text, Path):
             if text.is_dir():
                 raise CorpusError(f"{text} is a folder; name one file.")
-            values = {**self.card.corpus_config.to_dict(), "lines": False}
+            plain = {"lines": False, "labels": (), "text": None, "label_by_file": False}
+            values = {**self.card.corpus_config.to_dict(), **plain}
             corpus = prepare([text], CorpusConfig.from_dict(values))
             return corpus.symbols, corpus.alphabet
         if isinstance(text, str):

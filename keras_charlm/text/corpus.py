@@ -8,9 +8,10 @@ training part alone; it is applied when windows are read.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,10 +21,13 @@ from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
 from keras_charlm.text import cache, decoding
 from keras_charlm.text.cache import Entry, SymbolWriter
-from keras_charlm.text.decoding import check_encoding, decoded, open_blocks
+from keras_charlm.text.decoding import check_encoding, open_blocks
+from keras_charlm.text.labels import FIRST_CODE, Coder
+from keras_charlm.text.transcript import append, label_columns, named
 from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
 
-NAMES = Path(__file__).parent / "data" / "names.txt"
+NAMES = Path(__file__).parent / "data" / "names.csv"
+NAMES_COLUMNS: dict[str, Any] = {"text": "name", "labels": ("gender",)}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Corpus:
         sha256: Hash of the content and of how it was read.
         notices: Messages for the user, such as files that were skipped.
         config: How it was read.
+        labels: Column and value of each label; their codes follow `labels.FIRST_CODE`.
     """
 
     name: str
@@ -49,6 +54,17 @@ class Corpus:
     sha256: str
     notices: tuple[str, ...]
     config: CorpusConfig
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of labels in their order."""
+        return label_columns(self.config)
+
+    @functools.cached_property
+    def characters(self) -> int:
+        """Its characters, without labels."""
+        return int(self.counts([(0, len(self.symbols))])[self.alphabet < FIRST_CODE].sum())
 
     def counts(self, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
         """How often each symbol occurs in the ranges [start, stop), int64 (A,)."""
@@ -76,6 +92,7 @@ class Corpus:
             CorpusError: Fewer than two are left.
         """
         kept = np.sort(self.alphabet[counts >= self.config.min_count])
+        kept = kept[kept < FIRST_CODE]
         if len(kept) < 2:
             raise CorpusError(
                 f"The training part of {self.name} has {len(kept)} distinct "
@@ -85,8 +102,12 @@ class Corpus:
         return Vocabulary(self.config.unit, tuple(int(c) for c in kept))
 
     def text(self, start: int, stop: int) -> bytes:
-        """The symbols [start, stop) as UTF-8; for a text of bytes, the bytes themselves."""
-        return _to_bytes(self.alphabet[self.symbols[start:stop]], self.config.unit)
+        """The symbols [start, stop) as UTF-8; for a text of bytes, the bytes themselves.
+
+        Labels are left out.
+        """
+        codes = self.alphabet[self.symbols[start:stop]]
+        return _to_bytes(codes[codes < FIRST_CODE], self.config.unit)
 
     def lines(self) -> Lines:
         """The lines, without empty ones.
@@ -94,8 +115,8 @@ class Corpus:
         Raises:
             CorpusError: There are none.
         """
-        starts, lengths, prints = [], [], []
-        at = 0
+        starts, lengths, prints, labels = [], [], [], []
+        at, count = 0, len(self.columns)
         while at < len(self.symbols):
             stop = min(at + decoding.BLOCK, len(self.symbols))
             ends = at + np.flatnonzero(self.symbols[at:stop] == NEWLINE)
@@ -105,16 +126,19 @@ class Corpus:
             begins = np.concatenate([[at], ends[:-1] + 1])
             rows = self.text(at, int(ends[-1])).split(b"\n")
             keep = np.array([bool(row) for row in rows])
-            starts.append(begins[keep])
-            lengths.append((ends - begins)[keep])
+            begins = begins[keep] + count  # a line's labels are before it
+            starts.append(begins)
+            lengths.append(ends[keep] - begins)
             prints.append(fingerprints(row for row in rows if row))
+            before = begins[:, None] + np.arange(-count, 0)  # (lines, count)
+            labels.append(self.alphabet[self.symbols[before]] - FIRST_CODE)
             at = int(ends[-1]) + 1
         if not any(len(part) for part in prints):
             raise CorpusError(
                 f"{_names(list(self.files))} has no line that is not empty; "
                 "--lines needs one document a line."
             )
-        return Lines(*map(np.concatenate, (starts, lengths, prints)))
+        return Lines(*map(np.concatenate, (starts, lengths, prints, labels)))
 
     def looks_like_list(self) -> bool:
         """Whether the beginning looks like a list of short, distinct lines."""
@@ -132,22 +156,34 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines of a corpus: starts and lengths in symbols, int64 (L,); fingerprints uint64 (L,)."""
+    """Lines of a corpus.
+
+    Attributes:
+        starts, lengths: In symbols, int64 (L,).
+        fingerprints: Of their texts, uint64 (L,).
+        labels: Number of the label in each column, int64 (L, K).
+    """
 
     starts: np.ndarray
     lengths: np.ndarray
     fingerprints: np.ndarray
+    labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def take(self, index: np.ndarray | slice) -> Lines:
         """The lines with these indices, in this order."""
-        return Lines(self.starts[index], self.lengths[index], self.fingerprints[index])
+        return Lines(
+            self.starts[index], self.lengths[index], self.fingerprints[index], self.labels[index]
+        )
 
-    def distinct(self) -> Lines:
-        """The first copy of each line."""
-        return self.take(np.sort(np.unique(self.fingerprints, return_index=True)[1]))
+    def distinct(self, by_label: bool = False) -> Lines:
+        """The first copy of each line; with `by_label`, of each line under the same labels."""
+        if not by_label:
+            return self.take(np.sort(np.unique(self.fingerprints, return_index=True)[1]))
+        keys = np.column_stack([self.fingerprints, self.labels.astype(np.uint64)])
+        return self.take(np.sort(np.unique(keys, axis=0, return_index=True)[1]))
 
 
 def fingerprints(lines: Iterable[bytes]) -> np.ndarray:
@@ -166,7 +202,7 @@ def prepare(
 
     Args:
         paths: Files, folders (with `config.glob`), '-' for stdin; '.gz' is decompressed. If empty,
-            the bundled list of first names is read.
+            the bundled list of first names is read, with the gender as a label.
         config: How to read them.
         stdin: Stream that '-' reads; by default the process's standard input.
 
@@ -178,6 +214,8 @@ def prepare(
     """
     config = config or CorpusConfig()
     names = [str(path) for path in paths] or [str(NAMES)]
+    if names == [str(NAMES)] and not config.table:
+        config = replace(config, **NAMES_COLUMNS)
     check_encoding(config.encoding)
     files = sources(names, config)
     folder = cache.cache_folder()
@@ -322,13 +360,15 @@ def _prepare(
     # Hashed again while reading, because a file may have changed since the first pass.
     digest, size = hashlib.sha256(_recipe(config)), 0
     undecodable: list[str] = []
+    coder = Coder(label_columns(config))
     with SymbolWriter(folder) as writer:
         if config.lines:
             writer.write("\n")  # a newline precedes every line, and starts a sample
         for source in files:
-            content, begun = _Content(source, stdin, digest), writer.length
+            content, begun = _Content(source, stdin, named(digest, source, config)), writer.length
             try:
-                size += _append(content, source, config, writer)
+                append(content.blocks, source, config, writer, coder)
+                size += content.size
             except CorpusError as error:
                 reason = _skip(error, config)
                 writer.truncate(begun)
@@ -341,7 +381,7 @@ def _prepare(
         if writer.length == int(config.lines):
             raise _nothing_to_read(paths, [*unreadable, *undecodable])
         key = _key(digest, bool(undecodable))
-        cache.store(folder, key, writer, size, undecodable)
+        cache.store(folder, key, writer, size, undecodable, list(coder.known))
     entry = cache.find(folder, key)
     if entry is None:
         raise OSError(f"{key} is gone")
@@ -363,7 +403,7 @@ def _hash_files(
     """
     digest, readable = hashlib.sha256(_recipe(config)), []
     for source in files:
-        content = _Content(source, None, digest)
+        content = _Content(source, None, named(digest, source, config))
         try:
             for _ in content.blocks:
                 pass
@@ -385,11 +425,15 @@ def _key(digest: Any, incomplete: bool) -> str:
 
 def _recipe(config: CorpusConfig) -> bytes:
     """The settings that determine, besides the content, how a text is prepared."""
-    if config.unit == "byte":
-        return f"byte lines={config.lines} 1".encode()
+    labels = ""
+    if config.table or config.label_by_file:
+        labels = f" labels={config.labels!r} {config.text!r} {config.label_by_file}"
+    if config.unit == "byte" and not config.table:
+        return f"byte lines={config.lines} 1{labels}".encode()
+    unit = "bytes of char" if config.unit == "byte" else "char"
     return (
-        f"char {config.encoding} {config.normalize} keep={config.keep_line_ends} "
-        f"lines={config.lines} 1"
+        f"{unit} {config.encoding} {config.normalize} keep={config.keep_line_ends} "
+        f"lines={config.lines} 1{labels}"
     ).encode()
 
 
@@ -415,20 +459,6 @@ def _nothing_to_read(paths: list[str], skipped: list[str]) -> CorpusError:
     return CorpusError(f"{_names(paths)} {verb} empty; give some text.")
 
 
-def _append(content: _Content, source: str, config: CorpusConfig, writer: SymbolWriter) -> int:
-    """Append one file to the writer; returns its size in bytes."""
-    begun = writer.length
-    if config.unit == "byte":
-        for block in content.blocks:
-            writer.write(block)
-    else:
-        for text in decoded(content.blocks, "stdin" if source == "-" else source, config):
-            writer.write(text)
-    if config.lines and writer.length > begun and not writer.ends_line:
-        writer.write(b"\n" if config.unit == "byte" else "\n")
-    return content.size
-
-
 def _corpus(
     paths: list[str], entry: Entry, config: CorpusConfig, notices: Sequence[str] = ()
 ) -> Corpus:
@@ -452,6 +482,7 @@ def _corpus(
         sha256=entry.key,
         notices=(*notices, *entry.notices),
         config=config,
+        labels=entry.labels,
     )
 
 

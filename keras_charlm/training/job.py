@@ -79,7 +79,7 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
     windows = Windows(split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed, start)
     try:
         workers.compare(plan.shared_facts(split, workers, job.base))
-        network = compiled.build(plan.model, plan.fit, plan.policy, split.vocabulary.size, workers)
+        network = compiled.build(plan.model, plan.fit, plan.policy, split.vocabulary, workers)
         _show_beginning(job, windows.steps, network.count_params())
         with job.folder.claimed() if workers.chief else contextlib.nullcontext():
             _train(job, windows, network, users)
@@ -145,7 +145,7 @@ def _begin(
         return
     if job.base:
         vocabulary = job.split.vocabulary
-        known = compiled.start_from(network, job.base, vocabulary)
+        known = compiled.start_from(network, job.base, vocabulary, job.split.labels)
         bundled = job.base.path in shipped().values()
         name = f"the bundled model {job.base.card.name}" if bundled else job.base.path
         job.display.note(

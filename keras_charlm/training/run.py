@@ -71,8 +71,6 @@ def fit(
     expect("output", output, (str, Path, type(None)), "a path")
     _check_callbacks(callbacks)
     corpus_config, model_config, fit_config = fit_configs(settings)
-    if not paths:
-        corpus_config = replace(corpus_config, lines=True)
     _check_tensorboard(fit_config.tensorboard)
     start: Bundle | None = None
     if init_from is not None and init_from != base.AUTO:  # report a mistake before reading
@@ -82,11 +80,11 @@ def fit(
     workers = assemble(fit_config)
     text = workers.in_turn(lambda: prepare(paths, corpus_config, stdin))
     folder = workers.from_chief(lambda: os.fsencode(choose(output, text.name, overwrite)))
-    split = split_corpus(text, fit_config.seed)
+    split = split_corpus(text, fit_config.seed, fit_config.label_dropout)
     if init_from == base.AUTO and paths:
         start = base.find_base(text, split, settings)
     plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas, start)
-    check_size(plan, split.vocabulary.size)
+    check_size(plan, split.vocabulary)
     for notice in notices:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
@@ -158,9 +156,10 @@ def resumed(
     plan = Plan.from_dict(saved["settings"])
     check_devices(plan, workers.replicas)
     text = workers.in_turn(lambda: reopen(plan.files, plan.corpus, plan.sha256, stdin))
-    split = split_corpus(text, plan.fit.seed)
+    split = split_corpus(text, plan.fit.seed, plan.fit.label_dropout)
+    vocabulary = split.vocabulary
     size = sum(array.nbytes for array in arrays.values())
-    if count_parameters(plan.model, split.vocabulary.size) > size:
+    if count_parameters(plan.model, vocabulary.size, vocabulary.labels) > size:
         raise BundleError(
             "The checkpoint is smaller than the network that it names; train the model again."
         )
