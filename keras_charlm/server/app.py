@@ -31,7 +31,18 @@ from starlette.routing import Route
 from keras_charlm.errors import CharLMError, OptionError
 from keras_charlm.saved.trained import TrainedModel
 
-SETTINGS = ("temp", "length", "top_k", "top_p", "min_p", "seed", "stop", "num", "unknown_ok")
+SETTINGS = (
+    "temp",
+    "length",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "stop",
+    "num",
+    "labels",
+    "unknown_ok",
+)
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
