@@ -79,7 +79,8 @@ def generate(
     options, counts = given(options), Counts()
     show = _printer(raw)
     config = SampleConfig(**options)
-    if not (as_json or config.num > 1 or config.novel or opened.card.lines):
+    distinct = config.novel or config.novel_label
+    if not (as_json or config.num > 1 or distinct or opened.card.lines):
         pieces = opened.stream(prompt, **options)
         show(normalize(prompt, opened.card.normalize))
         for piece in pieces:
@@ -105,7 +106,8 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
     from keras_charlm.generation.samples import LINE_LENGTH
 
     drawn = f"{counts.drawn:,} drawn"
-    if config.novel:
+    novel = config.novel or config.novel_label
+    if novel:
         share = counts.novel / max(counts.drawn, 1)
         click.echo(f"novel: {counts.novel:,} of {drawn} ({share:.1%})", err=True)
     if card.lines and counts.cut and config.length is None:
@@ -120,8 +122,8 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
     if card.lines and not (config.temp or config.repeat):
         reason = "at temperature 0 every line is the same"
     else:
-        cut = counts.cut if config.novel else 0
-        known = counts.drawn - counts.novel - cut if config.novel else 0
+        cut = counts.cut if novel else 0
+        known = counts.drawn - counts.novel - cut if novel else 0
         reasons = [
             f"{number:,} {why}"
             for number, why in (

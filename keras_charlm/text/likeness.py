@@ -8,8 +8,8 @@ import numpy as np
 
 from keras_charlm.text.corpus import Corpus, Lines, fingerprints
 from keras_charlm.text.decoding import BLOCK
+from keras_charlm.text.labels import FIRST_CODE
 from keras_charlm.text.records import strip_blanks
-from keras_charlm.text.vocabulary import FIRST_CODE
 
 
 def line_key(line: str | bytes, ignore_case: bool = False) -> bytes:

@@ -121,12 +121,12 @@ def _job(
     workers = assemble(asked.fit)
     text = workers.in_turn(asked.read)
     folder = workers.from_chief(lambda: os.fsencode(choose(output, text.name, overwrite)))
-    split = split_corpus(text, asked.fit.seed)
+    split = split_corpus(text, asked.fit.seed, asked.fit.label_dropout)
     if init_from == base.AUTO and asked.paths:
         start = base.find_base(text, split, asked.settings)
     plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start)
     plan, own = _with_own(asked, plan, split, workers)
-    check_size(plan, split.vocabulary.size)
+    check_size(plan, split.vocabulary)
     for notice in [*notices, *_idle(asked, split, start)]:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
@@ -221,9 +221,10 @@ def resumed(
     text = workers.in_turn(lambda: reopen(plan.files, plan.corpus, plan.sha256, stdin))
     if workers.chief and not holds(plan.files, plan.corpus, plan.sha256):
         display.note(f"{text.name} has changed since; the training goes on with the old text.")
-    split = split_corpus(text, plan.fit.seed)
+    split = split_corpus(text, plan.fit.seed, plan.fit.label_dropout)
+    vocabulary = split.vocabulary
     size = sum(array.nbytes for array in arrays.values())
-    if count_parameters(plan.model, split.vocabulary.size) > size:
+    if count_parameters(plan.model, vocabulary.size, vocabulary.labels) > size:
         raise BundleError(
             "The checkpoint is smaller than the network that it names; train the model again."
         )
