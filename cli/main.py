@@ -14,9 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from keras_charlm import __version__
-from keras_charlm.config_base import shortened
 from keras_charlm.display import printable
-from keras_charlm.errors import CharLMError, OptionError, OptionNote
+from keras_charlm.errors import CharLMError, OptionError, OptionNote, brief
 
 VERBS = {
     "fit": "Train a model on a text.",
@@ -129,7 +128,7 @@ def _run() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.message = shortened(printable(error.message), 300)
+        error.message = printable(brief(error.message))
         error.show()
         sys.exit(error.exit_code)
     except CharLMError as error:
