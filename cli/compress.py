@@ -4,7 +4,7 @@ import json
 
 import click
 
-from .options import output_option, watching
+from .options import encoding_option, file_encoding, output_option, warn_of_unknown, watching
 
 
 @click.command()
@@ -18,6 +18,7 @@ from .options import output_option, watching
     help="Label of FILE, or of each of its lines for a model of lines, as VALUE or COLUMN=VALUE; "
     "may be repeated for several columns.",
 )
+@encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compress(
     model: str,
@@ -25,6 +26,7 @@ def compress(
     output: str | None,
     overwrite: bool,
     labels: tuple[str, ...],
+    encoding: str | None,
     as_json: bool,
 ) -> None:
     """Compress FILE, of any kind, with the probabilities of MODEL; FILE is kept.
@@ -36,10 +38,12 @@ def compress(
     from keras_charlm.charlm import load
 
     opened = load(model)
+    encoding = file_encoding(encoding, opened.vocabulary.unit)
     with watching("compress") as watch:
         path, figures = opened.compress_file(
-            file, output, overwrite=overwrite, watch=watch, labels=labels
+            file, output, overwrite=overwrite, watch=watch, labels=labels, encoding=encoding
         )
+    warn_of_unknown(figures.unknown, figures.characters, opened.vocabulary.unit_name)
     if as_json:
         click.echo(json.dumps({"output": str(path), **figures.to_dict()}))
         return

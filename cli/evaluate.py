@@ -9,7 +9,15 @@ import click
 
 from keras_charlm.config import EvaluateConfig
 
-from .options import given, load_tensorflow, settings, watching
+from .options import (
+    encoding_option,
+    file_encoding,
+    given,
+    load_tensorflow,
+    settings,
+    warn_of_unknown,
+    watching,
+)
 
 if TYPE_CHECKING:
     from keras_charlm.evaluation.scores import Evaluation
@@ -27,9 +35,15 @@ if TYPE_CHECKING:
     help="A file that the model was trained on, if the training text is needed and is no longer "
     "in the cache; may be repeated.",
 )
+@encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
-    model: str, file: str | None, corpus: tuple[str, ...], as_json: bool, **options: Any
+    model: str,
+    file: str | None,
+    corpus: tuple[str, ...],
+    encoding: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Score how well MODEL predicts FILE (- for stdin), in one pass over the whole text.
 
@@ -45,10 +59,16 @@ def evaluate(
     options = given(options)
     EvaluateConfig(**options)  # report a mistake before TensorFlow loads, which takes seconds
     opened = load(model)
+    text = None
+    if file:  # report a mistake in it early too
+        text = opened.read(Path(file), file_encoding(encoding, opened.vocabulary.unit))
+    elif encoding:
+        click.echo("--encoding has no effect without FILE.", err=True)
     if not opened.on_device:
         load_tensorflow()
     with watching("evaluate") as watch:
-        found = opened.evaluate(Path(file) if file else None, corpus=corpus, watch=watch, **options)
+        found = opened.evaluate(text, corpus=corpus, watch=watch, **options)
+    warn_of_unknown(found.unknown, found.characters, opened.vocabulary.unit_name)
     if as_json:
         click.echo(json.dumps(found.to_dict()))
         return

@@ -100,7 +100,9 @@ def fit(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train a model on a text: files, folders (with --glob), or - for stdin; .gz is decompressed.
+    """Train a model on a text: files, folders (with --glob), or - for stdin.
+
+    Files compressed with gzip, bzip2, xz or zstd are unpacked.
 
     Without CORPUS, train a name generator on the bundled list of first names.
 
@@ -131,11 +133,11 @@ def fit(
 
         on_ray(workers or 2, options, resume=bool(resume))
         return
-    # Report a missing file early too; several workers check later, and tell each other.
+    # Report a file that cannot be read early too; several workers check later, and tell each other.
     if not resume and "TF_CONFIG" not in os.environ:
-        from keras_charlm.text.corpus import sources
+        from keras_charlm.text.corpus import check
 
-        sources(corpus, reading)
+        options["stdin"] = check(corpus, reading)
     load_tensorflow(start=False)
     from keras_charlm.training import run
 

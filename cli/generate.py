@@ -11,9 +11,9 @@ import click
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.display import printable
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
-from .options import given, settings
+from .options import file_encoding, given, settings
 
 
 @click.command()
@@ -24,6 +24,11 @@ from .options import given, settings
     "--prompt-file",
     type=click.Path(),
     help="File with the text to continue, read like the model's corpus; - for stdin.",
+)
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help="Encoding of --prompt-file.  [default: that of the model's corpus]",
 )
 @settings(SampleConfig)
 @click.option(
@@ -38,6 +43,7 @@ def generate(
     text: tuple[str, ...],
     prompt: str,
     prompt_file: str | None,
+    encoding: str | None,
     as_json: bool,
     raw: bool,
     **options: Any,
@@ -53,18 +59,16 @@ def generate(
     """
     if text:
         raise OptionError(
-            f"{' '.join(text)!r} stands after the model, where generate takes only options; "
-            "to continue a text, give it with --prompt."
+            f"{brief(repr(' '.join(text)))} stands after the model, where generate takes only "
+            "options; to continue a text, give it with --prompt."
         )
     from keras_charlm.charlm import load
     from keras_charlm.generation.samples import Counts
     from keras_charlm.text.vocabulary import normalize
 
-    if prompt and prompt_file:
-        raise OptionError("Both --prompt and --prompt-file were given; give one.")
     opened = load(model)
-    if prompt_file:
-        prompt = opened.read_prompt(prompt_file)
+    if prompt_file or encoding:
+        prompt = _read_prompt(opened, prompt, prompt_file, encoding)
     if model is None:
         click.echo(f"model: {printable(str(opened.path))}", err=True)
     options, counts = given(options), Counts()
@@ -80,7 +84,7 @@ def generate(
             show("\n")
     elif config.num > 1 or config.novel or config.novel_label or opened.card.lines:
         for i, sample in enumerate(opened.samples(prompt, counts, **options)):
-            if i and not opened.card.lines:
+            if i and not opened.card.corpus_config.lines:
                 show("--------\n")
             show(sample.whole)
             show("\n")
@@ -93,6 +97,16 @@ def generate(
     if config.novel or config.novel_label:
         share = counts.novel / max(counts.drawn, 1)
         click.echo(f"novel: {counts.novel:,} of {counts.drawn:,} drawn ({share:.1%})", err=True)
+
+
+def _read_prompt(opened: Any, prompt: str, file: str | None, encoding: str | None) -> Any:
+    """The prompt: that of the file, if there is one."""
+    if prompt and file:
+        raise OptionError("Both --prompt and --prompt-file were given; give one.")
+    if file:
+        return opened.read_prompt(file, file_encoding(encoding, opened.vocabulary.unit))
+    click.echo("--encoding has no effect without --prompt-file.", err=True)
+    return prompt
 
 
 def _printer(raw: bool) -> Callable[[str | bytes], None]:

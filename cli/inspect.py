@@ -9,7 +9,14 @@ import click
 from keras_charlm.config import InspectConfig
 from keras_charlm.display import printable
 
-from .options import given, output_option, settings
+from .options import (
+    encoding_option,
+    file_encoding,
+    given,
+    output_option,
+    settings,
+    warn_of_unknown,
+)
 
 
 @click.command()
@@ -32,6 +39,7 @@ from .options import given, output_option, settings
 @click.option(
     "--npz", type=click.Path(), metavar="PATH", help="Write all activations as a NumPy archive."
 )
+@encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(
     model: str,
@@ -41,6 +49,7 @@ def inspect(
     probe: tuple[str, ...],
     ablate: tuple[str, ...],
     npz: str | None,
+    encoding: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -64,7 +73,9 @@ def inspect(
         output = f"{opened.card.name}.html"
     for path in filter(None, (output, npz)):
         check_output(Path(path), overwrite)
-    found = opened.inspect(Path(file), probe=probe, ablate=ablate, **given(options))
+    text = opened.read(Path(file), file_encoding(encoding, opened.vocabulary.unit))
+    found = opened.inspect(text, probe=probe, ablate=ablate, **given(options))
+    warn_of_unknown(found.unknown, len(found.codes), opened.vocabulary.unit_name)
     if found.left_out:
         click.echo(
             f"Read the first {len(found.codes):,} characters; {found.left_out:,} were left "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -12,13 +11,12 @@ from typing import Any
 
 import click
 
-from keras_charlm.config_base import Settings, value_types
-from keras_charlm.display import quiet
+from keras_charlm import backend
+from keras_charlm.config_base import Settings, seconds, value_types
+from keras_charlm.errors import brief
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _BYTE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|kib|mib)?")
 _BYTES = {None: 1, "b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
-_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Duration(click.ParamType):
@@ -29,10 +27,12 @@ class Duration(click.ParamType):
     def convert(self, value, param, ctx):
         if isinstance(value, (int, float)):
             return float(value)
-        match = _DURATION.fullmatch(value.strip().lower())
-        if not match:
-            self.fail(f"{value!r} is not a duration; write e.g. 90s, 10m or 2h.", param, ctx)
-        return float(match[1]) * _SECONDS[match[2]]
+        converted = seconds(value)
+        if converted is None:
+            self.fail(
+                f"{brief(repr(value))} is not a duration; write e.g. 90s, 10m or 2h.", param, ctx
+            )
+        return converted
 
 
 class ByteSize(click.ParamType):
@@ -45,7 +45,7 @@ class ByteSize(click.ParamType):
             return value
         match = _BYTE_SIZE.fullmatch(value.strip().lower())
         if not match:
-            self.fail(f"{value!r} is not a size; write e.g. 300KB or 1.5MB.", param, ctx)
+            self.fail(f"{brief(repr(value))} is not a size; write e.g. 300KB or 1.5MB.", param, ctx)
         return int(Decimal(match[1]) * _BYTES[match[2]])
 
 
@@ -129,7 +129,7 @@ def _option(field: dataclasses.Field, group: str, kind: type, optional: bool, sh
     if bounds.get("duration") and field.default is not None:
         default = f"{field.default:g}s"
     text = bounds["help"] + (f"  [default: {default}]" if default else "")
-    return click.option(flag, type=param, default=None, help=text, **in_group)
+    return click.option(flag, field.name, type=param, default=None, help=text, **in_group)
 
 
 def _flag(name: str) -> str:
@@ -159,6 +159,33 @@ def output_option(
     return decorate
 
 
+def encoding_option(command: Callable) -> Callable:
+    """Decorate a command that reads a file with --encoding."""
+    text = "Encoding of the file.  [default: that of the model's corpus]"
+    return click.option("--encoding", metavar="NAME", help=text)(command)
+
+
+def file_encoding(encoding: str | None, unit: str) -> str | None:
+    """The encoding to read a file with; a notice says where --encoding has no effect.
+
+    Args:
+        encoding: As it was given.
+        unit: The model's unit.
+    """
+    if encoding is not None and unit == "byte":
+        click.echo("--encoding has no effect: this model reads bytes.", err=True)
+        return None
+    return encoding
+
+
+def warn_of_unknown(unknown: int, characters: int, unit: str) -> None:
+    """Warn if many characters of a file are unknown to the model."""
+    from keras_charlm.saved.reading import unknown_notice
+
+    if notice := unknown_notice(unknown, characters, unit):
+        click.echo(notice, err=True)
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, without those left out."""
     return {name: value for name, value in options.items() if value not in (None, ())}
@@ -171,14 +198,7 @@ def load_tensorflow(start: bool = True) -> None:
         start: Whether to initialize its devices too; after that the CPU cannot be divided into
             virtual devices.
     """
-    # It logs a missing GPU or a lost worker as errors; what matters is raised as well.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet():
-        import tensorflow as tf
-
-        if start:
-            tf.config.list_logical_devices()
-    tf.get_logger().setLevel("ERROR")  # its warnings are for programmers
+    backend.load(start)
 
 
 @contextlib.contextmanager

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import click
 
 from keras_charlm.display import Display, printable
-from keras_charlm.errors import CorpusError, OptionError
+from keras_charlm.errors import OptionError
+
+from .options import encoding_option, file_encoding, warn_of_unknown
 
 EVERY = 500  # lines between two updates of the progress bar
 
@@ -35,6 +36,7 @@ EVERY = 500  # lines between two updates of the progress bar
     "same for all.",
 )
 @click.option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
+@encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Print each line as a JSON object.")
 def score(
     model: str,
@@ -43,6 +45,7 @@ def score(
     labels: tuple[str, ...],
     label_prior: str,
     tsv: bool,
+    encoding: str | None,
     as_json: bool,
 ) -> None:
     """Score each line of FILE (by default stdin) with MODEL: characters, bits, bits per character.
@@ -61,15 +64,15 @@ def score(
     if tsv and as_json:
         raise OptionError("Both --tsv and --json were given; give one.")
     opened = load(model)
+    texts = opened.read_lines(file, file_encoding(encoding, opened.vocabulary.unit))
+    size = Path(file).stat().st_size if file != "-" and Path(file).is_file() else 0
     display = Display()
+    unknown = characters = 0
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(_opened(file))
-        size = os.fstat(stream.fileno()).st_size if file != "-" else 0
-        texts = _lines(stream, file, opened)
         if size and not sys.stdout.isatty():  # the bar would mix with the lines
             display.start()
             stack.callback(display.stop)
-            texts = _watched(texts, stream, size, display)
+            texts = _watched(texts, size, display)
         scores: Any = opened.scores(texts, labels=labels, label_prior=label_prior)
         if sort:
             scores = sorted(scores, key=lambda s: s.bits_per_character or 0.0)
@@ -80,43 +83,17 @@ def score(
             click.echo("\t".join(["characters\tbits\tbits_per_character", *extra, "text"]))
         for one in scores:
             _show(one, tsv, as_json)
+            unknown, characters = unknown + one.unknown, characters + one.characters
+    warn_of_unknown(unknown, characters, opened.vocabulary.unit_name)
 
 
-def _opened(file: str) -> contextlib.AbstractContextManager[BinaryIO]:
-    if file == "-":
-        return contextlib.nullcontext(sys.stdin.buffer)
-    try:
-        return open(file, "rb")  # noqa: PTH123
-    except OSError as error:
-        raise CorpusError(f"{file} cannot be read ({error.strerror}); correct its path.") from error
-
-
-def _lines(stream: BinaryIO, file: str, opened: Any) -> Iterator[str | bytes]:
-    """The lines of a file as the model reads them, without their ends."""
-    if opened.vocabulary.unit == "byte":
-        yield from (line.rstrip(b"\n") for line in stream)
-        return
-    encoding = opened.card.corpus_config.encoding
-    text = io.TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding)
-    number = 0
-    try:
-        for line in text:
-            yield line.rstrip("\n")
-            number += 1
-    except UnicodeError:
-        raise CorpusError(f"{file} is not {encoding} after line {number:,}; convert it.") from None
-    finally:
-        with contextlib.suppress(ValueError):  # the file was closed when the reader of stdout was
-            text.detach()
-
-
-def _watched(
-    texts: Iterator[str | bytes], stream: BinaryIO, size: int, display: Display
-) -> Iterator[str | bytes]:
-    """Show the progress by the part of the file that was read."""
+def _watched(texts: Iterator[str | bytes], size: int, display: Display) -> Iterator[str | bytes]:
+    """Show the progress by the part of the file, of `size` bytes, that was scored."""
+    done = 0
     for number, text in enumerate(texts, 1):
         if number % EVERY == 0:
-            display.update("score", min(stream.tell() / size, 1.0), f"{number:,} lines")
+            display.update("score", min(done / size, 1.0), f"{number:,} lines")
+        done += 1 + len(text.encode("utf-8", "replace") if isinstance(text, str) else text)
         yield text
 
 

@@ -9,17 +9,48 @@
 Importing this package loads neither TensorFlow nor NumPy; the names below are imported when used.
 """
 
-import os
-import sys
 from importlib import import_module
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from keras_charlm import backend  # notes every fork from now on
+
+if TYPE_CHECKING:
+    from keras_charlm.charlm import CharLM, load
+    from keras_charlm.config import (
+        CorpusConfig,
+        EvaluateConfig,
+        ExportConfig,
+        FitConfig,
+        InspectConfig,
+        ModelConfig,
+        SampleConfig,
+    )
+    from keras_charlm.errors import CharLMError, Interrupted
+    from keras_charlm.evaluation.scores import Evaluation, Scores
+    from keras_charlm.generation.samples import Sample
+    from keras_charlm.inspection.activations import Activations, activations
+    from keras_charlm.inspection.inspect import Inspection
+    from keras_charlm.network.model import build, loss
+    from keras_charlm.text.corpus import Corpus, prepare
+    from keras_charlm.text.split import Split, split_corpus
+    from keras_charlm.text.streams import Windows
+    from keras_charlm.training.pieces import export_network
+    from keras_charlm.training.run import fit, resume
 
 __version__ = "0.1.0"
 
-_HOMES = {
+# Where each public name is; it is imported when it is used.
+HOMES = {
     "fit": "training.run",
     "resume": "training.run",
+    "build": "network.model",
+    "loss": "network.model",
+    "export_network": "training.pieces",
+    "prepare": "text.corpus",
+    "Corpus": "text.corpus",
+    "split_corpus": "text.split",
+    "Split": "text.split",
+    "Windows": "text.streams",
     "load": "charlm",
     "CharLM": "charlm",
     "activations": "inspection.activations",
@@ -34,31 +65,49 @@ _HOMES = {
     "SampleConfig": "config",
     "InspectConfig": "config",
     "EvaluateConfig": "config",
+    "ExportConfig": "config",
     "CharLMError": "errors",
     "Interrupted": "errors",
 }
-__all__ = [*_HOMES]
+_ON_TENSORFLOW = ("training.run", "training.pieces", "network.model")
+__all__ = [
+    "Activations",
+    "CharLM",
+    "CharLMError",
+    "Corpus",
+    "CorpusConfig",
+    "EvaluateConfig",
+    "Evaluation",
+    "ExportConfig",
+    "FitConfig",
+    "InspectConfig",
+    "Inspection",
+    "Interrupted",
+    "ModelConfig",
+    "Sample",
+    "SampleConfig",
+    "Scores",
+    "Split",
+    "Windows",
+    "activations",
+    "build",
+    "export_network",
+    "fit",
+    "load",
+    "loss",
+    "prepare",
+    "resume",
+    "split_corpus",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(_load(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _load(module: str) -> ModuleType:
-    """Import a module, without what TensorFlow logs as it loads if the user has not asked for it.
-
-    It logs a missing GPU or a lost worker as errors; what matters is raised as well.
-    """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "tensorflow" in sys.modules:
-        return import_module(module)
-    from keras_charlm.display import quiet
-
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with quiet():  # the level does not hold for the first lines
-        return import_module(module)
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if HOMES[name] in _ON_TENSORFLOW:
+        backend.load()
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *HOMES])

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from keras_charlm.config import EvaluateConfig
-from keras_charlm.config_base import expect
+from keras_charlm.config import EvaluateConfig, ExportConfig, InspectConfig, SampleConfig
+from keras_charlm.config_base import expect, lists_settings
+from keras_charlm.notebook import table
+from keras_charlm.saved.description import describe_network
+from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import (
+    EvaluateSettings,
+    ExportSettings,
+    InspectSettings,
+    SampleSettings,
+)
 
 if TYPE_CHECKING:
     from keras_charlm.evaluation import Watch
@@ -18,6 +27,8 @@ if TYPE_CHECKING:
     from keras_charlm.evaluation.ngram import NGram
     from keras_charlm.evaluation.scores import Evaluation
     from keras_charlm.inspection.inspect import Inspection
+
+_TEXTS = (str, bytes, Path, InputText)
 
 
 def load(path: str | Path | None = None) -> CharLM:
@@ -44,7 +55,25 @@ def load(path: str | Path | None = None) -> CharLM:
 class CharLM(TrainedModel):
     """A trained character-level language model: generate, evaluate, inspect, compress, export."""
 
-    def generate(self, prompt: str | bytes = "", **settings: Any) -> str | bytes:
+    def _repr_html_(self) -> str:
+        """A small table for a notebook, and a sample coloured by surprise."""
+        card = self.card
+        scores = [(part, card.scores.get(part)) for part in ("validation", "test")]
+        rows = [
+            ("model", self.path),
+            ("text", f"{card.corpus['name']}, {card.corpus['characters']:,} characters"),
+            ("network", describe_network(card.model, card.parameters)),
+            *(
+                (part, f"{s['bits_per_character']:.4f} bits per character")
+                for part, s in scores
+                if s
+            ),
+        ]
+        drawn = self.samples(num=5 if card.lines else 1, length=200, seed=1)
+        return table(rows) + "".join(self.surprise(sample.text).html() for sample in drawn)
+
+    @lists_settings(SampleConfig)
+    def generate(self, prompt: str | bytes = "", **settings: Unpack[SampleSettings]) -> str | bytes:
         """Draw one text.
 
         Args:
@@ -67,19 +96,20 @@ class CharLM(TrainedModel):
         codes = [self.vocabulary.to_codes(part) for part in (sample.prompt, sample.text)]
         return self.vocabulary.from_codes(np.concatenate(codes))
 
+    @lists_settings(EvaluateConfig)
     def evaluate(
         self,
-        text: str | bytes | Path | None = None,
+        text: str | bytes | Path | InputText | None = None,
         *,
         corpus: Sequence[str | Path] = (),
         watch: Watch | None = None,
-        **settings: Any,
+        **settings: Unpack[EvaluateSettings],
     ) -> Evaluation:
         """Score how well the model predicts a text, in one pass that carries the state.
 
         Args:
-            text: The text itself, or the Path of a file, which is read like the corpus; by
-                default the validation part of the model's corpus.
+            text: The text itself, or the Path of a file, which is read like the corpus, or what
+                `read` returned; by default the validation part of the model's corpus.
             corpus: The files that the model was trained on, if the training text is needed and is
                 neither in the cache nor at its original path.
             watch: Called with the progress: characters done, and their total.
@@ -100,7 +130,7 @@ class CharLM(TrainedModel):
         from keras_charlm.evaluation.evaluate import evaluate
 
         if text is not None:
-            expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
+            expect("text", text, _TEXTS, "a text, or the Path of a file")
         return evaluate(self, text, corpus, EvaluateConfig.of("evaluate", settings), watch)
 
     def ngram(self, order: int | None = None, corpus: Sequence[str | Path] = ()) -> NGram:
@@ -124,15 +154,16 @@ class CharLM(TrainedModel):
         _, split = self.corpus(corpus)
         return ngram.baseline(split) if order is None else ngram.count(split, order)
 
+    @lists_settings(InspectConfig)
     def inspect(
         self,
-        text: str | bytes | Path,
+        text: str | bytes | Path | InputText,
         *,
         probe: Sequence[str] = (),
         ablate: Sequence[str] = (),
         output: str | Path | None = None,
         overwrite: bool = False,
-        **settings: Any,
+        **settings: Unpack[InspectSettings],
     ) -> Inspection:
         """Read a text, and find out which cells follow a known feature of it.
 
@@ -156,15 +187,14 @@ class CharLM(TrainedModel):
             >>> found.bits_per_character
         """
         from keras_charlm.files import check_output
+        from keras_charlm.inspection import page
         from keras_charlm.inspection.inspect import inspect
 
-        expect("text", text, (str, bytes, Path), "a text, or the Path of a file")
+        expect("text", text, _TEXTS, "a text, or the Path of a file")
         if output is not None:
             check_output(Path(output), overwrite)
-        found = inspect(self, text, probe=probe, ablate=ablate, **settings)
+        found = page.Inside(**vars(inspect(self, text, probe=probe, ablate=ablate, **settings)))
         if output is not None:
-            from keras_charlm.inspection import page
-
             page.write(found, output, overwrite=overwrite)
         return found
 
@@ -209,11 +239,20 @@ class CharLM(TrainedModel):
         overwrite: bool = False,
         watch: Watch | None = None,
         labels: str | Sequence[str] = (),
+        encoding: str | None = None,
     ) -> tuple[Path, Compression]:
         """Compress a file; see `evaluation.compression.compress_file`."""
         from keras_charlm.evaluation.compression import compress_file
 
-        return compress_file(self, source, output, overwrite=overwrite, watch=watch, labels=labels)
+        return compress_file(
+            self,
+            source,
+            output,
+            overwrite=overwrite,
+            watch=watch,
+            labels=labels,
+            encoding=encoding,
+        )
 
     def decompress_file(
         self,
@@ -228,8 +267,13 @@ class CharLM(TrainedModel):
 
         return decompress_file(self, source, output, overwrite=overwrite, watch=watch)
 
+    @lists_settings(ExportConfig)
     def export(
-        self, output: str | Path | None = None, *, overwrite: bool = False, **settings: Any
+        self,
+        output: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        **settings: Unpack[ExportSettings],
     ) -> dict[str, Any]:
         """Write the model in another format, and check what was written.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from keras_charlm.config_base import Settings, refuse_unknown, setting, take_texts
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
 MOST_EPOCHS = 1_000_000
 
@@ -35,7 +35,9 @@ class CorpusConfig(Settings):
     )
     keep_line_ends: bool = setting(False, "Keep \\r\\n and \\r instead of replacing them with \\n.")
     glob: str | None = setting(
-        None, "Which files of a folder and its subfolders to read, e.g. '*.c'.", usual=True
+        None,
+        "Which files of a folder and its subfolders to read, e.g. '*.c'; hidden ones are skipped.",
+        usual=True,
     )
     skip_unreadable: bool = setting(
         False, "Skip files that are binary, unreadable or wrongly encoded, and list them."
@@ -50,16 +52,27 @@ class CorpusConfig(Settings):
         flag="--label",
         usual=True,
     )
-    text: str | None = setting(
-        None, "The column of the CSV or TSV file that has the text.", usual=True
+    text_column: str | None = setting(
+        None, "The column of the CSV or TSV file that has the text.", flag="--text", usual=True
     )
     label_by_file: bool = setting(
         False, "The name of each file, without its suffix, labels its lines or its text."
     )
+    separator: str | None = setting(
+        None,
+        "Text between two documents of several lines, such as poems or recipes; \\n in it is a "
+        "newline.",
+    )
+    documents: bool = setting(False, "Each file is a separate document.")
+    keep_blanks: bool = setting(
+        False,
+        "With --lines, --separator or --documents: keep the blanks at both ends of each document "
+        "instead of removing them.",
+    )
     duplicates: bool = setting(
         False,
-        "With --lines: keep every copy of a line, so that frequent lines weigh more. All copies go "
-        "to the same part of the split.",
+        "With --lines, --separator or --documents: keep every copy of a document, so that frequent "
+        "ones weigh more. All copies go to the same part of the split.",
     )
     min_count: int = setting(
         1,
@@ -82,11 +95,33 @@ class CorpusConfig(Settings):
                 f"val_frac {self.val_frac} and test_frac {self.test_frac} leave less than 5% of "
                 "the text to train on; lower them."
             )
+        if self.lines + self.documents + (self.separator is not None) > 1:
+            raise OptionError(
+                "lines, separator and documents are different ways to divide a text; give one."
+            )
+        if self.separator == "":
+            raise OptionError("separator is empty; give the text between two documents.")
+
+    @property
+    def records(self) -> bool:
+        """Whether the text is a list of documents, lines or longer ones, that end themselves."""
+        return self.lines or self.documents or self.separator is not None
+
+    @property
+    def end(self) -> int:
+        """Code of the symbol that ends a document: the newline for lines, U+001E for others."""
+        return 0x0A if self.lines else 0x1E
+
+    @property
+    def mark(self) -> str:
+        """What separates two documents in a file; empty where the file is one."""
+        text = (self.separator or "").replace("\\n", "\n").replace("\\t", "\t")
+        return text.replace("\r\n", "\n")
 
     @property
     def table(self) -> bool:
         """Whether the files are tables with a header, such as CSV."""
-        return bool(self.labels or self.text)
+        return bool(self.labels or self.text_column)
 
 
 @dataclass(frozen=True)
@@ -158,15 +193,17 @@ class FitConfig(Settings):
         duration=True,
         usual=True,
     )
-    optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"))
+    optimizer: str = setting("adam", "Optimizer.", choices=("adam", "rmsprop"), own=True)
     learning_rate: float | None = setting(
         None, "Highest learning rate.", low=0, open_low=True, high=10
     )
     schedule: str = setting(
         "cosine",
         "Learning rate over time. cosine: warm-up, then cosine decay to zero; char-rnn: multiplied "
-        "by 0.97 each epoch from the eleventh on; constant: warm-up, then constant.",
-        choices=("cosine", "char-rnn", "constant"),
+        "by 0.97 each epoch from the eleventh on; constant: warm-up, then constant; none: the same "
+        "rate throughout, unless a callback in Python changes it.",
+        choices=("cosine", "char-rnn", "constant", "none"),
+        own=True,
     )
     warmup: float = setting(
         0.05, "Fraction of the training spent on learning rate warm-up.", low=0, high=1
@@ -242,7 +279,7 @@ class FitConfig(Settings):
         super().__post_init__()
         if not re.fullmatch(r"auto|cpu|[1-9]\d*|gpu:\d+(,gpu:\d+)*", self.devices):
             raise OptionError(
-                f"devices is {self.devices!r}; it takes auto, a number of devices, "
+                f"devices is {brief(repr(self.devices))}; it takes auto, a number of devices, "
                 "cpu, or GPUs such as gpu:0,gpu:1."
             )
 
@@ -420,9 +457,9 @@ class ExportConfig(Settings):
     to: str = setting(
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
-        "the browser that contains the on-device file; rule: constraints, for an app that has "
-        "the on-device file.",
-        choices=("tflite", "savedmodel", "web", "rule"),
+        "the browser that contains the on-device file; keras: a .keras file of Keras's own layers; "
+        "rule: constraints, for an app that has the on-device file.",
+        choices=("tflite", "savedmodel", "web", "keras", "rule"),
     )
     quantize: str | None = setting(
         None,

@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import numbers
+import re
 import sys
+import textwrap
 import types
 import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
 Kind = TypeVar("Kind", bound="Settings")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Before the class of a user's own object, in a setting that otherwise takes one of its `choices`.
+OWN = "own "
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def lists_settings(*kinds: type[Settings]) -> Callable[[Function], Function]:
+    """A decorator that adds the settings that a function takes to its docstring, for `help`."""
+
+    def decorate(function: Function) -> Function:
+        lines = [inspect.cleandoc(function.__doc__ or ""), "", "Settings:"]
+        for field in (field for kind in kinds for field in fields(kind)):
+            bounds = field.metadata
+            chosen = f"One of {', '.join(bounds['choices'])}. " if "choices" in bounds else ""
+            text = f"{field.name}: {bounds['help']} {chosen}Default: {field.default!r}."
+            lines += textwrap.wrap(text, 96, initial_indent=" " * 4, subsequent_indent=" " * 8)
+        function.__doc__ = "\n".join(lines)
+        return function
+
+    return decorate
 
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:
     """A dataclass field with its help text and bounds (`choices`, `low`, `high`, `open_high`).
 
-    `usual` puts it among the options that help shows first.
+    `usual` puts it among the options that help shows first. With `own`, the name of a class after
+    OWN is accepted besides the choices. A `duration` may be a text such as 10m.
     """
     return dataclasses.field(default=default, metadata={"help": help, **bounds})
 
@@ -27,7 +55,7 @@ def setting(default: Any, help: str, **bounds: Any) -> Any:
 class Settings:
     """Base of the configurations: checks each field against its type and bounds.
 
-    Numbers of other libraries, such as NumPy's, are converted to Python's.
+    Numbers of other libraries, such as NumPy's, are converted to Python's, and times to seconds.
     """
 
     def __post_init__(self) -> None:
@@ -35,6 +63,8 @@ class Settings:
         for field in fields(self):
             kind, optional = kinds[field.name]
             value = plain_number(getattr(self, field.name))
+            if field.metadata.get("duration") and isinstance(value, str):
+                value = _duration(field.name, value)
             if value is not None or not optional:
                 check(field, kind, value)
             object.__setattr__(self, field.name, value)  # the class is frozen
@@ -52,7 +82,7 @@ class Settings:
         return cls.of(cls.__name__, values)
 
     @classmethod
-    def of(cls: type[Kind], verb: str, values: dict[str, Any], *others: str) -> Kind:
+    def of(cls: type[Kind], verb: str, values: Mapping[str, Any], *others: str) -> Kind:
         """Build from the keyword arguments of a function.
 
         Args:
@@ -71,7 +101,7 @@ class Settings:
         return dataclasses.asdict(self)
 
 
-def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others: str) -> None:
+def refuse_unknown(verb: str, values: Mapping[str, Any], names: list[str], *others: str) -> None:
     """Raise OptionError if a name in `values` is not one of a verb's settings.
 
     Args:
@@ -82,7 +112,8 @@ def refuse_unknown(verb: str, values: dict[str, Any], names: list[str], *others:
     """
     if unknown := sorted(set(values) - set(names)):
         raise OptionError(
-            f"{verb} has no setting {unknown[0]!r}; it has {', '.join(sorted({*names, *others}))}."
+            f"{verb} has no setting {brief(repr(unknown[0]))}; it has "
+            f"{', '.join(sorted({*names, *others}))}."
         )
 
 
@@ -111,7 +142,9 @@ def take_texts(settings: Settings, name: str) -> None:
 
 
 def plain_number(value: Any) -> Any:
-    """A number as a Python int or float; any other value unchanged."""
+    """A number or truth value as Python's own; any other value unchanged."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a scalar or an array of one number of NumPy's or another library's
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
@@ -125,9 +158,10 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     accepted: Any = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise OptionError(f"{field.name} is {_shown(value)}; it takes {_article(kind)}.")
-    if "choices" in bounds and value not in bounds["choices"]:
+    named = bounds.get("own") and str(value).startswith(OWN)
+    if "choices" in bounds and value not in bounds["choices"] and not named:
         raise OptionError(
-            f"{field.name} is {value!r}; choose one of {', '.join(bounds['choices'])}."
+            f"{field.name} is {brief(repr(value))}; choose one of {', '.join(bounds['choices'])}."
         )
     low, high = bounds.get("low"), bounds.get("high")
     if low is None:
@@ -139,17 +173,32 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
         raise OptionError(f"{field.name} is {_shown(value)}; it takes {_range(bounds)}.")
 
 
+def seconds(text: str) -> float | None:
+    """The seconds of a time such as 90, 90s, 10m or 2h; None if it is not one."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    return float(match[1]) * _SECONDS[match[2]] if match else None
+
+
+def _duration(name: str, text: str) -> float:
+    value = seconds(text)
+    if value is None:
+        raise OptionError(
+            f"{name} is {text!r}; it takes a number of seconds, or a time such as 90s, 10m or 2h."
+        )
+    return value
+
+
 def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
     """Raise OptionError unless an argument is of one of these types; `what` names them."""
     if not isinstance(value, kinds):
-        raise OptionError(f"{name} is {value!r}; it takes {what}.")
+        raise OptionError(f"{name} is {brief(repr(value))}; it takes {what}.")
 
 
 def _shown(value: Any) -> str:
     """A value as an error shows it; Python refuses to print integers of thousands of digits."""
     if isinstance(value, int) and abs(value) >= 10**100:
         return "a number of more than 100 digits"
-    return repr(value)
+    return brief(repr(value))
 
 
 def _article(kind: type) -> str:

@@ -10,7 +10,9 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from keras_charlm import notebook
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,6 +24,7 @@ _PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 _PICTURES |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 _EVERY = 30.0  # seconds between plain progress lines
 _LEAST_BAR, _MOST_BAR = 5, 40  # columns of the progress bar
+_NOTEBOOK_COLUMNS = 100
 
 
 def printable(text: str | bytes) -> str:
@@ -109,7 +112,7 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 class Display:
-    """Shows notes and the progress of a long task on stderr.
+    """Shows notes and the progress of a long task on stderr, or in the cell of a notebook.
 
     Args:
         verbose: 0 shows nothing, 1 everything.
@@ -117,9 +120,12 @@ class Display:
     """
 
     def __init__(self, verbose: int = 1, stream: TextIO | None = None):
-        self.stream = stream or sys.stderr  # None where it was closed
+        self._notebook = notebook.running() and stream is None
+        # None where it was closed. Notebooks show stderr as if it were an error.
+        self.stream = stream or (sys.stdout if self._notebook else sys.stderr)
         self.verbose = verbose if self.stream else 0
         self._bar: Progress | None = None
+        self._cell: Any = None  # where the bar is in a notebook
         self._last_shown = 0.0
         self._terminal = bool(self.verbose) and self.stream.isatty()
 
@@ -128,7 +134,7 @@ class Display:
         if not self.verbose:
             return
         text = printable(text)
-        if self._bar:
+        if self._bar and not self._cell:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             with contextlib.suppress(
@@ -166,8 +172,8 @@ class Display:
             yield
 
     def start(self) -> None:
-        """Show a progress bar from now on, if stderr is a terminal."""
-        if not self._terminal:
+        """Show a progress bar from now on, on a terminal or in a notebook."""
+        if not (self._terminal or (self._notebook and self.verbose)):
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress
@@ -177,13 +183,18 @@ class Display:
             "{task.description}",
             BarColumn(_LEAST_BAR, table_column=Column(no_wrap=True)),
             "{task.fields[figures]}",
-            console=Console(file=self.stream),
+            console=Console(file=self.stream, width=_NOTEBOOK_COLUMNS if self._notebook else None),
             transient=True,
             refresh_per_second=5,
         )
         self._columns = self._bar.columns
         self._task = self._bar.add_task("starting", total=1.0, figures="")
-        self._bar.start()
+        if self._notebook:  # rich's own way needs ipywidgets
+            from IPython.display import display
+
+            self._cell = display(self._bar, display_id=True)
+        else:
+            self._bar.start()
 
     def update(self, label: str, fraction: float, figures: str, more: str = "") -> None:
         """Show progress: in the bar, or without a terminal as a line every half minute.
@@ -200,6 +211,8 @@ class Display:
                 figures = self._fit(label, figures, more)
                 self._bar.update(self._task, completed=fraction, description=label, figures=figures)
                 self._last_shown = now
+                if self._cell:
+                    self._cell.update(self._bar)
         elif self.verbose:
             if not self._last_shown:
                 self._last_shown = now
@@ -224,7 +237,7 @@ class Display:
         return figures
 
     def stop(self) -> None:
-        """Remove the progress bar."""
-        if self._bar:
+        """Remove the progress bar; in a notebook it stays as it is."""
+        if self._bar and not self._cell:
             self._bar.stop()
-            self._bar = None
+        self._bar = self._cell = None

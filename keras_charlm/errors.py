@@ -61,3 +61,12 @@ class Interrupted(CharLMError):
     def __init__(self, message: str, signal: int):
         super().__init__(message)
         self.exit_code = 128 + signal
+
+
+_LINE = 200  # characters of a given value that an error shows at most
+
+
+def brief(value: object) -> str:
+    """A value that was given, as an error shows it: in one line, and not all of a long one."""
+    text = " ".join(str(value).splitlines())
+    return text if len(text) <= _LINE else f"{text[:150]}...{text[-40:]}"

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def render(
-    package: str,
+    package: str | None,
     name: str,
     /,
     *,
@@ -18,7 +18,7 @@ def render(
     """Render a template.
 
     Args:
-        package: The package that the template is in.
+        package: The package that the template is in, `__package__` of the caller.
         name: Its path in the package's folder.
         escape: Whether to escape values as HTML; in JavaScript, the filter `tojson` writes them.
         filters: Filters of the template beside Jinja's own.
@@ -27,7 +27,7 @@ def render(
     import jinja2  # here, because few commands need it
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(package, "."),
+        loader=jinja2.PackageLoader(str(package), "."),
         autoescape=escape,
         keep_trailing_newline=True,
         trim_blocks=True,

@@ -97,7 +97,8 @@ def test_files_through_the_command_line(kcharlm, here, text_model, kind):
     data = contents()[kind]
     Path("file").write_bytes(data)
     code, out, err = kcharlm("compress", text_model, "file")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err == "" or "are unknown to the model" in err
     size = Path("file.kclm").stat().st_size
     assert out.startswith(f"file.kclm: {size:,} bytes for {len(data):,}\n")
     assert size <= len(data) + OVERHEAD

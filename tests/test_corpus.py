@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError, OptionError
-from keras_charlm.text import corpus, decoding
+from keras_charlm.text import corpus, decoding, hints, preparation
 from keras_charlm.text.cache import cache_folder
 from keras_charlm.text.vocabulary import normalize
 
@@ -160,7 +160,7 @@ def test_a_text_with_skipped_files_is_found_in_the_cache_again(tmp_path, monkeyp
     paths = [tmp_path / name for name in ("a.txt", "b.txt", "cut.gz", "no.txt")]
     config = CorpusConfig(skip_unreadable=True)
     first = corpus.prepare(paths, config)
-    monkeypatch.setattr(corpus, "append", None)  # nothing is prepared a second time
+    monkeypatch.setattr(preparation, "read_pieces", None)  # nothing is prepared a second time
     second = corpus.prepare(paths, config)
     assert read(first) == read(second) == b"good text\n"
     assert first.sha256 == second.sha256
@@ -279,9 +279,9 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
 
 
 def test_lists_are_recognised():
-    assert corpus.prepare([]).looks_like_list()
+    assert hints.looks_like_list(hints.beginning(corpus.prepare([])))
     prose = "It was a dark night.\n\nThe rain fell in torrents,\nexcept at intervals.\n" * 20
-    assert not prepared(prose.encode()).looks_like_list()
+    assert not hints.looks_like_list(prose.encode())
 
 
 def test_the_embedded_list_is_clean():

@@ -214,7 +214,11 @@ def test_files_label_their_lines(tmp_path):
         ('name,gender\n"a\nb",f\n', {"labels": "gender"}, "line 3 has a line break"),
         ("a,b,gender\nx,y,f\n", {"labels": "gender"}, "with --text"),
         ("gender\nf\n", {"labels": "gender"}, "no column for the text"),
-        ("name,gender\na,f\n", {"labels": "gender", "text": "gender"}, "both the text and a label"),
+        (
+            "name,gender\na,f\n",
+            {"labels": "gender", "text_column": "gender"},
+            "both the text and a label",
+        ),
         ("", {"labels": "gender"}, "no column 'gender'; its first line names no columns"),
     ],
 )
@@ -226,7 +230,10 @@ def test_a_wrong_table_is_one_sentence_with_its_line(tmp_path, content, settings
 
 def test_other_delimiters_and_quotes(tmp_path):
     corpus = read_table(
-        tmp_path, 'sex;"full name"\nf;"Ann; or ""Nan"""\nm;Bob\n', labels="sex", text="full name"
+        tmp_path,
+        'sex;"full name"\nf;"Ann; or ""Nan"""\nm;Bob\n',
+        labels="sex",
+        text_column="full name",
     )
     assert corpus.text(0, len(corpus.symbols)) == b'\nAnn; or "Nan"\nBob\n'
 

@@ -23,6 +23,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 500, 60  # lines
         ("ruff", "check", "--no-cache"),
         ("ruff", "format", "--check", "--no-cache"),
         ("mypy", "--cache-dir=/dev/null"),
+        ("pyright", "--pythonpath", sys.executable),
     ],
     ids=" ".join,
 )
@@ -30,6 +31,8 @@ def test_the_check_commands_find_nothing(command):
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True
     )
+    if command[0] == "pyright" and "errors," not in done.stdout:
+        pytest.skip("pyright could not fetch its npm package")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

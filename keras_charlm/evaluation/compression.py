@@ -10,11 +10,12 @@ A compressed file, little-endian:
 
     4 bytes   KCLM
     1 byte    format
-    1 byte    flags: how the content was read, see below
+    1 byte    flags: how the content was read, see `evaluation.folding`
     32 bytes  SHA-256 of the on-device file that computes the probabilities
     16 bytes  BLAKE2b of the content
     8 bytes   number of characters
-    ...       if the flag says so: 1 byte, the number of labels, and 2 bytes for the number of each
+    1 + n     length and name of the content's encoding, with the flag NAMED only
+    1 + 2n    number of labels and the number of each, with the flag LABELLED only
     ...       32-bit words of the range coder, or the content itself where that is shorter
     16 bytes  BLAKE2b of everything before
 
@@ -33,8 +34,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_charlm.errors import CompressionError, OptionError
-from keras_charlm.evaluation import Watch
+from keras_charlm.errors import CompressionError, OptionError, brief
+from keras_charlm.evaluation import Watch, folding
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.generation.litert import Runner
 from keras_charlm.saved.trained import TrainedModel
@@ -42,13 +43,12 @@ from keras_charlm.text.labels import FIRST_CODE
 from keras_charlm.text.vocabulary import UNKNOWN
 
 SUFFIX = ".kclm"
-MAGIC, FORMAT = b"KCLM", 1
+MAGIC, FORMAT = b"KCLM", 2
 _HEADER = struct.Struct("<4sBB32s16sQ")
 _DIGEST = 16  # bytes of a BLAKE2b digest
 OVERHEAD = _HEADER.size + _DIGEST  # bytes of a compressed file besides the coded content
-# Flags: the content is stored, not coded; the text is in the encoding of the corpus, not in UTF-8;
-# every line ended in \r\n, which the model reads as \n; the text, or each line, has labels.
-_STORED, _ENCODED, _CRLF, _LABELLED = 1, 2, 4, 8
+_STORED = 1  # flag: the content is stored, not coded; the other flags are those of `folding`
+_LABELLED = 128  # flag: the text, or each line, has labels
 _LEARN = 32  # added to the count of a coded part (initially 1), so that repeats soon become cheap
 _EVERY = 256  # characters between two calls of `watch`
 
@@ -84,6 +84,7 @@ def compress(
     model: TrainedModel,
     data: bytes,
     watch: Watch | None = None,
+    encoding: str | None = None,
     labels: str | Sequence[str] = (),
 ) -> tuple[bytes, Compression]:
     """Compress bytes.
@@ -92,18 +93,20 @@ def compress(
         model: The model; only it can decompress.
         data: Any bytes.
         watch: Called with the progress.
+        encoding: Their encoding, if it is neither the corpus's nor UTF-8.
         labels: Labels of the text, or of each of its lines for a model of lines.
 
     Returns:
         The content of a compressed file, and the figures.
 
     Raises:
+        CompressionError: They are not in `encoding`.
         OptionError: The model has no such label.
     """
     import constriction
 
     given = [label.code for label in model.labels(labels)]
-    flags, codes = _to_codes(data, model)
+    codes, flags, name = _to_codes(data, model, encoding)
     predictor, encoder = _Predictor(model, given), constriction.stream.queue.RangeEncoder()
     ids = model.vocabulary.lookup(codes).tolist()
     bits = 0.0
@@ -123,9 +126,9 @@ def compress(
         numbers = np.array([code - FIRST_CODE for code in given], "<u2")
         payload = bytes([len(given)]) + numbers.tobytes() + payload
     if stored := len(payload) > len(data):
-        flags, payload = _STORED, data
+        flags, name, payload = _STORED, "", data
     header = _HEADER.pack(MAGIC, FORMAT, flags, _model_digest(model), _digest(data), len(codes))
-    content = header + payload
+    content = header + (bytes([len(name)]) + name.encode() if name else b"") + payload
     content += _digest(content)
     count = max(len(ids), 1)
     return content, Compression(
@@ -156,8 +159,8 @@ def decompress(model: TrainedModel, content: bytes, watch: Watch | None = None) 
         return packed.payload
     try:
         codes = _decode(model, packed.payload, packed.flags, packed.characters, watch)
-        data = _from_codes(codes, packed.flags, model)
-    except (AssertionError, ValueError, UnicodeError):  # words that no encoder wrote
+        data = _from_codes(codes, packed, model)
+    except (AssertionError, ValueError, UnicodeError, LookupError):  # words that no encoder wrote
         data = None
     if data is None or _digest(data) != packed.digest:
         raise CompressionError(
@@ -168,11 +171,12 @@ def decompress(model: TrainedModel, content: bytes, watch: Watch | None = None) 
 
 
 class _Packed(NamedTuple):
-    """The fields of a compressed file: flags, digest and length of the content, and payload."""
+    """The fields of a compressed file; digest, length and encoding are those of its content."""
 
     flags: int
     digest: bytes
     characters: int
+    encoding: str
     payload: bytes
 
 
@@ -196,7 +200,10 @@ def _unpack(model: TrainedModel, content: bytes) -> _Packed:
             f"It was written with another model (SHA-256 {writer.hex()[:12]}...) than {model.path} "
             f"({own.hex()[:12]}...); name the one that wrote it."
         )
-    return _Packed(flags, digest, characters, body[_HEADER.size :])
+    rest = body[_HEADER.size :]
+    size = 1 + rest[0] if flags & folding.NAMED and rest else 0
+    encoding = rest[1:size].decode("ascii", "replace")
+    return _Packed(flags, digest, characters, encoding, rest[size:])
 
 
 def _decode(
@@ -240,6 +247,7 @@ def compress_file(
     *,
     overwrite: bool = False,
     watch: Watch | None = None,
+    encoding: str | None = None,
     labels: str | Sequence[str] = (),
 ) -> tuple[Path, Compression]:
     """Compress a file; the source is kept.
@@ -250,18 +258,19 @@ def compress_file(
         output: The file to write; by default the source's name with '.kclm' appended.
         overwrite: Replace an existing file.
         watch: Called with the progress.
+        encoding: The source's encoding, if it is neither the corpus's nor UTF-8.
         labels: As for `compress`.
 
     Returns:
         The file that was written, and the figures.
 
     Raises:
-        CompressionError: The source cannot be read.
+        CompressionError: The source cannot be read, or is not in `encoding`.
         OptionError: The output exists or cannot be written, or the model has no such label.
     """
     output = Path(output or f"{source}{SUFFIX}")
     _check(output, source, overwrite)
-    content, figures = compress(model, _read(source), watch, labels)
+    content, figures = compress(model, _read(source), watch, encoding, labels)
     with writing(output):
         write_file(output, content)
     return output, figures
@@ -294,7 +303,7 @@ def decompress_file(
     if output is None:
         if not str(source).endswith(SUFFIX):
             raise OptionError(
-                f"{source} does not end in {SUFFIX}, so the name of its content "
+                f"{brief(source)} does not end in {SUFFIX}, so the name of its content "
                 "is not known; give one with --output."
             )
         output = str(source).removesuffix(SUFFIX)
@@ -385,35 +394,23 @@ def _categorical(weights: np.ndarray) -> Any:
     return constriction.stream.model.Categorical(weights, lazy=True)
 
 
-def _to_codes(data: bytes, model: TrainedModel) -> tuple[int, np.ndarray]:
-    """Flags that say how to restore a file, and its characters as the model reads them (N,)."""
+def _to_codes(
+    data: bytes, model: TrainedModel, encoding: str | None
+) -> tuple[np.ndarray, int, str]:
+    """The characters of a file as the model reads them (N,); flags and encoding to restore it."""
     if model.vocabulary.unit == "byte":
-        return 0, model.vocabulary.to_codes(data)
-    config, flags = model.card.corpus_config, 0
-    text = data.decode("utf-8", "surrogateescape")
-    try:
-        decoded = data.decode(config.encoding)
-        if decoded.encode(config.encoding) == data:
-            text, flags = decoded, _ENCODED
-    except (UnicodeError, LookupError):
-        pass
-    if not config.keep_line_ends and "\r\n" in text:
-        folded = text.replace("\r\n", "\n")
-        if folded.replace("\n", "\r\n") == text:
-            text, flags = folded, flags | _CRLF
-    return flags, model.vocabulary.to_codes(text)
+        return model.vocabulary.to_codes(data), 0, ""
+    folded = folding.fold(data, model.card.corpus_config, encoding)
+    return model.vocabulary.to_codes(folded.text), folded.flags, folded.encoding
 
 
-def _from_codes(codes: np.ndarray, flags: int, model: TrainedModel) -> bytes:
+def _from_codes(codes: np.ndarray, packed: _Packed, model: TrainedModel) -> bytes:
     """The bytes that `_to_codes` read, from codes (N,)."""
     text = model.vocabulary.from_codes(codes)
     if isinstance(text, bytes):
         return text
-    if flags & _CRLF:
-        text = text.replace("\n", "\r\n")
-    if flags & _ENCODED:
-        return text.encode(model.card.corpus_config.encoding)
-    return text.encode("utf-8", "surrogateescape")
+    folded = folding.Folded(text, packed.flags, packed.encoding)
+    return folding.unfold(folded, model.card.corpus_config)
 
 
 def _digest(data: bytes) -> bytes:
@@ -435,8 +432,8 @@ def _read(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise CompressionError(f"There is no file {path}; check the path.") from None
+        raise CompressionError(f"There is no file {brief(path)}; check the path.") from None
     except OSError as error:
         raise CompressionError(
-            f"{path} cannot be read ({error.strerror or error}); name a file."
+            f"{brief(path)} cannot be read ({error.strerror or error}); name a file."
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_charlm import backend
 from keras_charlm.config import EvaluateConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
@@ -22,6 +23,7 @@ from keras_charlm.evaluation.labels import (
 from keras_charlm.evaluation.novelty import TrainingText, measure
 from keras_charlm.evaluation.scores import Evaluation, Tally, finite, margin
 from keras_charlm.generation.litert import score_characters, score_text
+from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.labels import Label
 from keras_charlm.text.streams import LineStream, TextStream
@@ -32,22 +34,13 @@ LINES, PIECES, LENGTH = 1000, 100, 500  # drawn for novelty: lines, or pieces of
 
 def evaluate(
     model: TrainedModel,
-    text: str | bytes | Path | None,
+    text: str | bytes | Path | InputText | None,
     corpus: Sequence[str | Path],
     config: EvaluateConfig,
     watch: Watch | None = None,
 ) -> Evaluation:
     """Score a text; see `CharLM.evaluate` for arguments and errors."""
-    if config.dynamic and model.on_device:
-        raise OptionError(
-            f"{model.path} is an on-device file, whose weights cannot learn; name "
-            "the folder that kcharlm fit wrote, or omit --dynamic."
-        )
-    if config.window and model.on_device:
-        raise OptionError(
-            f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
-            "that kcharlm fit wrote, or omit --window."
-        )
+    _check(model, config)
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
         trained()  # if it is missing, raise before the long work
@@ -92,6 +85,22 @@ def evaluate(
     return Evaluation(**vars(tally.scores()), **more)
 
 
+def _check(model: TrainedModel, config: EvaluateConfig) -> None:
+    """Refuse what an on-device file cannot measure; load TensorFlow for other models."""
+    if config.dynamic and model.on_device:
+        raise OptionError(
+            f"{model.path} is an on-device file, whose weights cannot learn; name "
+            "the folder that kcharlm fit wrote, or omit --dynamic."
+        )
+    if config.window and model.on_device:
+        raise OptionError(
+            f"{model.path} is an on-device file, which is only scored as a whole; name the folder "
+            "that kcharlm fit wrote, or omit --window."
+        )
+    if not model.on_device:
+        backend.load(start=True)
+
+
 def _check_labelled(stream: TextStream | LineStream, name: str) -> None:
     """Raise OptionError if a text has no labels to break its loss down by."""
     if not isinstance(stream, Labelled):
@@ -134,21 +143,18 @@ def _validation(
 
 
 def _given(
-    model: TrainedModel, text: str | bytes | Path, labels: Sequence[Label]
+    model: TrainedModel, text: str | bytes | Path | InputText, labels: Sequence[Label]
 ) -> tuple[TextStream | LineStream, str]:
     """A text or file as a stream of ids, and its name."""
-    name = "a text"
-    if isinstance(text, Path):
-        name = "stdin" if str(text) == "-" else str(text)
-        if model.card.corpus_config.table and text.suffix.lower() in TABLES:
-            if labels:
-                raise OptionError(f"{text} has labels itself; leave out --label.")
-            return labelled_table(text, model), name
-    symbols, alphabet = model.read(text)
+    path = text.path if isinstance(text, InputText) else text
+    if isinstance(path, Path) and model.card.corpus_config.table and path.suffix.lower() in TABLES:
+        if labels:
+            raise OptionError(f"{path} has labels itself; leave out --label.")
+        return labelled_table(path, model), str(path)
+    read = model.read(text)
     if labels:
-        return labelled_text(alphabet[symbols], model, labels), name
-    ids = model.vocabulary.lookup(alphabet)
-    return TextStream(symbols, ids.astype(np.int32), 0, len(symbols)), name
+        return labelled_text(read.codes(), model, labels), read.name
+    return read.stream(model.vocabulary), read.name
 
 
 def _total(model: TrainedModel, stream: TextStream | LineStream) -> Tally:

@@ -81,13 +81,13 @@ class TrainingText:
         elif isinstance(self.split.train, DocumentStream):
             position = self.split.train.locate(position)
         before = self.corpus.symbols[:position]
+        config = self.corpus.config
+        breaks = [NEWLINE, config.end] if config.records else [NEWLINE]
         line = sum(
-            int(np.count_nonzero(before[at : at + _BLOCK] == NEWLINE))
+            int(np.isin(before[at : at + _BLOCK], breaks).sum())
             for at in range(0, position, _BLOCK)
         )
-        first = int(
-            self.corpus.config.lines
-        )  # a corpus of lines is prepared with a newline before it
+        first = int(config.records)  # a list is prepared with an end before it
         return {"offset": position - first, "line": line + 1 - first}
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_charlm.notebook import table
+
 # Blocks of a margin of error: as many of 1,000 characters as there are, in a short text up to 30
 # of at least 10 characters, and never fewer than 5.
 _BLOCK, _SHORT_BLOCK, _BLOCKS, _FEWEST = 1000, 10, 30, 5
@@ -162,3 +164,25 @@ class Evaluation(Scores):
     kinds: list[dict[str, Any]] | None = None
     labels: list[dict[str, Any]] | None = None
     novelty: dict[str, Any] | None = None
+
+    def _repr_html_(self) -> str:
+        """Tables for a notebook."""
+        values = self.to_dict()
+        title, rows = str(values.pop("text", "")), list[tuple[str, object]]()
+        kinds = values.pop("kinds", ())
+        for name, value in values.items():
+            parts = value.items() if isinstance(value, dict) else [("", value)]
+            rows += [
+                (f"{name} {part}".strip().replace("_", " "), _shown(number))
+                for part, number in parts
+                if number is not None and not isinstance(number, (dict, list))
+            ]
+        page = table(rows, title)
+        if kinds:
+            page += table([list(kinds[0]), *([_shown(v) for v in row.values()] for row in kinds)])
+        return page
+
+
+def _shown(value: object) -> object:
+    """A value as a table shows it."""
+    return f"{value:,.4f}" if isinstance(value, float) else value

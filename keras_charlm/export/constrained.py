@@ -125,10 +125,7 @@ def draw(
         nats = tf.where(again, 0.0, nats + tf.where(active, cost, 0.0))
         steps = tf.where(active, n + 1, steps)
         late = again & (n + 1 >= request.patience)
-        states = [
-            tf.where(again[:, None], begun, tf.where(active[:, None], new, old))
-            for begun, new, old in zip(first, after, states, strict=True)
-        ]
+        states = keep_ended(again, first, keep_ended(active, after, states))
         active = active & ~stops & (lengths < request.length)
         if request.gives_up:
             active &= ~late
@@ -137,13 +134,28 @@ def draw(
         before = tf.where(again, last, chosen)
         return n + 1, before, active, masks, ended | stops, drawn, lengths, steps, nats, *states
 
-    none = tf.zeros(rows, tf.int32)
-    active = request.active & possible & (request.length > 0)
-    drawn = nothing(last, LINE)
-    done = ~(request.active & possible)
-    start = (tf.constant(0), last, active, request.masks, done, drawn, none, none, tf.zeros(rows))
+    none, begins = tf.zeros(rows, tf.int32), request.active & possible
+    active, drawn = begins & (request.length > 0), nothing(last, LINE)
+    start = (
+        tf.constant(0),
+        last,
+        active,
+        request.masks,
+        ~begins,
+        drawn,
+        none,
+        none,
+        tf.zeros(rows),
+    )
     _, _, _, _, done, drawn, lengths, steps, nats, *states = tf.while_loop(
         lambda n, before, active, *_: tf.reduce_any(active), body, (*start, *first)
     )
     results = {"drawn": drawn, "lengths": lengths, "done": tf.cast(done, tf.int32)}
     return results | {"steps": steps, "nats": nats}, states
+
+
+def keep_ended(
+    active: tf.Tensor, new: Sequence[tf.Tensor], old: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Of tensors (B, ...), take `new` in the rows that are active (B,) and `old` in the others."""
+    return [tf.where(active[:, None], a, b) for a, b in zip(new, old, strict=True)]

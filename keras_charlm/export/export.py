@@ -1,26 +1,27 @@
 """Export of a trained model: written, checked, reported, and moved into place atomically.
 
 Each kind of export is a module that is loaded when it is needed: `tflite` creates the on-device
-file, `rule` a file of constraints for it, `savedmodel` and `web` fill a folder; each returns its
-part of the report.
+file, `rule` a file of constraints for it, `plain` a Keras file, `savedmodel` and `web` fill a
+folder; each returns its part of the report.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from keras_charlm import files
+from keras_charlm import backend, files
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.generation.constraints import as_options, is_constrained
 from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import ExportSettings
 
 REPORT = ".report.json"  # added to the export's name
-FILES = ("tflite", "rule")  # the exports that are one file; others are folders
+FILES = ("tflite", "rule", "keras")  # the exports that are one file; others are folders
 
 
 def export(
@@ -28,7 +29,7 @@ def export(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
-    **settings: Any,
+    **settings: Unpack[ExportSettings],
 ) -> dict[str, Any]:
     """Export a trained model, and check the export.
 
@@ -53,8 +54,9 @@ def export(
         >>> report = export("saved_models/names", "names.tflite", quantize="int8")
         >>> print(summary(report))
     """
-    constraints = {name: settings.pop(name) for name in CONSTRAINTS if name in settings}
-    config = ExportConfig.of("export", settings)
+    given: dict[str, Any] = {**settings}
+    constraints = {name: given.pop(name) for name in CONSTRAINTS if name in given}
+    config = ExportConfig.of("export", given)
     rule = _rule(config, constraints)
     if output is not None:
         expect("output", output, (str, Path), "a path")
@@ -82,7 +84,7 @@ def _rule(config: ExportConfig, constraints: dict[str, Any]) -> SampleConfig | N
     """The constraints of an export, if it has any."""
     values = SampleConfig.of("export", constraints)
     if is_constrained(values):
-        if config.to in FILES:
+        if config.to in ("tflite", "rule"):
             return values
         raise OptionError(
             f"Constraints are for --to tflite or rule; leave out --{next(iter(constraints))} with "
@@ -132,10 +134,22 @@ def _write(
         new.touch()  # fail before any work if the folder cannot be written
     if rule and config.to == "rule":
         return _write_rule(opened, rule, new)
+    backend.load(start=True)
+    with backend.silent():
+        return _convert(opened, config, rule, new)
+
+
+def _convert(
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
+) -> dict[str, Any]:
     if config.to == "savedmodel":
         from keras_charlm.export import savedmodel
 
         return savedmodel.write(opened, new)
+    if config.to == "keras":
+        from keras_charlm.export import plain
+
+        return plain.write(opened, new)
     from keras_charlm.export import tflite
 
     content, report = tflite.write(opened, config, rule)
@@ -171,11 +185,11 @@ def _report_path(path: Path) -> Path:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """A report as a few lines of text, without the list of operators."""
+    """A report as a few lines of text, without the operators and the golden calls."""
     return "\n".join(
         f"{name.replace('_', ' '):<26}{_shown(value)}"
         for name, value in report.items()
-        if value is not None and name != "operators"
+        if value is not None and name not in ("operators", "golden")
     )
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_charlm.config import ModelConfig
 from keras_charlm.display import quiet
 from keras_charlm.export import constrained
-from keras_charlm.export.constrained import Step
+from keras_charlm.export.constrained import Step, keep_ended
 from keras_charlm.export.limits import checked
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.tables import ENTRIES, Tables
@@ -180,7 +180,11 @@ class OnDeviceGraph(tf.Module):
                 "generate_batch": (self._generate, generate(ROWS)),
                 "constrained": (self._constrained, generate(ROWS, 1) + rule),
             }
-        limited = {name: (checked(draw, DRAW), spec) for name, (draw, spec) in drawing.items()}
+        ruled = {"constrained", *(drawing if self._own else ())}
+        limited = {
+            name: (checked(draw, constrained.LINE if name in ruled else DRAW), spec)
+            for name, (draw, spec) in drawing.items()
+        }
         return limited | {
             "step": (self._step, (ints("text", 1), state)),
             "score": (self._score, (ints("text", 1, SCORE), ints("text_length", 1), state)),
@@ -427,13 +431,6 @@ class OnDeviceGraph(tf.Module):
 
     def _vocab(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"codes": tf.gather(self._codes, index)}
-
-
-def keep_ended(
-    active: tf.Tensor, new: Sequence[tf.Tensor], old: Sequence[tf.Tensor]
-) -> list[tf.Tensor]:
-    """Of tensors (B, ...), take `new` in the rows that are active (B,) and `old` in the others."""
-    return [tf.where(active[:, None], a, b) for a, b in zip(new, old, strict=True)]
 
 
 def _greedy(temperature: tf.Tensor, top_k: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_charlm.config import ModelConfig
-from keras_charlm.export.graph import OnDeviceGraph, keep_ended
+from keras_charlm.export.constrained import keep_ended
+from keras_charlm.export.graph import OnDeviceGraph
 from keras_charlm.network import sampling
 from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary

@@ -129,7 +129,7 @@ def _data(
     if engine == "litert":
         data = {MODEL: content}
     else:
-        program = resources.files(__package__) / "engine" / PROGRAM
+        program = resources.files(str(__package__)) / "engine" / PROGRAM
         trained = opened.bundle.weights()
         packed = weights.pack(opened.card.model, opened.vocabulary, trained, content)
         data = {WEIGHTS: packed, PROGRAM: program.read_bytes()}
@@ -169,7 +169,7 @@ def _facts(
 
 
 def _static() -> dict[str, bytes]:
-    page = resources.files(__package__) / "page"
+    page = resources.files(str(__package__)) / "page"
     return {item.name: item.read_bytes() for item in page.iterdir() if item.is_file()}
 
 

@@ -24,7 +24,7 @@ from keras_charlm.generation.litert import SignatureRunner
 from keras_charlm.text.vocabulary import Vocabulary
 
 TRIALS = 4  # texts drawn by rejection to decide between the two ways
-MOST_NODES = 3000  # characters that may be proposed for them
+MOST_NODES = 2000  # characters that may be proposed for them
 PARTICLES = 128  # 32 drew rare names of the shipped model that cost 30% more bits than exact ones
 LEAST = 1e-9  # of an estimated probability: what may fit must stay possible
 CACHE_BYTES = 64_000_000  # of logits and states that texts with the same beginning share

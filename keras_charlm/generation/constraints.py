@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config import CONSTRAINTS, SampleConfig
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 from keras_charlm.generation.pattern import Pattern
 from keras_charlm.generation.words import Beginning, Words
 from keras_charlm.text.vocabulary import Vocabulary
@@ -178,8 +178,8 @@ def _machines(
         missing = [c for c in word if c not in characters]
         if missing and name in _LITERALS:
             raise OptionError(
-                f"{name} is {text!r}, but the model's vocabulary has no {missing[0]!r}; use "
-                "characters that `kcharlm info` lists."
+                f"{name} is {brief(repr(text))}, but the model's vocabulary has no "
+                f"{missing[0]!r}; use characters that `kcharlm info` lists."
             )
         return word
 
@@ -209,7 +209,7 @@ def _lines(path: str | None) -> list[str]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise OptionError(f"ban_file {path} cannot be read ({reason}).") from error
+        raise OptionError(f"ban_file {brief(path)} cannot be read ({reason}).") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_charlm.config import SampleConfig
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 from keras_charlm.generation.conditional import Conditional
 from keras_charlm.generation.constraints import Rule, compile_rule
 from keras_charlm.generation.litert import SignatureRunner
@@ -22,10 +22,12 @@ class Sampler(Protocol):
 
     num: int
 
-    def fill(self, total: int) -> bool:
+    def fill(self, total: int) -> bool:  # pyright: ignore[reportReturnType]
         """Start samples, up to `total` in all; returns whether any is unfinished."""
 
-    def advance(self) -> Iterator[tuple[int, Sample]]:
+    def advance(
+        self,
+    ) -> Iterator[tuple[int, Sample]]:  # pyright: ignore[reportReturnType]
         """Draw on; yields the index and the sample of each that ended."""
 
 
@@ -86,8 +88,8 @@ class Fitting:
     ):
         if task.stop:
             raise OptionError(
-                f"stop is {config.stop!r}, but with constraints only one character can end a text; "
-                "give one, or none."
+                f"stop is {brief(repr(config.stop))}, but with constraints only one character can "
+                "end a text; give one, or none."
             )
         self.vocabulary, self.task, self.num, self.started = vocabulary, task, config.num, 0
         stop = int(task.settings["stop"][0])
@@ -106,8 +108,8 @@ class Fitting:
         state = rule.automaton.run(read)
         if len(read) > longest or not rule.open_until[len(read), state]:
             raise OptionError(
-                f"No text that begins with the prompt {task.prompt!r} fits all the constraints; "
-                "shorten the prompt or loosen one."
+                f"No text that begins with the prompt {brief(repr(task.prompt))} fits all the "
+                "constraints; shorten the prompt or loosen one."
             )
         self.conditional = Conditional(
             runner, vocabulary, config, rule, task.last, task.state, state, len(read), end

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,12 +37,14 @@ class SignatureRunner(Protocol):
     state_size: int
     rule_size: int
 
-    def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:  # pyright: ignore[reportReturnType]
         """Run a signature; `export.graph.OnDeviceGraph` describes its inputs and outputs."""
 
 
 class Runner:
     """A SignatureRunner that runs an on-device file with LiteRT.
+
+    It may be used in several threads, which wait for each other, and in the child of a fork.
 
     Args:
         file: Path or content of the .tflite file.
@@ -52,8 +56,6 @@ class Runner:
     """
 
     def __init__(self, file: str | Path | bytes, num_threads: int | None = None):
-        from ai_edge_litert.interpreter import Interpreter
-
         try:
             source: dict[str, Any]
             if isinstance(file, bytes):
@@ -62,13 +64,8 @@ class Runner:
                 size, source = Path(file).stat().st_size, {"model_path": str(file)}
             if num_threads is None:
                 num_threads = 1 if size < THREADS_FROM else min(4, cpu.cores())
-            with quiet():
-                interpreter = Interpreter(**source, num_threads=num_threads)
-                interpreter.allocate_tensors()  # logs which delegate it uses
-            self._signatures = {
-                name: interpreter.get_signature_runner(name)
-                for name in interpreter.get_signature_list()
-            }
+            self._source = {**source, "num_threads": num_threads}
+            self._open()
             inputs = {n: s.get_input_details() for n, s in self._signatures.items()}
             outputs = self._signatures["generate"].get_output_details()
             self.rows, self.read_width = map(int, inputs["generate_batch"]["text"]["shape"])
@@ -85,7 +82,22 @@ class Runner:
 
     def __call__(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Run a signature; `export.graph.OnDeviceGraph` describes its inputs and outputs."""
-        return self._signatures[signature](**arrays)
+        if self._process != os.getpid():  # LiteRT's threads are not in the child of a fork
+            self._open()
+        with self._lock:
+            return self._signatures[signature](**arrays)
+
+    def _open(self) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._process, self._lock = os.getpid(), threading.Lock()
+        with quiet():
+            interpreter = Interpreter(**self._source)
+            interpreter.allocate_tensors()  # logs which delegate it uses
+        self._signatures = {
+            name: interpreter.get_signature_runner(name)
+            for name in interpreter.get_signature_list()
+        }
 
 
 def score_text(

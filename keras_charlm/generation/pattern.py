@@ -11,19 +11,13 @@ repetitions fewer. A product made state by state stops at its limit instead. Als
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterable
+from re import _constants as constants  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-from keras_charlm.errors import OptionError
-
-if sys.version_info >= (3, 11):
-    from re import _constants as constants
-    from re import _parser as parser
-else:
-    import sre_constants as constants
-    import sre_parse as parser
+from keras_charlm.errors import OptionError, brief
 
 MOST_PARTS = 5000  # states of the nondeterministic automaton of an expression
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
@@ -71,7 +65,7 @@ class Pattern:
                 parsed = parser.parse(expression)
         except (re.error, OverflowError, RecursionError) as error:
             raise OptionError(
-                f"match {expression!r} is not a regular expression ({error})."
+                f"match {brief(repr(expression))} is not a regular expression ({error})."
             ) from None
         flags = parsed.state.flags
         self._any_newline = bool(flags & re.DOTALL)
@@ -132,15 +126,15 @@ class Pattern:
     def _item(self, op: str, value: Any, at: int) -> int:
         if op in _REFUSED:
             raise OptionError(
-                f"match {self.expression!r} has {_REFUSED[op]}, which an automaton cannot follow; "
-                "write it without."
+                f"match {brief(repr(self.expression))} has {_REFUSED[op]}, which an automaton "
+                "cannot follow; write it without."
             )
         if op == "SUBPATTERN":
             _, added, removed, items = value
             if added or removed:
                 raise OptionError(
-                    f"match {self.expression!r} changes a flag within a group, which is not "
-                    "supported; use --ignore-case."
+                    f"match {brief(repr(self.expression))} changes a flag within a group, which is "
+                    "not supported; use --ignore-case."
                 )
             return self._sequence(items, at)
         if op == "BRANCH":
@@ -192,7 +186,9 @@ class Pattern:
             negated = str(value[0][0]) == "NEGATE"
             parts = [self._atom(str(o), v) for o, v in value[negated:]]
             return lambda c: any(part(c) for part in parts) != negated
-        raise OptionError(f"match {self.expression!r} has {op.lower()}, which is not supported.")
+        raise OptionError(
+            f"match {brief(repr(self.expression))} has {op.lower()}, which is not supported."
+        )
 
     def _either_case(self, atom: Atom) -> Atom:
         if not self.ignore_case:

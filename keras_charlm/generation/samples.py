@@ -399,7 +399,7 @@ class _Batch:
         task, before = self.task, len(row.codes)
         row.codes += codes
         drawn = len(row.codes) + done
-        cut = -1
+        cut = back = -1
         if task.stop:  # it may start in an earlier chunk
             back = max(before - len(task.stop), 0)
             tail: Any = self.vocabulary.from_codes(row.codes[back:])

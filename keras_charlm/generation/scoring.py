@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_charlm.display import printable
 from keras_charlm.generation.litert import SignatureRunner, score_text
+from keras_charlm.notebook import coloured
 from keras_charlm.text.labels import Label, columns
-from keras_charlm.text.vocabulary import Vocabulary
+from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
 from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
 
@@ -30,18 +32,41 @@ class Score:
         text: The line, without its newline.
         characters: Its characters; for a model of lines, the newline that ends it included.
         bits: Sum of -log2 p over them.
+        unknown: How many are outside the vocabulary.
         labels: The likeliest label of each column.
     """
 
     text: str | bytes
     characters: int
     bits: float
+    unknown: int = 0
     labels: tuple[LikelyLabel, ...] = ()
 
     @property
     def bits_per_character(self) -> float | None:
         """Mean of -log2 p; None for an empty text."""
         return self.bits / self.characters if self.characters else None
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """How surprising each character of a text is to a model.
+
+    Attributes:
+        text: The text, normalized like the model's corpus.
+        bits: -log2 p of each character, float32 (N,).
+    """
+
+    text: str | bytes
+    bits: np.ndarray
+
+    def html(self) -> str:
+        """The text as HTML, the redder the more surprising."""
+        text = self.text.decode("latin-1") if isinstance(self.text, bytes) else self.text
+        return coloured([printable(character) for character in text], self.bits.tolist())
+
+    def _repr_html_(self) -> str:
+        return self.html()
 
 
 def score_lines(
@@ -92,7 +117,8 @@ def score_lines(
             best = int(np.argmin(costs))
             probability = float(weights[best] / weights.sum())
             likely.append(LikelyLabel(group[best].column, group[best].value, probability))
-        yield Score(text, len(codes), bits, tuple(likely))
+        unknown = int((vocabulary.lookup(codes) == UNKNOWN).sum())
+        yield Score(text, len(codes), bits, unknown, tuple(likely))
 
 
 class _Reader:

@@ -12,6 +12,7 @@ import numpy as np
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.files import replace_file
 from keras_charlm.inspection.numpy_network import NumpyNetwork
+from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import UNKNOWN
 
@@ -71,7 +72,7 @@ class Activations:
 
 def activations(
     model: TrainedModel | str | Path,
-    text: str | bytes | Path,
+    text: str | bytes | Path | InputText,
     *,
     keep: Sequence[str] = ARRAYS,
     labels: str | Sequence[str] = (),
@@ -80,7 +81,8 @@ def activations(
 
     Args:
         model: A model, its folder, or its name under saved_models/.
-        text: The text itself, or the Path of a file, which is read like the corpus.
+        text: The text itself, or the Path of a file, which is read like the corpus; or what
+            `TrainedModel.read` returned.
         keep: Which of the large arrays to keep: `hidden`, `cell`, `gates`, `probabilities`. Each
             of hidden, cell and the gates takes 2 * T * L * U bytes, probabilities 4 * T * V.
         labels: Labels of the text, or of each of its lines for a model of lines.
@@ -157,13 +159,13 @@ def likeliest(probabilities: np.ndarray, count: int) -> tuple[np.ndarray, np.nda
     return order + UNKNOWN + 1, np.take_along_axis(known, order, axis=1)
 
 
-def read_codes(opened: TrainedModel, text: str | bytes | Path) -> np.ndarray:
+def read_codes(opened: TrainedModel, text: str | bytes | Path | InputText) -> np.ndarray:
     """A text as the model reads it: code points or bytes, int64 (T,).
 
     Raises:
         CorpusError: The file cannot be read, or the text is empty.
     """
-    symbols, alphabet = opened.read(text)
-    if not len(symbols):
+    codes = opened.read(text).codes()
+    if not len(codes):
         raise CorpusError("The text is empty; give at least one character.")
-    return alphabet[symbols].astype(np.int64)
+    return codes

@@ -14,15 +14,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
 from keras_charlm.config import InspectConfig
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 from keras_charlm.inspection import probes
 from keras_charlm.inspection.activations import GUESSES, NumpyNetwork, likeliest, read_codes
+from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.settings import InspectSettings
 from keras_charlm.text.vocabulary import UNKNOWN
 
 # A gate below LEFT is left-saturated, above RIGHT right-saturated (Karpathy, Johnson and Fei-Fei,
@@ -171,17 +173,17 @@ def _rounded(value: Any) -> float:
 
 def inspect(
     model: TrainedModel | str | Path,
-    text: str | bytes | Path,
+    text: str | bytes | Path | InputText,
     *,
     probe: Sequence[str] = (),
     ablate: Sequence[str] = (),
-    **settings: Any,
+    **settings: Unpack[InspectSettings],
 ) -> Inspection:
     """Read a text, and find out which cells follow a known feature of it.
 
     Args:
         model: A model, its folder, or its name under saved_models/.
-        text: The text itself, or the Path of a file, which is read like the corpus; '-' is stdin.
+        text: The text itself; the Path of a file, '-' for stdin; or what `TrainedModel.read` gave.
         probe: Regular expressions to use as features, besides the built-in ones.
         ablate: Cells to hold at zero, as 'LAYER:CELL'.
         **settings: Fields of InspectConfig.
@@ -203,6 +205,7 @@ def inspect(
     cells = [_parse(value) for value in ablate]
     opened = TrainedModel.of(model)
     _check(cells, opened)
+    text = opened.read(text)
     codes = read_codes(opened, text)
     left_out = max(len(codes) - config.characters, 0)
     codes = codes[: config.characters]
@@ -347,18 +350,18 @@ def _ablation_line(ablation: Ablation) -> str:
     return line
 
 
-def _name(text: str | bytes | Path) -> str:
+def _name(text: InputText) -> str:
     """The name of a text in the output."""
-    if not isinstance(text, Path):
-        return "the text"
-    return "stdin" if str(text) == "-" else text.name
+    return "the text" if text.path is None else Path(text.name).name
 
 
 def _parse(value: str) -> tuple[int, int]:
     """Layer and cell of 'LAYER:CELL'."""
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(value), re.ASCII)
     if not match:
-        raise OptionError(f"{value!r} is not a cell; write LAYER:CELL, counted from 0, e.g. 1:37.")
+        raise OptionError(
+            f"{brief(repr(value))} is not a cell; write LAYER:CELL, counted from 0, e.g. 1:37."
+        )
     return int(match[1]), int(match[2])
 
 

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_charlm.errors import OptionError
+from keras_charlm.errors import OptionError, brief
 
 SECONDS = 10.0  # time limit of a user's expression
 LABELLED = 0.5  # minimum score of a cell to be labelled with a feature: an AUC of 0.75
@@ -184,8 +184,8 @@ def check(pattern: str) -> None:
             re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise OptionError(
-            f"The probe {pattern!r} is not a regular expression ({error}); use the syntax of "
-            "Python's re."
+            f"The probe {brief(repr(pattern))} is not a regular expression ({error}); use the "
+            "syntax of Python's re."
         ) from None
 
 
@@ -215,12 +215,12 @@ def _matches(pattern: str, text: str) -> list[tuple[int, int]]:
         )
     except subprocess.TimeoutExpired:
         raise OptionError(
-            f"The probe {pattern!r} took longer than {SECONDS:g} seconds; write it "
+            f"The probe {brief(repr(pattern))} took longer than {SECONDS:g} seconds; write it "
             "without nested repetitions, or read fewer --characters."
         ) from None
     except subprocess.CalledProcessError as error:
         raise OptionError(
-            f"The probe {pattern!r} failed on the text "
+            f"The probe {brief(repr(pattern))} failed on the text "
             f"({error.stderr.strip().splitlines()[-1]}); write a simpler one."
         ) from None
     return json.loads(done.stdout)

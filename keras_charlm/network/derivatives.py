@@ -73,24 +73,26 @@ def differentiable(
 
     count = len(arguments)
 
+    @tf.function(autograph=False)
+    def again(values, dgradients):
+        arguments, upstream = values[:count], values[count:]
+        # Not by tapes: forward mode calls this while it has stopped them all.
+        gradients = tf.gradients(layer(cell, *arguments), arguments, upstream)
+        return tf.gradients(gradients, values, dgradients, unconnected_gradients="zero")
+
     @tf.custom_gradient
     def first(*values):
+        # Prevents an outer gradient tape from recording the loops.
+        gradients = backward(*map(tf.stop_gradient, values[count:]))
+
         def second(*dgradients):
-            arguments, upstream = values[:count], values[count:]
-            with tf.GradientTape() as outer:
-                outer.watch(values)
-                with tf.GradientTape() as inner:
-                    inner.watch(arguments)
-                    results = layer(cell, *arguments)
-                gradients = inner.gradient(results, arguments, upstream)
             # Forward mode has None for the arguments that are constant.
             dgradients = [
                 tf.zeros_like(gradient) if d is None else d
                 for gradient, d in zip(gradients, dgradients, strict=True)
             ]
-            return outer.gradient(gradients, values, dgradients, "zero")
+            return again(list(values), dgradients)
 
-        # Prevents an outer gradient tape from recording the loops.
-        return backward(*map(tf.stop_gradient, values[count:])), second
+        return gradients, second
 
     return first(*arguments, *upstream)

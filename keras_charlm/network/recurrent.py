@@ -72,41 +72,13 @@ def recur(
     Returns:
         outputs (B, T, H) and the new states, (B, H) each, in float32 or wider.
     """
-    dtype = sequences.dtype
 
     @tf.custom_gradient
     def layer(*arguments):
-        # Prevents an outer gradient tape from recording the loops.
-        x, kernel, recurrent_kernel, bias, h = map(tf.stop_gradient, arguments[:5])
-        carry = tuple(map(tf.stop_gradient, arguments[5:]))
-        # Either the input or the states may have an unknown batch size.
-        x.set_shape((None, h.shape[0], None))
-        for state in (h, *carry):
-            state.set_shape((x.shape[1], None))
-
-        def forward(save):
-            projected = tf.reshape(
-                flat(x) @ kernel, (*leading_sizes(x), kernel.shape[1])
-            )  # (T, B, G)
-            # With an unknown number of time steps the reshape forgets the batch size.
-            projected.set_shape((*x.shape[:2], kernel.shape[1]))
-            return loops.forward(cell, projected, recurrent_kernel, bias, h, carry, save)
-
-        outputs, h_last, carry_last, saved = forward(save=training)
-
-        def backward(doutputs, dh, *dcarry):
-            kept = saved or forward(save=True)[-1]
-            dh, dcarry, dx_du = loops.backward(cell, recurrent_kernel, kept, doutputs, dh, dcarry)
-            before = tf.concat([tf.cast(h, dtype)[None], outputs[:-1]], axis=0)  # (T, B, H)
-            return *_gradients(x, before, kernel, bias, dx_du), dh, *dcarry
-
-        def gradient(*upstream):
-            return derivatives.differentiable(cell, arguments, upstream, backward)
-
-        return (outputs, h_last, *carry_last), gradient
+        return _results_and_gradient(cell, arguments, training)
 
     h, *carry = _split_states(cell, states)
-    weights = [tf.cast(w, dtype) for w in (kernel, recurrent_kernel, bias)]
+    weights = [tf.cast(w, sequences.dtype) for w in (kernel, recurrent_kernel, bias)]
 
     def share(x, h, *carry):
         outputs, *states = layer(tf.transpose(x, (1, 0, 2)), *weights, h, *carry)
@@ -114,6 +86,44 @@ def recur(
 
     outputs, h, *carry = by_core(share, sequences, *map(wide, (h, *carry)))
     return outputs, _join_states(cell, h, carry)
+
+
+def _results_and_gradient(
+    cell: Cell, arguments: Sequence[tf.Tensor], training: bool
+) -> tuple[tuple[tf.Tensor, ...], Callable[..., Sequence[tf.Tensor]]]:
+    """What `tf.custom_gradient` needs: the results of a layer, and the function of its gradients.
+
+    Args:
+        cell: The equations.
+        arguments: Those of `derivatives.layer` after the cell.
+        training: Whether a gradient is expected.
+    """
+    # Prevents an outer gradient tape from recording the loops.
+    x, kernel, recurrent_kernel, bias, h = map(tf.stop_gradient, arguments[:5])
+    carry = tuple(map(tf.stop_gradient, arguments[5:]))
+    # Either the input or the states may have an unknown batch size.
+    x.set_shape((None, h.shape[0], None))
+    for state in (h, *carry):
+        state.set_shape((x.shape[1], None))
+
+    def forward(save):
+        projected = tf.reshape(flat(x) @ kernel, (*leading_sizes(x), kernel.shape[1]))  # (T, B, G)
+        # With an unknown number of time steps the reshape forgets the batch size.
+        projected.set_shape((*x.shape[:2], kernel.shape[1]))
+        return loops.forward(cell, projected, recurrent_kernel, bias, h, carry, save)
+
+    outputs, h_last, carry_last, saved = forward(save=training)
+
+    def backward(doutputs, dh, *dcarry):
+        kept = saved or forward(save=True)[-1]
+        dh, dcarry, dx_du = loops.backward(cell, recurrent_kernel, kept, doutputs, dh, dcarry)
+        before = tf.concat([tf.cast(h, x.dtype)[None], outputs[:-1]], axis=0)  # (T, B, H)
+        return *_gradients(x, before, kernel, bias, dx_du), dh, *dcarry
+
+    def gradient(*upstream):
+        return derivatives.differentiable(cell, arguments, upstream, backward)
+
+    return (outputs, h_last, *carry_last), gradient
 
 
 def _gradients(
@@ -324,7 +334,7 @@ def run(
     """
     sequences = tf.cast(sequences, layer.compute_dtype)
     if states is None:
-        states = layer.get_initial_state(tf.shape(sequences)[0])
+        states = list(layer.get_initial_state(tf.shape(sequences)[0]))
     if isinstance(layer, FastOnCPU) and layer.is_fast():
         weights = layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias
         return recur(layer.fast_cell, sequences, states, *weights, training=False)

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -239,7 +240,8 @@ def _svg(
     """A chart in one size, `wide` or `narrow`."""
     width = _WIDTHS[form]
     key = re.sub(r"\W+", "-", title.lower()) + "-" + form  # ids must be unique in the page
-    with rc_context(_STYLE | {"svg.hashsalt": key}):
+    style: Any = _STYLE | {"svg.hashsalt": key}
+    with rc_context(style):
         figure = Figure(
             figsize=(width / 72, height / 72),
             facecolor="none",

@@ -129,13 +129,14 @@ def _draw_lines(model: TrainedModel, temp: float) -> Drawn:
     part = model.card.split["train"]
     number = min(LINES, max(4, LINES_LENGTH * part["lines"] // part["characters"]))
     samples = list(model.samples(temp=temp, num=number, seed=SEED))
+    bits = [each for sample in samples if (each := sample.bits_per_character) is not None]
     lines = [(_text(sample.text), not model.known(sample.text)) for sample in samples]
     ends = np.cumsum([len(line) for line, _ in lines])
     shown = max(1, int(np.searchsorted(ends, LENGTH // 3)))
     return Drawn(
         temp,
         lines[:shown],
-        float(np.mean([sample.bits_per_character for sample in samples])) if samples else None,
+        float(np.mean(bits)) if bits else None,
         number,
         sum(new for _, new in lines) / max(len(lines), 1),
         len(set(lines)) / max(len(lines), 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keras_charlm.config_base import OWN
 from keras_charlm.display import duration
 from keras_charlm.saved import bundle
 from keras_charlm.saved.description import (
@@ -65,10 +66,11 @@ def _network(model: TrainedModel) -> Rows:
 
 def _training(model: TrainedModel, history: History | None) -> Rows:
     card, unit, fit = model.card, model.vocabulary.unit_name, model.card.fit
-    warmup = "" if fit.schedule == "char-rnn" else f", warm-up {fit.warmup:.0%}"
+    warmup = f", warm-up {fit.warmup:.0%}" if fit.schedule in ("cosine", "constant") else ""
+    clipping = [] if fit.optimizer.startswith(OWN) else [f"global norm {fit.clip_norm:g}"]
     return [
         ("optimizer", describe_optimizer(fit) + warmup),
-        ("clipping", f"global norm {fit.clip_norm:g}"),
+        *(("clipping", norm) for norm in clipping),
         ("batch", describe_batch(fit, unit)),
         ("limit", duration(fit.max_time) if fit.max_time else f"{fit.epochs:,} epochs"),
         *(_course(model, history) if history else []),

@@ -18,6 +18,7 @@ from keras_charlm.display import Display, duration, printable, quiet
 from keras_charlm.errors import BundleError, CorpusError
 from keras_charlm.evaluation import ngram
 from keras_charlm.files import check_output, write_file, writing
+from keras_charlm.notebook import Page
 from keras_charlm.report import drawn, figures
 from keras_charlm.report.facts import facts, kept, measured
 from keras_charlm.saved import bundle
@@ -50,7 +51,7 @@ def write(
         verbose: 1 shows notes about long tasks on stderr.
 
     Returns:
-        The page's path.
+        The page's path, which a notebook shows as the page.
 
     Raises:
         BundleError: The model cannot be read, or is only an on-device file.
@@ -63,7 +64,7 @@ def write(
             f"{opened.path} is only an on-device file, without the history of its "
             "training; name the folder that kcharlm fit wrote."
         )
-    page = Path(output) if output else opened.path / bundle.REPORT
+    page = Page(output or opened.path / bundle.REPORT)
     check_output(page, overwrite=True)
     folder = shlex.quote(str(folder or opened.path))
     baseline, reason = opened.card.scores.get("baseline", []), ""

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config_base import expect
-from keras_charlm.errors import BundleError, TrainingError
+from keras_charlm.errors import BundleError, TrainingError, brief
 from keras_charlm.files import (
     LARGEST,
     LARGEST_JSON,
@@ -248,7 +248,7 @@ def find(path: str | Path) -> Path:
         folder = MODELS / folder
     if not folder.exists() and folder.suffix == ".tflite":
         raise BundleError(
-            f"There is no file {path}; write one with: kcharlm export MODEL -o {path}"
+            f"There is no file {brief(path)}; write one with: kcharlm export MODEL -o {brief(path)}"
         )
     if len(folder.parts) == 1 and not folder.exists() and (home := shipped().get(str(path))):
         return home
@@ -258,7 +258,9 @@ def find(path: str | Path) -> Path:
                 f"{path} was being replaced when its training was killed; put it "
                 f"back with: kcharlm fit --resume {path}"
             )
-        raise BundleError(f"There is no model {path}; train one with: kcharlm fit CORPUS -o {path}")
+        raise BundleError(
+            f"There is no model {brief(path)}; train one with: kcharlm fit CORPUS -o {brief(path)}"
+        )
     return folder
 
 

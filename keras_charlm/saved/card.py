@@ -63,8 +63,8 @@ class Card:
 
     @property
     def lines(self) -> bool:
-        """Whether each line of the text is a document."""
-        return self.corpus_config.lines
+        """Whether the text is a list of documents, lines or longer ones, that end themselves."""
+        return self.corpus_config.records
 
     @property
     def normalize(self) -> str:

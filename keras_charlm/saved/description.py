@@ -54,6 +54,10 @@ def describe_reading(config: CorpusConfig) -> str:
         parts = [config.encoding, normalized]
     if config.lines:
         parts.append("one document a line")
+    elif config.documents:
+        parts.append("one document a file")
+    elif config.separator is not None:
+        parts.append(f"documents separated by {config.separator!r}")
     return ", ".join(parts)
 
 

@@ -46,6 +46,20 @@ class History:
         steps, values = np.array(pairs, float).reshape(-1, 2).T
         return steps, values
 
+    def by_epoch(self) -> dict[str, list[float]]:
+        """Values of each epoch under the names that Keras gives them, losses in nats; NaN where
+        one is missing, and no `val_loss` where all are."""
+        names = {
+            "loss": ("train_bits_per_character", math.log(2)),
+            "val_loss": ("val_bits_per_character", math.log(2)),
+            "learning_rate": ("learning_rate", 1.0),
+        }
+        values = {
+            name: [math.nan if (v := row[column]) is None else v * unit for row in self.rows]
+            for name, (column, unit) in names.items()
+        }
+        return {name: column for name, column in values.items() if not all(map(math.isnan, column))}
+
     @property
     def seconds(self) -> float:
         """Duration of the training in seconds."""

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 
-from keras_charlm.config import CorpusConfig, SampleConfig
-from keras_charlm.config_base import expect
+from keras_charlm import backend
+from keras_charlm.config import SampleConfig
+from keras_charlm.config_base import expect, lists_settings, plain_number
 from keras_charlm.errors import CorpusError
-from keras_charlm.generation.litert import Runner
+from keras_charlm.generation.litert import Runner, score_characters
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
-from keras_charlm.generation.scoring import Score, score_lines
-from keras_charlm.saved import bundle
+from keras_charlm.generation.scoring import Score, Surprise, score_lines
+from keras_charlm.saved import bundle, reading
+from keras_charlm.saved.history import read_history
+from keras_charlm.saved.reading import InputText
+from keras_charlm.settings import SampleSettings
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
-from keras_charlm.text.decoding import read_text
+from keras_charlm.text.decoding import open_blocks, read_pieces, read_text
+from keras_charlm.text.filetype import READ
 from keras_charlm.text.labels import Label, choose
+from keras_charlm.text.records import split, strip_blanks
 from keras_charlm.text.split import Split, split_corpus
-from keras_charlm.text.vocabulary import normalize
+from keras_charlm.text.vocabulary import NEWLINE, normalize
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +41,11 @@ def _membership(prints: np.ndarray) -> Callable[[str | bytes], bool]:
     """A function that tells whether a line has one of these fingerprints, uint64 (L,) ascending."""
 
     def known(line: str | bytes) -> bool:
-        data = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+        # The fingerprints of the training lines ignore blanks too.
+        if isinstance(line, str):
+            data = strip_blanks(line).encode("utf-8", "surrogatepass")
+        else:
+            data = strip_blanks(line)
         fingerprint = fingerprints([data])[0]
         at = np.searchsorted(prints, fingerprint)
         return bool(at < len(prints) and prints[at] == fingerprint)
@@ -71,6 +83,19 @@ class TrainedModel:
         shape = self.card.model
         return f"<{type(self).__name__} {self.path}: {shape.layers} x {shape.units} {shape.cell}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle` and `copy`: runner and network are opened again when they are needed."""
+        path = self.path.resolve()  # the other process may be in another folder
+        opened = dataclasses.replace(self.bundle, path=path)
+        return {"bundle": opened, "path": path, "card": self.card, "vocabulary": self.vocabulary}
+
+    @functools.cached_property
+    def history(self) -> dict[str, list[float]]:
+        """The losses of each epoch in nats, as `keras.callbacks.History` has them: `loss`,
+        `val_loss` and `learning_rate`; empty for an on-device file."""
+        record = None if self.on_device else read_history(self.path)
+        return record.by_epoch() if record else {}
+
     @property
     def on_device(self) -> bool:
         """Whether this is only a .tflite file."""
@@ -102,18 +127,23 @@ class TrainedModel:
         Args:
             batch_size: Rows of a batch.
         """
+        expect("batch_size", plain_number(batch_size), int, "a whole number")
+        backend.load()
         from keras_charlm.network.model import build, named_weights
 
-        expect("batch_size", batch_size, int, "a whole number")
         weights = self.bundle.weights()
-        labels = self.vocabulary.labels
-        model = build(self.card.model, self.vocabulary.size, batch_size, labels=labels)
+        size, labels = self.vocabulary.size, self.vocabulary.labels
+        model = build(self.card.model, size, int(batch_size), labels=labels)
         for name, variable in named_weights(model).items():
             variable.assign(weights[name])
         return model
 
+    @lists_settings(SampleConfig)
     def samples(
-        self, prompt: str | bytes = "", counts: Counts | None = None, **settings: Any
+        self,
+        prompt: str | bytes = "",
+        counts: Counts | None = None,
+        **settings: Unpack[SampleSettings],
     ) -> Iterator[Sample]:
         """Draw `num` texts as a batch; each is yielded when it and those before it are complete.
 
@@ -143,11 +173,15 @@ class TrainedModel:
             prompt,
             known=known,
             counts=counts,
+            usual=self._usual_length(),
             labels=[label.code for label in labels],
             **self._reading(),
         )
 
-    def stream(self, prompt: str | bytes = "", **settings: Any) -> Iterator[str | bytes]:
+    @lists_settings(SampleConfig)
+    def stream(
+        self, prompt: str | bytes = "", **settings: Unpack[SampleSettings]
+    ) -> Iterator[str | bytes]:
         """Draw one text and yield it piece by piece, without the prompt.
 
         Arguments and errors are those of `samples`; `num` and `novel` are ignored.
@@ -158,6 +192,7 @@ class TrainedModel:
             self.vocabulary,
             config,
             prompt,
+            usual=self._usual_length(),
             labels=[label.code for label in self.labels(config.labels)],
             **self._reading(),
         )
@@ -191,7 +226,9 @@ class TrainedModel:
             given=self.labels(labels),
             labels=self.card.labels,
             even=label_prior == "even",
-            **self._reading(),
+            lines=self.card.lines,
+            start=self.card.start,
+            normalize=self.card.normalize,
         )
 
     def labels(self, requested: str | Sequence[str]) -> tuple[Label, ...]:
@@ -205,48 +242,91 @@ class TrainedModel:
         """
         return choose(self.card.labels, [requested] if isinstance(requested, str) else requested)
 
+    def surprise(self, text: str | bytes) -> Surprise:
+        """How surprising each character of a text is; a notebook colours it by that.
+
+        Args:
+            text: The text, read from the beginning.
+
+        Returns:
+            Surprise (text, bits).
+
+        Example:
+            >>> model.surprise(model.generate("Once", length=200, seed=1))
+        """
+        expect("text", text, (str, bytes), "a text")
+        if isinstance(text, str):
+            text = normalize(text, self.card.normalize)
+        codes = np.concatenate([[self.card.start], self.vocabulary.to_codes(text)])
+        ids = self.vocabulary.lookup(codes)
+        bits, _ = score_characters(self.runner, codes.astype(np.int64), ids)
+        return Surprise(text, bits)
+
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
         """A function that tells whether a line is in the training text (models of lines only)."""
         return _membership(self.bundle.training_lines())
 
-    def read(self, text: str | bytes | Path) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, text: str | bytes | Path | InputText, encoding: str | None = None) -> InputText:
         """Read a text like the corpus: normalized, and decoded if it is a file.
 
         Args:
             text: The text itself, or the Path of a file; '-' is stdin.
+            encoding: Encoding of the file, if it is not that of the corpus.
 
         Returns:
-            Symbols, int (N,), memory-mapped for a file; and the code of each symbol, int64 (A,).
+            The text, which `evaluate`, `inspect` and `activations` take.
 
         Raises:
             CorpusError: The file cannot be read, is not text, or is empty.
         """
+        if isinstance(text, InputText):
+            return text
         if isinstance(text, Path):
-            if text.is_dir():
-                raise CorpusError(f"{text} is a folder; name one file.")
-            plain = {"lines": False, "labels": (), "text": None, "label_by_file": False}
-            values = {**self.card.corpus_config.to_dict(), **plain}
-            corpus = prepare([text], CorpusConfig.from_dict(values))
-            return corpus.symbols, corpus.alphabet
-        if isinstance(text, str):
-            text = normalize(text, self.card.normalize)
-        alphabet, symbols = np.unique(self.vocabulary.to_codes(text), return_inverse=True)
-        return symbols, alphabet
+            return reading.read_file(text, self.card.corpus_config, encoding)
+        return reading.read_given(text, self.vocabulary, self.card)
 
-    def read_prompt(self, path: str | Path) -> str | bytes:
+    def read_prompt(self, path: str | Path, encoding: str | None = None) -> str | bytes:
         """Read a file like the corpus, as a prompt.
 
         Args:
             path: The file; '-' is stdin.
+            encoding: Encoding of the file, if it is not that of the corpus.
 
         Returns:
-            The text, bytes for a byte model; it may be empty.
+            The text, bytes for a byte model; it may be empty. For a model of lines it is without
+            the newline that ends the file.
 
         Raises:
             CorpusError: It cannot be read, or is not text in the corpus's encoding.
         """
-        return read_text(str(path), self.card.corpus_config, remedy="convert it")
+        config = reading.with_encoding(self.card.corpus_config, encoding)
+        text = read_text(
+            str(path), replace(config, lines=False, separator=None, documents=False), READ
+        )
+        if not self.card.lines:
+            return text
+        if isinstance(text, bytes):
+            return text.removesuffix(b"\n").removesuffix(b"\r")
+        return text.removesuffix("\n").removesuffix("\r")
+
+    def read_lines(self, path: str | Path, encoding: str | None = None) -> Iterator[str | bytes]:
+        """Read the lines, or other documents, of a file like the corpus, each once it is there.
+
+        Args:
+            path: The file; '-' is stdin.
+            encoding: Encoding of the file, if it is not that of the corpus.
+
+        Yields:
+            The lines, empty ones too, or the documents, without their ends.
+
+        Raises:
+            CorpusError: It cannot be read, or is not text.
+        """
+        config = reading.with_encoding(self.card.corpus_config, encoding)
+        blocks = open_blocks(str(path), None, config.unit == "char")
+        pieces = read_pieces(blocks, str(path), config, READ)
+        return split(pieces, config.end if config.records else NEWLINE)
 
     def corpus(self, files: Sequence[str | Path] = ()) -> tuple[Corpus, Split]:
         """The text that the model was trained on, and the same split into parts.
@@ -297,7 +377,6 @@ class TrainedModel:
             "lines": self.card.lines,
             "start": self.card.start,
             "normalize": self.card.normalize,
-            "usual": self._usual_length(),
         }
 
     def _usual_length(self) -> int | None:

@@ -218,7 +218,7 @@ class Service:
             raise HTTPException(415, "Send JSON, with the header content-type: application/json.")
         try:
             body = await asyncio.wait_for(self._body(request), self._limits.seconds)
-        except (asyncio.TimeoutError, ClientDisconnect):
+        except (TimeoutError, ClientDisconnect):
             raise HTTPException(
                 408, f"The request did not arrive within {self._limits.seconds:g} seconds."
             ) from None

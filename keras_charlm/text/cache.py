@@ -26,6 +26,7 @@ from keras_charlm.text import decoding
 from keras_charlm.text.labels import FIRST_CODE, MOST
 from keras_charlm.text.vocabulary import NEWLINE
 
+_VERSION = 2  # of the way in which texts are read; entries of other versions are not used
 _UNUSED_DAYS = 30  # after which an entry is removed
 _TYPES = ("uint8", "uint16", "uint32")  # of symbols, and the suffixes of their files
 _KEY = re.compile("[0-9a-f]{64}")
@@ -48,6 +49,7 @@ class Entry:
         symbols: Memory-mapped unsigned integers (N,).
         alphabet: Code point (or byte value) of each symbol, int64 (A,).
         size: Bytes read.
+        file_count: Files read.
         notices: Messages for the user, such as files that were skipped.
         labels: Column and value of each label; their codes follow `labels.FIRST_CODE`.
     """
@@ -56,6 +58,7 @@ class Entry:
     symbols: np.memmap
     alphabet: np.ndarray
     size: int
+    file_count: int
     notices: tuple[str, ...]
     labels: tuple[tuple[str, str], ...] = ()
 
@@ -124,7 +127,9 @@ class SymbolWriter:
     def truncate(self, length: int) -> None:
         """Keep only the first `length` symbols."""
         self.length = length
-        self._file.seek(length * self.dtype.itemsize)
+        self._file.seek(max(length - 1, 0) * self.dtype.itemsize)
+        last = np.frombuffer(self._file.read(self.dtype.itemsize if length else 0), self.dtype)
+        self.ends_line = bool(len(last)) and int(last[0]) == NEWLINE
         self._file.truncate()
 
     def finish(self) -> None:
@@ -187,6 +192,7 @@ def store(
     key: str,
     writer: SymbolWriter,
     size: int,
+    file_count: int,
     notices: list[str],
     labels: Sequence[tuple[str, str]] = (),
 ) -> None:
@@ -196,7 +202,7 @@ def store(
         folder: The cache.
         key: Hash of the content and of how it was read.
         writer: Has written the whole text.
-        size, notices, labels: As in `Entry`.
+        size, file_count, notices, labels: As in `Entry`.
 
     Raises:
         OSError: It cannot be written.
@@ -204,9 +210,11 @@ def store(
     writer.finish()
     writer.path.replace(folder / f"{key}.{writer.dtype.name}")
     header = {
+        "version": _VERSION,
         "dtype": writer.dtype.name,
         "length": writer.length,
         "size": size,
+        "file_count": file_count,
         "sha256": key,
         "alphabet": writer.alphabet,
         "notices": notices,
@@ -227,7 +235,7 @@ def find(folder: Path, key: str) -> Entry | None:
         return None
     try:
         header = json.loads((folder / f"{key}.json").read_text())
-        if header["dtype"] not in _TYPES:
+        if header["version"] != _VERSION or header["dtype"] not in _TYPES:
             return None
         path, dtype = folder / f"{key}.{header['dtype']}", np.dtype(header["dtype"])
         if path.stat().st_size != header["length"] * dtype.itemsize:
@@ -237,6 +245,7 @@ def find(folder: Path, key: str) -> Entry | None:
             np.memmap(path, dtype, "r"),
             np.array(header["alphabet"], np.int64),
             header["size"],
+            header["file_count"],
             tuple(map(str, header["notices"])),
             tuple((str(column), str(value)) for column, value in header.get("labels", ())),
         )

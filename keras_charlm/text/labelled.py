@@ -8,7 +8,6 @@ import numpy as np
 
 from keras_charlm.text.corpus import Lines
 from keras_charlm.text.streams import NO_LABEL, LineStream
-from keras_charlm.text.vocabulary import NEWLINE
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,8 @@ class _WithLabels(LineStream):
         if len(blocks.labels):
             label = np.clip(blocks.label_ends[block] - after_label, 0, len(blocks.labels) - 1)
             ids = np.where(after_label > 0, blocks.labels[label], ids)
-        return np.where(after_label > blocks.counts[block], self.ids[NEWLINE], ids)
+        ends = self.ids[self.symbols[blocks.stops[block]]]
+        return np.where(after_label > blocks.counts[block], ends, ids)
 
     def breaks(self, start: int, epoch: int = 0) -> np.ndarray:
         ends = self._of(epoch).ends

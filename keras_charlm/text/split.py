@@ -52,7 +52,7 @@ def split_corpus(corpus: Corpus, seed: int = 0, label_dropout: float = 0.0) -> S
     Raises:
         CorpusError: The training part is too small to learn from.
     """
-    if corpus.config.lines:
+    if corpus.config.records:
         return _split_lines(corpus, seed, label_dropout)
     if corpus.labels:
         return _split_documents(corpus, seed, label_dropout)
@@ -172,19 +172,21 @@ def _line_counts(corpus: Corpus, lines: Lines) -> np.ndarray:
         at = np.repeat(part.starts - (np.cumsum(lengths) - lengths), lengths)
         at += np.arange(len(at))
         total += np.bincount(corpus.symbols[at], minlength=len(total))
-        total[NEWLINE] += len(part)
+        total[corpus.config.end] += len(part)
     return total
 
 
 def _start_code(corpus: Corpus, counts: np.ndarray, vocabulary: Vocabulary) -> int:
-    """The code a model reads first when there is no prompt: a newline, or else the character that
-    is most frequent.
+    """The code a model reads first when there is no prompt: the end of a document, in a text a
+    newline, or else the character that is most frequent.
 
     Args:
         corpus: A text.
         counts: Occurrences of each symbol in its training part (A,).
         vocabulary: The vocabulary of the training part.
     """
+    if corpus.config.records:
+        return corpus.config.end
     if vocabulary.id_of(NEWLINE):
         return NEWLINE
     return int(corpus.alphabet[np.argmax(counts)])

@@ -17,7 +17,6 @@ import numpy as np
 
 from keras_charlm.errors import CorpusError
 from keras_charlm.text.corpus import Lines
-from keras_charlm.text.vocabulary import NEWLINE
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -164,9 +163,10 @@ class LineStream:
         # After the last block the first one follows again: its newline ends the text.
         at = (starts[:, None] + np.arange(width)) % (self.length - 1)  # (R, width)
         block = np.searchsorted(ends, at, side="right")
-        ids = self.ids[self.symbols[stops[block] - (ends[block] - at)]]
         begins = at == np.where(block, ends[block - 1], 0)
-        return np.where(begins, self.ids[NEWLINE], ids)  # labels may be between it and the line
+        # Labels may be between the newline and its line, so the one after the line is read.
+        back = np.where(begins, 0, ends[block] - at)
+        return self.ids[self.symbols[stops[block] - back]]
 
     def breaks(self, start: int, epoch: int = 0) -> np.ndarray:
         """Where the lines of an epoch's text begin, int64 (L,); `start` is not used."""

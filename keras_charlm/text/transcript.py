@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.text.cache import SymbolWriter
-from keras_charlm.text.decoding import decoded
 from keras_charlm.text.labels import FILE, Coder
 from keras_charlm.text.tables import read_rows
 from keras_charlm.text.vocabulary import NEWLINE
@@ -38,44 +38,43 @@ def named(digest: Any, source: str, config: CorpusConfig) -> Any:
 
 
 def append(
-    blocks: Iterable[bytes],
+    pieces: Iterable[str | bytes],
     source: str,
     config: CorpusConfig,
     writer: SymbolWriter,
     coder: Coder,
 ) -> None:
-    """Append a file to a writer.
+    """Append a file with its labels to a writer.
 
     Args:
-        blocks: Its content.
+        pieces: Its content; of a table the text of the table.
         source: Its path, or '-' for stdin.
         config: How to read it.
         writer: Receives its symbols, those of its labels among them.
         coder: Numbers its labels.
 
     Raises:
-        CorpusError: It is not text, or a row or a label is wrong.
+        CorpusError: A row or a label is wrong.
     """
-    begun, name = writer.length, "stdin" if source == "-" else source
+    name = "stdin" if source == "-" else source
     by_file = [stem(source)] if config.label_by_file else []
-    pieces: Iterable[str | bytes] = (
-        blocks if config.unit == "byte" else decoded(blocks, name, config)
-    )
     if config.unit == "byte":
         writer.write(b"")  # its alphabet comes before the labels
     if config.table:
-        texts = decoded(blocks, name, config)
-        rows = read_rows(texts, name, config.labels, config.text)
+        rows = read_rows(map(str, pieces), name, config.labels, config.text_column)
         _append_rows(rows, name, by_file, config, writer, coder)
-    elif by_file and config.lines:
-        _append_lines(pieces, coder.codes(by_file, name), writer)
+    elif config.records:
+        _append_documents(pieces, coder.codes(by_file, name), config.end, writer)
     else:
         for number, text in enumerate(pieces):
-            if by_file and not number:
+            if not number:
                 writer.write_codes(np.array(coder.codes(by_file, name)))
             writer.write(text)
-    if config.lines and writer.length > begun and not writer.ends_line:
-        writer.write(b"\n" if config.unit == "byte" else "\n")
+
+
+def table_text(config: CorpusConfig) -> CorpusConfig:
+    """How to read the text of a table, before its rows are divided."""
+    return replace(config, labels=(), text_column=None, lines=False, unit="char")
 
 
 def _append_rows(
@@ -103,16 +102,20 @@ def _append_rows(
         writer.write_codes(np.concatenate(parts))
 
 
-def _append_lines(pieces: Iterable[str | bytes], labels: list[int], writer: SymbolWriter) -> None:
-    """Append lines, each with the same labels before it; empty ones without."""
-    begins = True  # whether the next character begins a line
+def _append_documents(
+    pieces: Iterable[str | bytes], labels: list[int], end: int, writer: SymbolWriter
+) -> None:
+    """Append lines or other documents, each with the same labels before it; empty ones without."""
+    begins = True  # whether the next character begins a document
     for piece in pieces:
         codes = _codes(piece)
-        after = np.append([begins], codes[:-1] == NEWLINE)
-        starts = np.flatnonzero(after & (codes != NEWLINE))
+        if not len(codes):
+            continue
+        after = np.append([begins], codes[:-1] == end)
+        starts = np.flatnonzero(after & (codes != end))
         values = np.tile(np.array(labels, np.int64), len(starts))
         writer.write_codes(np.insert(codes, np.repeat(starts, len(labels)), values))
-        begins = bool(codes[-1] == NEWLINE)
+        begins = bool(codes[-1] == end)
 
 
 def _codes(text: str | bytes) -> np.ndarray:

@@ -57,7 +57,7 @@ def find_base(text: Corpus, split: Split, given: Mapping[str, Any]) -> Bundle | 
     """
     shaped = given.get("size", AUTO) != AUTO or any(given.get(k) is not None for k in _SHAPE)
     home = shipped().get(ENGLISH)
-    if home is None or shaped or text.config.unit == "byte" or text.config.lines:
+    if home is None or shaped or text.config.unit == "byte" or text.config.records:
         return None
     length = split.train.length
     if not SHORTEST <= length <= LONGEST:

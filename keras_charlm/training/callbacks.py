@@ -69,24 +69,46 @@ class Pace(keras.callbacks.Callback):
         # The last epoch's validation, then the scores of both parts.
         self.scored = 2 * split.validation.length + split.test.length
         self.resumed = resumed  # until it is restored
+        self.rate = 0.0  # learning rate of the last batch
         self.compiled = self.estimated = False
         self.characters, self.busy = 0, 0.0  # trained on, and seconds, since the process began
         self.before = 0, 0.0  # the same at the epoch's start
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.last_set = self._optimizer_rate()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.before = self.characters, self.busy
         if self.resumed is not None and self.schedule.progress.step % self.schedule.steps:
             # Keras has just reset the metrics: restore those of the epoch's first part.
             restore(self.resumed, self.model, self.workers)
+            self.last_set = self._optimizer_rate()
         if self.resumed is not None:
             self.resumed.clear()  # frees memory: it is as large as the training state itself
             self.resumed = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.rate = self.schedule.learning_rate()
-        # TensorFlow caches every Python number converted to a tensor: half a kilobyte each.
-        self.model.optimizer.learning_rate = np.float32(self.rate)
+        self.rate = self._set_rate()
         self.began = time.perf_counter()
+
+    def _set_rate(self) -> float:
+        """Set the learning rate of the next batch, or look up the one that the optimizer has."""
+        current = self._optimizer_rate()
+        if not self.schedule.sets_rate:
+            return current
+        if current != self.last_set:
+            raise TrainingError(
+                "A callback set the learning rate, which the schedule "
+                f"{self.schedule.config.schedule} sets too; train with schedule='none'."
+            )
+        rate = self.schedule.learning_rate()
+        # TensorFlow caches every Python number converted to a tensor: half a kilobyte each.
+        self.model.optimizer.learning_rate = np.float32(rate)
+        self.last_set = float(np.float32(rate))
+        return rate
+
+    def _optimizer_rate(self) -> float:
+        return float(np.asarray(self.model.optimizer.learning_rate))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         schedule, saving = self.schedule, self.saving

@@ -16,11 +16,18 @@ from keras_charlm.saved.bundle import Bundle
 from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.devices import prefer_bfloat16
+from keras_charlm.training.network import rebuilt
+from keras_charlm.training.own import Own, Rates
 from keras_charlm.training.workers import Workers
 
 
 def build(
-    config: ModelConfig, fit: FitConfig, policy: str, vocabulary: Vocabulary, workers: Workers
+    config: ModelConfig,
+    fit: FitConfig,
+    policy: str,
+    vocabulary: Vocabulary,
+    workers: Workers,
+    own: Own,
 ) -> keras.Model:
     """Build and compile the network on the devices of this worker.
 
@@ -30,18 +37,19 @@ def build(
         policy: Keras dtype policy.
         vocabulary: The symbols that it reads and predicts.
         workers: The workers that train together.
+        own: The user's own objects.
     """
     with workers.strategy.scope():
-        network = model.build(
-            config,
-            vocabulary.size,
-            fit.batch_size // workers.replicas,
-            fit.seed,
-            policy,
-            vocabulary.labels,
-        )
+        rows = fit.batch_size // workers.replicas
+        if own.network:
+            network = rebuilt(own.network, rows)
+            network.set_weights(own.network.get_weights())
+        else:
+            size, labels = vocabulary.size, vocabulary.labels
+            network = model.build(config, size, rows, fit.seed, policy, labels)
         # Keras's automatic XLA would compile the time loop too, which makes it slower.
-        network.compile(_optimizer(fit), model.loss(), jit_compile=False)
+        optimizer = own.copied() or _optimizer(fit, own.rates)
+        network.compile(optimizer, model.loss(), jit_compile=False)
         network.optimizer.build(network.trainable_variables)
     return network
 
@@ -93,10 +101,10 @@ def start_from(
     return int(known[1 : vocabulary.size].sum())
 
 
-def _optimizer(config: FitConfig) -> keras.optimizers.Optimizer:
+def _optimizer(config: FitConfig, rates: Rates | None) -> keras.optimizers.Optimizer:
     kinds = {"adam": Adam, "rmsprop": RMSprop}
     return kinds[config.optimizer](
-        config.learning_rate,
+        rates or config.learning_rate,
         global_clipnorm=config.clip_norm,
         weight_decay=config.weight_decay or None,
     )
@@ -110,7 +118,8 @@ class _SumsBeforeClipping:
         # with a different norm, and on several devices each would receive the rows of all.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         replica = tf.distribute.get_replica_context()
-        return super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+        sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return super()._clip_gradients(sums)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _all_reduce_sum_gradients(self, gradients_and_variables: list[Any]) -> list[Any]:
         return gradients_and_variables  # already summed

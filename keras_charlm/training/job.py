@@ -22,6 +22,7 @@ from keras_charlm.training.callbacks import EpochReport, Pace, Saving, Validatio
 from keras_charlm.training.checkpoint import STATE, Checkpoints
 from keras_charlm.training.folder import TrainingFolder
 from keras_charlm.training.outcome import Outcome
+from keras_charlm.training.own import Own
 from keras_charlm.training.plan import Plan
 from keras_charlm.training.progress import Progress
 from keras_charlm.training.samples import SampleWriter
@@ -46,6 +47,7 @@ class Job:
         base: The model to start from.
         resumes: Whether it resumes from the checkpoint in the folder.
         progress: Its progress so far.
+        own: The user's own objects.
     """
 
     folder: TrainingFolder
@@ -57,6 +59,7 @@ class Job:
     base: Bundle | None = None
     resumes: bool = False
     progress: Progress = field(default_factory=Progress)
+    own: Own = field(default_factory=Own)
 
 
 def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
@@ -79,7 +82,9 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
     windows = Windows(split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed, start)
     try:
         workers.compare(plan.shared_facts(split, workers, job.base))
-        network = compiled.build(plan.model, plan.fit, plan.policy, split.vocabulary, workers)
+        network = compiled.build(
+            plan.model, plan.fit, plan.policy, split.vocabulary, workers, job.own
+        )
         _show_beginning(job, windows.steps, network.count_params())
         with job.folder.claimed() if workers.chief else contextlib.nullcontext():
             _train(job, windows, network, users)

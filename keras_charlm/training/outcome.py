@@ -108,7 +108,7 @@ class Outcome:
         return Card(
             name=self.folder.name,
             run=plan.run,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=versions(),
             model=plan.model,
             fit=plan.fit,

@@ -15,7 +15,7 @@ from keras_charlm.files import LARGEST
 from keras_charlm.saved.bundle import Bundle
 from keras_charlm.saved.card import versions
 from keras_charlm.saved.weights import count_parameters
-from keras_charlm.text import streams
+from keras_charlm.text import hints, streams
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import Vocabulary
@@ -39,6 +39,7 @@ class Plan:
         corpus, model, fit: The configurations.
         policy: Keras dtype policy of the layers.
         base: Name of the model to start from; empty for none.
+        own: The user's own objects; see `Own.serialized`.
     """
 
     run: str
@@ -50,6 +51,7 @@ class Plan:
     fit: FitConfig
     policy: str
     base: str
+    own: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -67,7 +69,15 @@ class Plan:
             values = {**values, "files": tuple(values["files"])}
             read = {name: config.from_dict(values[name]) for name, config in configs.items()}
             plan = cls(**{**values, **read})
-            texts = (plan.run, plan.name, plan.sha256, plan.policy, plan.base, *plan.files)
+            texts = (
+                plan.run,
+                plan.name,
+                plan.sha256,
+                plan.policy,
+                plan.base,
+                plan.own,
+                *plan.files,
+            )
             if not all(isinstance(text, str) for text in texts) or None in (
                 plan.model.layers,
                 plan.model.units,
@@ -101,6 +111,7 @@ class Plan:
             "text": self.sha256,
             "vocabulary": json.dumps(split.vocabulary.to_dict()),
             "precision": self.policy,
+            "own objects": self.own,
             **shared,
             "starting model": json.dumps(base.card.files) if base else "none",
         }
@@ -129,7 +140,7 @@ def make_plan(
     Raises:
         CorpusError: The text is too short.
     """
-    notices = list(text.notices)
+    notices = [*text.notices, *hints.hints(text)]
     asked = _divisible(fit.batch_size, replicas), fit.seq_length
     batch, window = streams.fit_windows(split.train, *asked, replicas)
     if asked[0] != fit.batch_size:
@@ -140,11 +151,6 @@ def make_plan(
         notices.append(
             f"The text is too short for {asked[0]} rows of several windows of {asked[1]} "
             f"characters: using a batch of {batch} and windows of {window} characters."
-        )
-    if not text.config.lines and text.looks_like_list():
-        notices.append(
-            "This looks like a list with one item per line: --lines would treat each line as a "
-            "separate document."
         )
     fit = replace(fit, batch_size=batch, seq_length=window)
     if base:

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 import keras
 import numpy as np
 
-from keras_charlm.config import FitConfig, fit_configs
-from keras_charlm.config_base import expect
+from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
+from keras_charlm.config_base import expect, lists_settings
 from keras_charlm.display import Display
 from keras_charlm.errors import BundleError, OptionError
+from keras_charlm.network.model import recurrent_layers
 from keras_charlm.saved.weights import count_parameters
-from keras_charlm.text.corpus import prepare, reopen
-from keras_charlm.text.split import split_corpus
+from keras_charlm.settings import FitSettings
+from keras_charlm.text.corpus import reopen
+from keras_charlm.text.given import Given, given_text
+from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.training import base, checkpoint
+from keras_charlm.training.arguments import (
+    Callbacks,
+    Config,
+    Paths,
+    Request,
+    callback_list,
+    request,
+)
 from keras_charlm.training.checkpoint import STATE
 from keras_charlm.training.folder import TrainingFolder, choose, resumable
 from keras_charlm.training.job import Job, read_state, train
+from keras_charlm.training.network import Network, described, template
+from keras_charlm.training.own import Own, restored
 from keras_charlm.training.plan import Plan, check_devices, check_size, make_plan
 from keras_charlm.training.workers import Workers, addresses, assemble, worker_index
 
@@ -31,30 +43,42 @@ if TYPE_CHECKING:
     from keras_charlm.saved.bundle import Bundle
 
 
+@lists_settings(CorpusConfig, ModelConfig, FitConfig)
 def fit(
-    corpus: str | Path | Sequence[str | Path] = (),
+    corpus: Paths = (),
     output: str | Path | None = None,
     *,
+    text: Given | None = None,
+    config: Config | Iterable[Config] = (),
+    network: Network | None = None,
     overwrite: bool = False,
     init_from: str | Path | None = base.AUTO,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Callbacks = (),
     verbose: int = 1,
     stdin: BinaryIO | None = None,
-    **settings: Any,
+    **settings: Unpack[FitSettings],
 ) -> CharLM | None:
     """Train a character-level language model on a text.
 
     Args:
-        corpus: One or several files, folders (with `glob`), or '-' for stdin; '.gz' is
-            decompressed. If empty, the model is trained on the bundled list of first names.
+        corpus: One or several files, folders (with `glob`), or '-' for stdin; what
+            is compressed is unpacked. If empty, it is the bundled list of first names.
         output: The model's folder; by default saved_models/ and the corpus's name.
+        text: The text itself instead of `corpus`: a string; several, each of which is a document;
+            bytes; or an open file.
+        config: A FitConfig, ModelConfig or CorpusConfig, or several; settings given by name win.
+        network: A stateful Sequential from ids to logits, or a function of the batch size (and of
+            the vocabulary's size) that returns one; a copy is trained. Besides dropout it has an
+            embedding, recurrent layers of one kind and width, and a dense layer.
         overwrite: Replace the model in `output`, once this one is ready.
         init_from: A model whose weights to start from; characters in both keep theirs. 'auto' is
             the bundled English model for a short text in its characters; None is none.
-        callbacks: Keras callbacks; each epoch's logs have `val_loss` in nats.
+        callbacks: A Keras callback or several; each epoch's logs have `loss` and `val_loss` in
+            nats. Those that set the learning rate are obeyed, with `schedule` none.
         verbose: 0 shows nothing, 1 everything, on stderr.
         stdin: Stream that '-' reads.
-        **settings: Fields of CorpusConfig, ModelConfig and FitConfig.
+        **settings: Fields of CorpusConfig, ModelConfig and FitConfig. `optimizer` may also be an
+            optimizer of Keras's, and `learning_rate` a schedule of Keras's.
 
     Returns:
         The trained model, as returned by `load`; None on workers other than the chief.
@@ -67,35 +91,66 @@ def fit(
     Example:
         >>> print(keras_charlm.fit("corpus.txt", max_time=600).generate("Once", seed=1))
     """
-    paths = _paths(corpus)
     expect("output", output, (str, Path, type(None)), "a path")
-    _check_callbacks(callbacks)
-    corpus_config, model_config, fit_config = fit_configs(settings)
-    _check_tensorboard(fit_config.tensorboard)
+    asked = request(corpus, text, config, network, callbacks, stdin, settings)
+    job = _job(asked, output, overwrite, init_from, _display(verbose))
+    return train(job, asked.callbacks)
+
+
+def _job(
+    asked: Request,
+    output: str | Path | None,
+    overwrite: bool,
+    init_from: str | Path | None,
+    display: Display,
+) -> Job:
+    """Read the text, and plan a training on it; the arguments are those of `fit`."""
     start: Bundle | None = None
+    if asked.network is not None:
+        if init_from not in (None, base.AUTO):
+            raise OptionError(
+                "Both a network and init_from were given; a network keeps its own weights, so "
+                "leave init_from out."
+            )
+        init_from = None
     if init_from is not None and init_from != base.AUTO:  # report a mistake before reading
         start = base.open_base(init_from)
-        base.check_shape(start, corpus_config.unit, model_config, settings)
-    display = _display(verbose)
-    workers = assemble(fit_config)
-    text = workers.in_turn(lambda: prepare(paths, corpus_config, stdin))
+        base.check_shape(start, asked.corpus.unit, asked.model, asked.settings)
+    workers = assemble(asked.fit)
+    text = workers.in_turn(asked.read)
     folder = workers.from_chief(lambda: os.fsencode(choose(output, text.name, overwrite)))
-    split = split_corpus(text, fit_config.seed, fit_config.label_dropout)
-    if init_from == base.AUTO and paths:
-        start = base.find_base(text, split, settings)
-    plan, notices = make_plan(text, split, model_config, fit_config, workers.replicas, start)
+    split = split_corpus(text, asked.fit.seed, asked.fit.label_dropout)
+    if init_from == base.AUTO and asked.paths:
+        start = base.find_base(text, split, asked.settings)
+    plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start)
+    plan, own = _with_own(asked, plan, split, workers)
     check_size(plan, split.vocabulary)
-    for notice in notices:
+    for notice in [*notices, *_without_effect(asked.corpus, asked.settings)]:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
-    return train(Job(home, plan, text, split, workers, display, start), callbacks)
+    return Job(home, plan, text, split, workers, display, start, own=own)
+
+
+def _with_own(asked: Request, plan: Plan, split: Split, workers: Workers) -> tuple[Plan, Own]:
+    """The plan with the user's own objects, and the objects."""
+    own, symbols = asked.own, split.vocabulary.size
+    if asked.network is not None:
+        if workers.count > 1:
+            raise OptionError("A network of one's own trains in one process; unset TF_CONFIG.")
+        network = template(asked.network, plan.fit.batch_size // workers.replicas, symbols)
+        own = replace(own, network=network)
+        policy = recurrent_layers(network)[0].dtype_policy.name
+        plan = replace(plan, model=described(network, symbols), policy=policy)
+    return replace(plan, own=own.serialized()), own
 
 
 def resume(
     path: str | Path,
     *,
     devices: str | int | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    text: Given | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    callbacks: Callbacks = (),
     verbose: int = 1,
     stdin: BinaryIO | None = None,
 ) -> CharLM | None:
@@ -108,6 +163,8 @@ def resume(
         path: The model's folder.
         devices: As `FitConfig.devices`, if other devices than before are to be used; their number
             must divide the batch size.
+        text: The text, if it was given as a text and is no longer in the cache.
+        optimizer: The optimizer again, if its class is not Keras's.
         callbacks: Keras callbacks for the rest; their own state is not restored.
         verbose: 0 shows nothing, 1 everything, on stderr.
         stdin: The text, if it came from stdin and is no longer in the cache.
@@ -121,7 +178,9 @@ def resume(
         TrainingError, Interrupted: As for `fit`.
     """
     expect("path", path, (str, Path), "a folder's path or name")
-    _check_callbacks(callbacks)
+    users = callback_list(callbacks)
+    if text is not None:
+        stdin = given_text(text, {}).stream
     display = _display(verbose)
     began = FitConfig()
     if not addresses():  # with several workers, only the chief may have the folder
@@ -132,7 +191,7 @@ def resume(
     chosen = workers.from_chief(lambda: os.fsencode(resumable(path)))
     folder = TrainingFolder(Path(os.fsdecode(chosen)))
     arrays = read_state(folder, workers)
-    return train(resumed(folder, arrays, stdin, workers, display), callbacks)
+    return train(resumed(folder, arrays, stdin, workers, display, Own(optimizer)), users)
 
 
 def resumed(
@@ -141,6 +200,7 @@ def resumed(
     stdin: BinaryIO | None,
     workers: Workers,
     display: Display,
+    own: Own | None = None,
 ) -> Job:
     """The training that a checkpoint belongs to.
 
@@ -148,6 +208,7 @@ def resumed(
         folder: Where the checkpoint is.
         arrays: The checkpoint.
         stdin, workers, display: As for `resume`.
+        own: Objects that the user gives again.
 
     Raises:
         BundleError, CorpusError, TrainingError: As for `resume`.
@@ -163,8 +224,10 @@ def resumed(
         raise BundleError(
             "The checkpoint is smaller than the network that it names; train the model again."
         )
+    own = restored(plan.own, own or Own())
+    progress = saved["progress"]
     return Job(
-        folder, plan, text, split, workers, display, resumes=True, progress=saved["progress"]
+        folder, plan, text, split, workers, display, resumes=True, progress=progress, own=own
     )
 
 
@@ -173,33 +236,8 @@ def _display(verbose: int) -> Display:
     return Display(0 if worker_index() else verbose)
 
 
-def _paths(corpus: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    """The corpus's paths, checked."""
-    expect("corpus", corpus, (str, Path, Sequence), "a path, or several in a list")
-    paths = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
-    for path in paths:
-        expect("corpus", path, (str, Path), "a path, or several in a list")
-    return paths
-
-
-def _check_callbacks(callbacks: Any) -> None:
-    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
-        expect("callbacks", callback, keras.callbacks.Callback, "a list of Keras callbacks")
-
-
-def _check_tensorboard(folder: str | None) -> None:
-    """Check before the training that TensorBoard's events can be written."""
-    if folder is None:
-        return
-    if not importlib.util.find_spec("tensorboard"):
-        raise OptionError(
-            "--tensorboard needs the package tensorboard; install it with: "
-            "pip install 'keras_charlm[tensorboard]'"
-        )
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(
-            f"TensorBoard's folder {folder} cannot be made "
-            f"({error.strerror or error}); name another."
-        ) from error
+def _without_effect(config: CorpusConfig, given: dict[str, Any]) -> list[str]:
+    """A notice for each given setting that changes nothing."""
+    if config.unit == "byte" and "encoding" in given:
+        return ["--encoding has no effect with --unit byte, which decodes nothing."]
+    return []

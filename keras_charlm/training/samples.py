@@ -86,7 +86,7 @@ class SampleWriter:
             runner,
             split.vocabulary,
             config,
-            lines=lines,
+            lines=self.corpus.records,
             start=split.start,
             normalize="none" if split.vocabulary.unit == "byte" else self.corpus.normalize,
         )

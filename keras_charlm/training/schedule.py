@@ -63,8 +63,13 @@ class Schedule:
         """Whether no batch is left to train on."""
         return self.fraction() >= 1 or self.out_of_patience
 
+    @property
+    def sets_rate(self) -> bool:
+        """Whether the learning rate follows this schedule, and not the optimizer or a callback."""
+        return self.config.schedule in ("cosine", "char-rnn", "constant")
+
     def learning_rate(self) -> float:
-        """The learning rate of the next batch."""
+        """The learning rate of the next batch, if this schedule sets it."""
         return learning_rate(self.config, self.progress.step, self.steps, self.fraction(1))
 
     def seconds_left(self, speed: float) -> float:

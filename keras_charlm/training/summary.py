@@ -31,7 +31,7 @@ def part_sizes(text: Corpus, split: Split) -> dict[str, Any]:
     for name in ("train", "validation", "test"):
         stream = getattr(split, name)
         sizes[name] = {"characters": max(0, stream.length - stream.lead)}
-        if text.config.lines:
+        if text.config.records:
             sizes[name]["lines"] = len(stream.lines)
     return sizes
 
@@ -52,10 +52,11 @@ def beginning(
     unit = split.vocabulary.unit_name
     form = text.config.normalize.upper()
     normalized = "" if text.config.unit == "byte" or form == "NONE" else f", {form}"
+    files = f"{text.file_count:,} files, " if text.file_count > 1 else ""
     several = f"{workers.count} workers of " if workers.count > 1 else ""
     devices = f"{several}{describe(len(workers.parts))}"
     return [
-        f"corpus      {text.name}: {text.characters:,} {unit}s, "
+        f"corpus      {text.name}: {files}{text.characters:,} {unit}s, "
         f"{split.vocabulary.size - 1} distinct{normalized}",
         *(
             f"label       {column}: {describe_labels(labels)}"
@@ -73,8 +74,10 @@ def _parts(text: Corpus, split: Split) -> str:
     for name, sizes in part_sizes(text, split).items():
         unit = "lines" if "lines" in sizes else "characters"
         parts.append(f"{sizes[unit]:,} {name}" if sizes[unit] else f"no {name} part")
-    distinct = text.config.lines and not text.config.duplicates
-    return ", ".join(parts) + (" (distinct lines)" if distinct else "")
+    config = text.config
+    documents = "lines" if config.lines else "documents"
+    distinct = config.records and not config.duplicates
+    return ", ".join(parts) + (f" (distinct {documents})" if distinct else "")
 
 
 def _training(plan: Plan, steps: int, unit: str) -> str:

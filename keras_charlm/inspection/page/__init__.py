@@ -22,6 +22,7 @@ from keras_charlm import templates
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.inspection.inspect import Inspection
 from keras_charlm.inspection.probes import PLAIN, Finding, Untested
+from keras_charlm.notebook import framed
 
 BYTES = 3_000_000  # target size of a page with the default number of cells
 LEAST = 24  # minimum number of cells, however long the text is
@@ -60,6 +61,13 @@ def summary(path: str | Path, report: dict[str, int]) -> str:
     return f"page: {path} ({report['bytes'] / 1e6:.1f} MB, {report['cells']:,} cells{left_out})"
 
 
+class Inside(Inspection):
+    """An inspection that a notebook shows as its page."""
+
+    def _repr_html_(self) -> str:
+        return framed(page(self, choose(self)))
+
+
 def choose(found: Inspection) -> list[int]:
     """Choose the cells for the page, most important first, as indices over all layers.
 
@@ -92,7 +100,7 @@ def page(found: Inspection, cells: list[int]) -> str:
         found: The result of `inspect`.
         cells: The cells to include, as indices over all layers; the page opens on the first.
     """
-    files = resources.files(__package__)
+    files = resources.files(__name__)
     style = files.joinpath("page.css").read_text(encoding="utf-8")
     script = "\n".join(files.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
     # "<" must be escaped in a script element, or the text could end the element.
