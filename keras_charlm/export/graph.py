@@ -180,7 +180,11 @@ class OnDeviceGraph(tf.Module):
                 "generate_batch": (self._generate, generate(ROWS)),
                 "constrained": (self._constrained, generate(ROWS, 1) + rule),
             }
-        limited = {name: (checked(draw, DRAW), spec) for name, (draw, spec) in drawing.items()}
+        ruled = {"constrained", *(drawing if self._own else ())}
+        limited = {
+            name: (checked(draw, constrained.LINE if name in ruled else DRAW), spec)
+            for name, (draw, spec) in drawing.items()
+        }
         return limited | {
             "step": (self._step, (ints("text", 1), state)),
             "score": (self._score, (ints("text", 1, SCORE), ints("text_length", 1), state)),
