@@ -8,6 +8,7 @@ up to date.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from keras_charlm.defaults import AUTO_SIZE, SIZES
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "saved_models" / "names" / "model.tflite"
+QUANTIZE = ("none", "float16", "int8")
 VERBS = (
     "fit",
     "generate",
@@ -142,6 +144,18 @@ def tensor_table(file: Path) -> str:
     return table(["tensor", "type", "shape", "what"], rows).strip()
 
 
+def runtime_table() -> str:
+    """In which runtimes the files of `tests/runtimes.py` compute the right results."""
+    rows = [
+        [
+            row["runtime"],
+            *(f"{row['files'] - len(row['faults'][q])} of {row['files']}" for q in QUANTIZE),
+        ]
+        for row in json.loads((results.RESULTS / "runtimes.json").read_text())["rows"]
+    ]
+    return table(["runtime", *(f"`--quantize {q}`" for q in QUANTIZE)], rows).strip()
+
+
 # Page, name of the section, and what makes its content.
 SECTIONS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "peers"): results.peers,
@@ -151,6 +165,7 @@ SECTIONS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/training.md", "speed"): lambda: results.speeds("train"),
     ("docs/training.md", "speed-avx512"): lambda: results.speeds("train-avx512"),
     ("docs/generating.md", "constraints"): results.constraints,
+    ("docs/mobile.md", "runtimes"): runtime_table,
     ("docs/mobile.md", "tensors"): lambda: tensor_table(SHIPPED),
     ("docs/scale.md", "model"): lambda: scale_model.table(scale_model.options([])),
     **{("docs/cli.md", verb): lambda verb=verb: option_table(verb) for verb in VERBS},

@@ -379,6 +379,34 @@ def english(rows):
     )
 
 
+def surnames(rows):
+    ways = {
+        "network": "one network with labels",
+        "counting": "n-grams by label",
+        "classifier": "a classifier of that shape",
+    }
+    lines = []
+    for name, found in rows["ways"].items():
+        bits = [found.get(key) for key in ("bits", "bits_without_label")]
+        lines.append(
+            [
+                ways[name],
+                f"{found['accuracy']:.1%}",
+                f"{found['balanced_accuracy']:.1%}",
+                *("" if value is None else f"{value:.3f}" for value in bits),
+                f"order {found['order']}" if "order" in found else f"{found['parameters']:,}",
+            ]
+        )
+    header = "way, accuracy, balanced accuracy, bits, bits without label, parameters"
+    return "Languages of surnames", (
+        f"{len(rows['labels'])} lists of names, {rows['train']:,} names to train on and "
+        f"{rows['test']:,} held out, a tenth of each list and what the other lists have of it. "
+        "Accuracy by the labels' shares; balanced accuracy, the mean of the labels' accuracies, by "
+        "equal ones. Bits per character under the name's own label, and without one.\n\n"
+        + table(header.split(", "), lines)
+    )
+
+
 SECTIONS = {
     "train": train,
     "overhead": overhead,
@@ -387,6 +415,7 @@ SECTIONS = {
     "corpus": corpus,
     "quality": quality,
     "small": small,
+    "surnames": surnames,
     "english": english,
 }
 

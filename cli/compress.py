@@ -11,6 +11,13 @@ from .options import encoding_option, file_encoding, output_option, warn_of_unkn
 @click.argument("model")
 @click.argument("file")
 @output_option("FILE.kclm")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="Label of FILE, or of each of its lines for a model of lines, as VALUE or COLUMN=VALUE; "
+    "may be repeated for several columns.",
+)
 @encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compress(
@@ -18,6 +25,7 @@ def compress(
     file: str,
     output: str | None,
     overwrite: bool,
+    labels: tuple[str, ...],
     encoding: str | None,
     as_json: bool,
 ) -> None:
@@ -33,7 +41,7 @@ def compress(
     encoding = file_encoding(encoding, opened.vocabulary.unit)
     with watching("compress") as watch:
         path, figures = opened.compress_file(
-            file, output, overwrite=overwrite, watch=watch, encoding=encoding
+            file, output, overwrite=overwrite, watch=watch, labels=labels, encoding=encoding
         )
     warn_of_unknown(figures.unknown, figures.characters, opened.vocabulary.unit_name)
     if as_json:

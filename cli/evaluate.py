@@ -103,6 +103,9 @@ def _lines(found: Evaluation, unit: str) -> Iterator[str]:
     if found.kinds:
         yield ""
         yield from _kinds(found.kinds)
+    if found.labels:
+        yield ""
+        yield from _labels(found.labels)
     if found.novelty:
         yield ""
         yield from _novelty(found.novelty)
@@ -136,6 +139,18 @@ def _kinds(rows: list[dict[str, Any]]) -> Iterator[str]:
             f"{row['bits_per_character']:>8.3f}"
             + "".join(f"{row[f'{name}_bits_per_character']:>9.3f}" for name in others)
             + f"{row['share_of_loss']:>9.1%}"
+        )
+
+
+def _labels(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Format the table of the loss by label."""
+    from keras_charlm.display import printable
+
+    yield f"{'label':<32}{'examples':>10}{'characters':>12}{'share':>8}{'bits':>8}"
+    for row in rows:
+        yield (
+            f"{printable(row['column'] + '=' + row['label']):<32}{row['examples']:>10,}"
+            f"{row['characters']:>12,}{row['share']:>8.1%}{row['bits_per_character']:>8.3f}"
         )
 
 

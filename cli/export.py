@@ -62,4 +62,6 @@ def _next(path: Path, kind: str | None) -> str:
         return "give it to the on-device file as docs/mobile.md describes"
     if kind == "savedmodel":
         return f"{path / 'README.md'} says how to serve it"
+    if kind == "keras":
+        return f"keras.models.load_model({str(path)!r}), in any program with Keras"
     return f"kcharlm generate {path}"

@@ -82,7 +82,7 @@ def generate(
             bits = sample.bits_per_character
             show(json.dumps({"text": whole, "seed": sample.seed, "bits_per_character": bits}))
             show("\n")
-    elif config.num > 1 or config.novel or opened.card.lines:
+    elif config.num > 1 or config.novel or config.novel_label or opened.card.lines:
         for i, sample in enumerate(opened.samples(prompt, counts, **options)):
             if i and not opened.card.corpus_config.lines:
                 show("--------\n")
@@ -94,7 +94,7 @@ def generate(
         for piece in pieces:
             show(piece)
         show("\n")
-    if config.novel:
+    if config.novel or config.novel_label:
         share = counts.novel / max(counts.drawn, 1)
         click.echo(f"novel: {counts.novel:,} of {counts.drawn:,} drawn ({share:.1%})", err=True)
 

@@ -48,6 +48,8 @@ def info(model: str | None, as_json: bool) -> None:
 def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
     """The rows to print, as labels and values."""
     from keras_charlm.saved import description
+    from keras_charlm.saved.description import describe_labels
+    from keras_charlm.text.labels import columns
 
     card, unit = opened.card, opened.vocabulary.unit_name
     corpus, fit = card.corpus, card.fit
@@ -64,6 +66,8 @@ def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
         yield "begun from", card.base
     yield "network", description.describe_network(card.model, card.parameters)
     yield "corpus", f"{corpus['name']}: {text}, {reading}"
+    for column, labels in columns(card.labels).items():
+        yield "label", f"{column}: {describe_labels(labels)}"
     yield "sha256", corpus["sha256"]
     yield "split", description.describe_split(card.split, unit)
     yield (

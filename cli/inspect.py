@@ -84,7 +84,8 @@ def inspect(
         )
     if npz:
         with writing(Path(npz)):
-            activations(opened, opened.vocabulary.from_codes(found.codes)).save(npz)
+            text = opened.vocabulary.from_codes(found.codes)
+            activations(opened, text, labels=found.config.labels).save(npz)
     if output:
         written = page.write(found, output, overwrite=overwrite)
         click.echo(printable(page.summary(output, written)), err=True)

@@ -109,12 +109,12 @@ def settings(
 
 
 def _option(field: dataclasses.Field, group: str, kind: type, optional: bool, shown: str | None):
-    bounds, flag = field.metadata, _flag(field.name)
+    bounds, flag = field.metadata, field.metadata.get("flag", _flag(field.name))
     in_group: dict[str, Any] = {"cls": GroupedOption, "group": group}
     if kind is bool and not optional:
         return click.option(flag, is_flag=True, default=None, help=bounds["help"], **in_group)
     if kind is tuple:
-        return click.option(flag, multiple=True, help=bounds["help"], **in_group)
+        return click.option(flag, field.name, multiple=True, help=bounds["help"], **in_group)
     if kind is bool:
         flag, param = f"{flag}/--no-{flag[2:]}", None
     elif bounds.get("duration"):
@@ -129,7 +129,7 @@ def _option(field: dataclasses.Field, group: str, kind: type, optional: bool, sh
     if bounds.get("duration") and field.default is not None:
         default = f"{field.default:g}s"
     text = bounds["help"] + (f"  [default: {default}]" if default else "")
-    return click.option(flag, type=param, default=None, help=text, **in_group)
+    return click.option(flag, field.name, type=param, default=None, help=text, **in_group)
 
 
 def _flag(name: str) -> str:
@@ -188,7 +188,7 @@ def warn_of_unknown(unknown: int, characters: int, unit: str) -> None:
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, without those left out."""
-    return {name: value for name, value in options.items() if value is not None}
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 def load_tensorflow(start: bool = True) -> None:

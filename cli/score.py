@@ -21,22 +21,45 @@ EVERY = 500  # lines between two updates of the progress bar
 @click.argument("model")
 @click.argument("file", default="-")
 @click.option("--sort", is_flag=True, help="Print the likeliest lines first.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="Score with this label, as VALUE or COLUMN=VALUE; may be repeated for several columns.",
+)
+@click.option(
+    "--label-prior",
+    type=click.Choice(["shares", "even"]),
+    default="shares",
+    show_default=True,
+    help="Probability of each label before a line is read: its share in the training text, or the "
+    "same for all.",
+)
 @click.option("--tsv", is_flag=True, help="Print tab-separated values with a header.")
 @encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Print each line as a JSON object.")
 def score(
-    model: str, file: str, sort: bool, tsv: bool, encoding: str | None, as_json: bool
+    model: str,
+    file: str,
+    sort: bool,
+    labels: tuple[str, ...],
+    label_prior: str,
+    tsv: bool,
+    encoding: str | None,
+    as_json: bool,
 ) -> None:
     """Score each line of FILE (by default stdin) with MODEL: characters, bits, bits per character.
 
     The fewer bits per character, the likelier the line. For a model of lines the end of a line
-    counts as a character.
+    counts as a character. A model with labels also shows the likeliest label of each line and its
+    probability.
 
     \b
     kcharlm score names names.txt --sort
     kcharlm score names --tsv < names.txt
     """
     from keras_charlm.charlm import load
+    from keras_charlm.text.labels import columns
 
     if tsv and as_json:
         raise OptionError("Both --tsv and --json were given; give one.")
@@ -50,11 +73,14 @@ def score(
             display.start()
             stack.callback(display.stop)
             texts = _watched(texts, size, display)
-        scores: Any = opened.scores(texts)
+        scores: Any = opened.scores(texts, labels=labels, label_prior=label_prior)
         if sort:
             scores = sorted(scores, key=lambda s: s.bits_per_character or 0.0)
         if tsv:
-            click.echo("characters\tbits\tbits_per_character\ttext")
+            given = {label.column for label in opened.labels(labels)}
+            names = [name for name in columns(opened.card.labels) if name not in given]
+            extra = [f"{column}\t{column}_probability" for column in names]
+            click.echo("\t".join(["characters\tbits\tbits_per_character", *extra, "text"]))
         for one in scores:
             _show(one, tsv, as_json)
             unknown, characters = unknown + one.unknown, characters + one.characters
@@ -76,12 +102,24 @@ def _show(one: Any, tsv: bool, as_json: bool) -> None:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     if as_json:
-        values = {"text": text, "characters": one.characters, "bits": one.bits}
-        click.echo(json.dumps({**values, "bits_per_character": mean}))
+        values: dict[str, Any] = {"text": text, "characters": one.characters, "bits": one.bits}
+        values |= {"bits_per_character": mean}
+        if one.labels:
+            values["labels"] = {
+                x.column: {"value": x.value, "probability": x.probability} for x in one.labels
+            }
+        click.echo(json.dumps(values))
     elif tsv:
         shown = "" if mean is None else f"{mean:.4f}"
-        text = text.replace("\\", "\\\\").replace("\t", "\\t").replace("\r", "\\r")
-        click.echo(f"{one.characters}\t{one.bits:.4f}\t{shown}\t{text}")
+        extra = [f"{_cell(x.value)}\t{x.probability:.4f}" for x in one.labels]
+        fields = [str(one.characters), f"{one.bits:.4f}", shown, *extra, _cell(text)]
+        click.echo("\t".join(fields))
     else:
         shown = "-" if mean is None else f"{mean:.3f}"
-        click.echo(f"{shown:>8} {one.bits:9.2f} {one.characters:5}  {printable(text)}")
+        extra = "".join(f"  {x.probability:4.0%} {x.value:<10}" for x in one.labels)
+        line = f"{shown:>8} {one.bits:9.2f} {one.characters:5}{extra}  {text}"
+        click.echo(printable(line))
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\r", "\\r")

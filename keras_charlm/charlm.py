@@ -173,7 +173,7 @@ class CharLM(TrainedModel):
             ablate: Cells to hold at zero, as 'LAYER:CELL'.
             output: The .html page to write; by default none.
             overwrite: Replace an existing page.
-            **settings: Fields of InspectConfig: characters, cells, value, level.
+            **settings: Fields of InspectConfig: characters, cells, value, level, labels.
 
         Returns:
             Inspection: the findings of the probes, and the arrays over the text.
@@ -198,11 +198,12 @@ class CharLM(TrainedModel):
             page.write(found, output, overwrite=overwrite)
         return found
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes, *, labels: str | Sequence[str] = ()) -> bytes:
         """Compress bytes with the model's probabilities; only the same model can restore them.
 
         Args:
             data: Any bytes.
+            labels: Labels of the text, or of each of its lines for a model of lines.
 
         Returns:
             The content of a compressed file.
@@ -212,7 +213,7 @@ class CharLM(TrainedModel):
         """
         from keras_charlm.evaluation.compression import compress
 
-        return compress(self, data)[0]
+        return compress(self, data, labels=labels)[0]
 
     def decompress(self, content: bytes) -> bytes:
         """Restore the bytes that `compress` read.
@@ -237,13 +238,20 @@ class CharLM(TrainedModel):
         *,
         overwrite: bool = False,
         watch: Watch | None = None,
+        labels: str | Sequence[str] = (),
         encoding: str | None = None,
     ) -> tuple[Path, Compression]:
         """Compress a file; see `evaluation.compression.compress_file`."""
         from keras_charlm.evaluation.compression import compress_file
 
         return compress_file(
-            self, source, output, overwrite=overwrite, watch=watch, encoding=encoding
+            self,
+            source,
+            output,
+            overwrite=overwrite,
+            watch=watch,
+            labels=labels,
+            encoding=encoding,
         )
 
     def decompress_file(

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-from keras_charlm.config_base import Settings, refuse_unknown, setting
+from keras_charlm.config_base import Settings, refuse_unknown, setting, take_texts
 from keras_charlm.errors import OptionError, brief
 
 MOST_EPOCHS = 1_000_000
@@ -45,6 +45,19 @@ class CorpusConfig(Settings):
     lines: bool = setting(
         False, "Each line is a separate document, such as a name or a title.", usual=True
     )
+    labels: tuple[str, ...] = setting(
+        (),
+        "A column of the CSV or TSV file that labels each text; may be repeated. The file needs a "
+        "header, and each of its rows is a document.",
+        flag="--label",
+        usual=True,
+    )
+    text_column: str | None = setting(
+        None, "The column of the CSV or TSV file that has the text.", flag="--text", usual=True
+    )
+    label_by_file: bool = setting(
+        False, "The name of each file, without its suffix, labels its lines or its text."
+    )
     separator: str | None = setting(
         None,
         "Text between two documents of several lines, such as poems or recipes; \\n in it is a "
@@ -71,7 +84,12 @@ class CorpusConfig(Settings):
     test_frac: float = setting(0.05, "Fraction of the text for the final test.", low=0, high=0.9)
 
     def __post_init__(self) -> None:
+        take_texts(self, "labels")
         super().__post_init__()
+        if self.table:
+            object.__setattr__(self, "lines", True)  # the class is frozen
+        if repeated := [name for name in self.labels if self.labels.count(name) > 1]:
+            raise OptionError(f"The label {repeated[0]!r} was given twice; give it once.")
         if self.val_frac + self.test_frac > 0.95:
             raise OptionError(
                 f"val_frac {self.val_frac} and test_frac {self.test_frac} leave less than 5% of "
@@ -99,6 +117,11 @@ class CorpusConfig(Settings):
         """What separates two documents in a file; empty where the file is one."""
         text = (self.separator or "").replace("\\n", "\n").replace("\\t", "\t")
         return text.replace("\r\n", "\n")
+
+    @property
+    def table(self) -> bool:
+        """Whether the files are tables with a header, such as CSV."""
+        return bool(self.labels or self.text_column)
 
 
 @dataclass(frozen=True)
@@ -200,6 +223,13 @@ class FitConfig(Settings):
         "the training, and at least five.",
         low=1,
         high=MOST_EPOCHS,
+    )
+    label_dropout: float = setting(
+        0.1,
+        "Fraction of the labels left out during training, so that the model also writes without "
+        "them.",
+        low=0,
+        high=1,
     )
     seed: int = setting(
         0,
@@ -304,8 +334,17 @@ class SampleConfig(Settings):
     novel: bool = setting(
         False, "For models of lines: print only lines that are not in the training text."
     )
+    novel_label: bool = setting(
+        False,
+        "With --label: print only lines that the training text does not have with this label.",
+    )
     unknown_ok: bool = setting(
         False, "Read characters of the prompt that the model has never seen as the unknown symbol."
+    )
+    labels: tuple[str, ...] = setting(
+        (),
+        "Generate with this label, as VALUE or COLUMN=VALUE; may be repeated for several columns.",
+        flag="--label",
     )
     starts_with: str | None = setting(None, "Draw only texts that begin with this.")
     ends_with: str | None = setting(None, "Draw only texts that end with this.")
@@ -342,12 +381,11 @@ class SampleConfig(Settings):
     )
 
     def __post_init__(self) -> None:
-        texts = [self.ban] if isinstance(self.ban, str) else self.ban
-        if isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts):
-            object.__setattr__(self, "ban", tuple(texts))  # the class is frozen
-        else:
-            raise OptionError(f"ban is {brief(repr(self.ban))}; it takes texts.")
+        take_texts(self, "ban")
+        take_texts(self, "labels")
         super().__post_init__()
+        if self.novel_label and not self.labels:
+            raise OptionError("novel_label needs labels; give one with --label, or use --novel.")
 
 
 # The fields that restrict which texts are drawn.
@@ -390,7 +428,14 @@ class EvaluateConfig(Settings):
         high=100_000,
     )
     by: str | None = setting(
-        None, "Also break the loss down by kind of character.", choices=("kind",)
+        None,
+        "Also break the loss down by kind of character, or by label.",
+        choices=("kind", "label"),
+    )
+    labels: tuple[str, ...] = setting(
+        (),
+        "Read FILE with this label, as VALUE or COLUMN=VALUE; may be repeated for several columns.",
+        flag="--label",
     )
     novelty: bool = setting(
         False,
@@ -400,6 +445,10 @@ class EvaluateConfig(Settings):
     temp: float = setting(0.8, "Temperature of the text generated for --novelty.", low=0, high=100)
     seed: int = setting(0, "Seed of the text generated for --novelty.", low=0, high=2**31 - 1)
 
+    def __post_init__(self) -> None:
+        take_texts(self, "labels")
+        super().__post_init__()
+
 
 @dataclass(frozen=True)
 class ExportConfig(Settings):
@@ -408,9 +457,9 @@ class ExportConfig(Settings):
     to: str = setting(
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
-        "the browser that contains the on-device file; rule: constraints, for an app that has "
-        "the on-device file.",
-        choices=("tflite", "savedmodel", "web", "rule"),
+        "the browser that contains the on-device file; keras: a .keras file of Keras's own layers; "
+        "rule: constraints, for an app that has the on-device file.",
+        choices=("tflite", "savedmodel", "web", "keras", "rule"),
     )
     quantize: str | None = setting(
         None,
@@ -483,6 +532,11 @@ class InspectConfig(Settings):
         low=1,
         high=2**31 - 1,
     )
+    labels: tuple[str, ...] = setting(
+        (),
+        "Read FILE with this label, as VALUE or COLUMN=VALUE; may be repeated for several columns.",
+        flag="--label",
+    )
     value: str = setting(
         "cell",
         "Value that the colours show for an LSTM: tanh of the cell state, or the hidden state.",
@@ -494,3 +548,7 @@ class InspectConfig(Settings):
         low=0.001,
         high=0.5,
     )
+
+    def __post_init__(self) -> None:
+        take_texts(self, "labels")
+        super().__post_init__()

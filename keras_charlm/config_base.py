@@ -128,6 +128,19 @@ def value_types(settings: type[Settings]) -> dict[str, tuple[type, bool]]:
     return kinds
 
 
+def take_texts(settings: Settings, name: str) -> None:
+    """Make a field of texts a tuple: a list is one too, and a text alone is a single one.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    value = getattr(settings, name)
+    texts = [value] if isinstance(value, str) else value
+    if not (isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)):
+        raise OptionError(f"{name} is {value!r}; it takes texts.")
+    object.__setattr__(settings, name, tuple(texts))  # the class is frozen
+
+
 def plain_number(value: Any) -> Any:
     """A number or truth value as Python's own; any other value unchanged."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):

@@ -31,6 +31,13 @@ class CorpusSettings(TypedDict, total=False):
     """Skip files that are binary, unreadable or wrongly encoded, and list them."""
     lines: bool
     """Each line is a separate document, such as a name or a title."""
+    labels: str | Sequence[str]
+    """A column of the CSV or TSV file that labels each text; may be repeated. The file needs a
+    header, and each of its rows is a document."""
+    text_column: str | None
+    """The column of the CSV or TSV file that has the text."""
+    label_by_file: bool
+    """The name of each file, without its suffix, labels its lines or its text."""
     separator: str | None
     """Text between two documents of several lines, such as poems or recipes; \\n in it is a
     newline."""
@@ -102,6 +109,9 @@ class FitSettings(CorpusSettings, ModelSettings, TypedDict, total=False):
     patience: int | None
     """Stop after this many epochs without a lower validation loss; by default after a fifth of
     the training, and at least five."""
+    label_dropout: float
+    """Fraction of the labels left out during training, so that the model also writes without
+    them."""
     seed: int
     """Seed of the weights, dropout, noise, window offsets and line order."""
     precision: Literal["auto", "float32", "bfloat16", "float16"]
@@ -167,8 +177,13 @@ class SampleSettings(ConstraintSettings, TypedDict, total=False):
     """End a sample where this text appears."""
     novel: bool
     """For models of lines: print only lines that are not in the training text."""
+    novel_label: bool
+    """With --label: print only lines that the training text does not have with this label."""
     unknown_ok: bool
     """Read characters of the prompt that the model has never seen as the unknown symbol."""
+    labels: str | Sequence[str]
+    """Generate with this label, as VALUE or COLUMN=VALUE; may be repeated for several
+    columns."""
     min_p: float
     """Sample from the characters that have at least this share of the most likely character's
     probability."""
@@ -190,8 +205,11 @@ class EvaluateSettings(TypedDict, total=False):
     window: int | None
     """Also score the text in windows of this many characters, each from a zero state, as models
     with a limited context are scored."""
-    by: Literal["kind"] | None
-    """Also break the loss down by kind of character."""
+    by: Literal["kind", "label"] | None
+    """Also break the loss down by kind of character, or by label."""
+    labels: str | Sequence[str]
+    """Read FILE with this label, as VALUE or COLUMN=VALUE; may be repeated for several
+    columns."""
     novelty: bool
     """Also generate text and measure how much of it is copied verbatim from the training text,
     compared with the same amount of FILE."""
@@ -204,10 +222,10 @@ class EvaluateSettings(TypedDict, total=False):
 class ExportSettings(ConstraintSettings, TypedDict, total=False):
     """Fields of ExportConfig."""
 
-    to: Literal["tflite", "savedmodel", "web", "rule"]
+    to: Literal["tflite", "savedmodel", "web", "keras", "rule"]
     """tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for
-    the browser that contains the on-device file; rule: constraints, for an app that has the on-
-    device file."""
+    the browser that contains the on-device file; keras: a .keras file of Keras's own layers;
+    rule: constraints, for an app that has the on-device file."""
     quantize: Literal["none", "float16", "int8"] | None
     """Format of the weights: none is float32; float16 takes half the space, int8 a quarter; by
     default int8 for a page, and none for a file."""
@@ -231,6 +249,9 @@ class InspectSettings(TypedDict, total=False):
     """Maximum number of characters of the file to read."""
     cells: int | None
     """Maximum number of cells to show; by default as many as fit in 3 MB."""
+    labels: str | Sequence[str]
+    """Read FILE with this label, as VALUE or COLUMN=VALUE; may be repeated for several
+    columns."""
     value: Literal["cell", "hidden"]
     """Value that the colours show for an LSTM: tanh of the cell state, or the hidden state."""
     level: float

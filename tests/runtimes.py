@@ -148,7 +148,8 @@ def example(
             weight.assign(weight.numpy().astype(np.float16).astype(np.float32))
     # Rounding to int8 is judged by the export's own check; here its runtimes have to agree.
     runner = Runner(content) if quantize == "int8" else graph.runner()
-    calls = _calls(runner, vocabulary)
+    accepted = {spec.name for spec in graph.functions["generate"].input_signature}
+    calls = _calls(runner, vocabulary, accepted)
     expected = tuple(
         {key: value.tolist() for key, value in runner(signature or "generate", **inputs).items()}
         for signature, inputs in calls
@@ -157,8 +158,10 @@ def example(
     return Example(name, quantize, content, tuple(lists), expected)
 
 
-def _calls(runner: Any, vocabulary: Vocabulary) -> list[tuple[str | None, dict[str, np.ndarray]]]:
-    """A call of each signature, and `generate` as subgraph 0."""
+def _calls(
+    runner: Any, vocabulary: Vocabulary, accepted: set[str]
+) -> list[tuple[str | None, dict[str, np.ndarray]]]:
+    """A call of each signature, and `generate`, which accepts these inputs, as subgraph 0."""
     random = np.random.default_rng(0)
     codes = random.choice(vocabulary.codes, TEXT).astype(np.int32)
 
@@ -166,7 +169,7 @@ def _calls(runner: Any, vocabulary: Vocabulary) -> list[tuple[str | None, dict[s
         return np.tile(np.pad(codes, (0, width - TEXT)), (rows, 1))
 
     def generate(rows: int) -> dict[str, np.ndarray]:
-        return {
+        inputs = {
             "text": padded(rows, runner.read_width),
             "text_length": np.full(rows, TEXT, np.int32),
             "seed": np.arange(rows, dtype=np.int32),
@@ -176,8 +179,10 @@ def _calls(runner: Any, vocabulary: Vocabulary) -> list[tuple[str | None, dict[s
             "temperature": np.array([0.8], np.float32),
             "top_k": np.array([20], np.int32),
             "top_p": np.array([0.95], np.float32),
+            "min_p": np.array([0.01], np.float32),
             "state": np.zeros((rows, runner.state_size), np.float32),
         }
+        return {name: array for name, array in inputs.items() if name in accepted}
 
     state = random.uniform(-0.5, 0.5, (1, runner.state_size)).astype(np.float32)
     score = {

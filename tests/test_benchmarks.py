@@ -12,6 +12,7 @@ from benchmarks import (
     overhead,
     quality,
     results,
+    surnames,
     train,
 )
 
@@ -102,3 +103,18 @@ def test_quality_and_overhead(rows, tmp_path, monkeypatch):
 def test_the_page_of_results_is_written_from_the_results(tmp_path):
     results.main(["-o", str(tmp_path / "RESULTS.md")], standalone_mode=False)
     assert (tmp_path / "RESULTS.md").read_text() == results.PAGE.read_text()
+
+
+def test_surnames(rows, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for label, end in (("A", "a"), ("O", "o")):
+        names = [f"{x}{y}{z}{end}" for x in "bdf" for y in "aei" for z in "lmn"]
+        (lists / f"{label}.txt").write_text("\n".join([*names, "both"]) + "\n")
+    found = rows(surnames, lists, "--units", 8, "--epochs", 1, "--classifier-epochs", 1)
+    assert found["train"] + found["test"] == 56
+    assert set(found["ways"]) == {"network", "counting", "classifier"}
+    assert found["ways"]["counting"]["accuracy"] == 1
+    for label, other in (("A", "O"), ("O", "A")):
+        train, test = surnames.deal({label: ["x", "y"] * 10, other: ["y"]}, 0)
+        assert not {name for name, _ in train} & {name for name, _ in test}

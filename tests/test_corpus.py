@@ -285,6 +285,9 @@ def test_lists_are_recognised():
 
 
 def test_the_embedded_list_is_clean():
-    names = corpus.NAMES.read_text().splitlines()
-    assert len(names) == len(set(names)) == 5163
+    header, *rows = (row.split(",") for row in corpus.NAMES.read_text().splitlines())
+    assert header == ["name", "gender"] and {gender for _, gender in rows} == {"female", "male"}
+    assert len(set(map(tuple, rows))) == len(rows) == 5494
+    names = {name for name, _ in rows}
+    assert len(names) == 5163
     assert all(name.isalpha() and name == name.capitalize() for name in names)

@@ -14,9 +14,10 @@ from keras_charlm.charlm import load
 from keras_charlm.config import CorpusConfig, ExportConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, ExportError, OptionError
 from keras_charlm.evaluation import evaluator
-from keras_charlm.export import graph, packing, tflite
+from keras_charlm.export import checking, graph, packing, tflite
 from keras_charlm.export.export import export
 from keras_charlm.files import write_json
+from keras_charlm.generation.litert import Runner
 from keras_charlm.network import model
 from keras_charlm.saved import bundle, tflite_card
 from keras_charlm.saved.card import Card
@@ -119,6 +120,11 @@ def test_every_kind_exports_passes_its_check_and_generates(exported, name, quant
     assert report["bytes"] == path.stat().st_size == sum(report["bytes_by_part"].values())
     assert "that the model drew" in report["compared_on"]
     assert not set(report["operators"]) & {"CUSTOM", "VAR_HANDLE"}
+    runner = Runner(path)
+    for call in report["golden"]:
+        settings = {name: call[name] for name in ("seed", "temperature", "top_k", "top_p")}
+        drawn = checking.call(runner, [np.array(call["text"])], **settings)[0]
+        assert drawn.tolist() == call["drawn"]
     assert abs(report["bits_per_character"]["cost"]) < 0.01
     opened = load(path)
     text = opened.generate(length=80, seed=4)

@@ -85,6 +85,11 @@ def card():
     samples = [s.text for s in model.samples(num=20, seed=0)]
     for _ in model.samples(num=1000, seed=0, novel=True, counts=counts):
         pass  # only the counts are wanted
+    labels = ", ".join(f"{x.value} ({x.share:.0%} of the training part)" for x in model.card.labels)
+
+    def drawn(label, **settings):
+        return ", ".join(s.text for s in model.samples(num=8, seed=0, labels=label, **settings))
+
     scores, split = model.card.scores, model.card.split
     figures = ", ".join(
         f"{scores[part]['bits_per_character']:.3f} on {split[part]['lines']} {part} names"
@@ -94,15 +99,21 @@ def card():
 
 A {model.card.model.layers} x {model.card.model.units} LSTM that invents first names, made by
 `{COMMAND}` (seed {model.card.fit.seed}). It was trained on
-{split["train"]["lines"]:,} of the {sum(part["lines"] for part in split.values()):,} distinct first
-names of the 1990 census of the United States, which is in the public domain.
+{split["train"]["lines"]:,} of the {sum(part["lines"] for part in split.values()):,} first
+names of the 1990 census of the United States, which is in the public domain, with
+their gender as a label; names of both genders count twice.
 
+- Labels: {labels}.
 - Bits per character: {figures}.
 - Novelty at temperature 0.8: {counts.novel / counts.drawn:.0%} of {counts.drawn:,} names drawn are
   not among those it was trained on.
 - Twenty samples, unedited, of `kcharlm generate names --num 20 --seed 0`:
   {", ".join(samples[:10])},
   {", ".join(samples[10:])}.
+- Of `kcharlm generate names --label female --ends-with a --num 8 --seed 0`:
+  {drawn("female", ends_with="a")}.
+- Of `kcharlm generate names --label male --num 8 --seed 0`:
+  {drawn("male")}.
 
 `python tests/test_golden.py --write` writes this page from the model.
 """

@@ -53,6 +53,19 @@ def test_the_shipped_model_draws_its_golden_names(visit, tmp_path):
         assert drawn(page) == [call["prompt"] + call["text"]]
 
 
+def test_a_label_is_read_before_the_name(visit, tmp_path):
+    model = keras_charlm.load(Path(__file__).parent.parent / "saved_models" / "names")
+    write(model, tmp_path / "page")
+    page = visit(tmp_path / "page")
+    for value in ["female", "male"]:
+        page.select_option("#labels select", label=value)
+        run(page, number=10, length=30, seed=3)
+        expected = model.samples(num=15, length=30, seed=3, labels=[value])
+        assert drawn(page) == distinct(expected, 10)
+    run(page, number=5, length=30, seed=3, end="o")  # a rule leaves labels alone
+    assert all(name.endswith("o") for name in drawn(page))
+
+
 @pytest.mark.parametrize("quantize", ["float16", "int8"])
 def test_quantized_files_draw_what_python_draws(visit, tmp_path, quantize):
     original = keras_charlm.load(Path(__file__).parent.parent / "saved_models" / "names")

@@ -15,6 +15,7 @@ A compressed file, little-endian:
     16 bytes  BLAKE2b of the content
     8 bytes   number of characters
     1 + n     length and name of the content's encoding, with the flag NAMED only
+    1 + 2n    number of labels and the number of each, with the flag LABELLED only
     ...       32-bit words of the range coder, or the content itself where that is shorter
     16 bytes  BLAKE2b of everything before
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +39,7 @@ from keras_charlm.evaluation import Watch, folding
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.generation.litert import Runner
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.text.labels import FIRST_CODE
 from keras_charlm.text.vocabulary import UNKNOWN
 
 SUFFIX = ".kclm"
@@ -45,6 +48,7 @@ _HEADER = struct.Struct("<4sBB32s16sQ")
 _DIGEST = 16  # bytes of a BLAKE2b digest
 OVERHEAD = _HEADER.size + _DIGEST  # bytes of a compressed file besides the coded content
 _STORED = 1  # flag: the content is stored, not coded; the other flags are those of `folding`
+_LABELLED = 128  # flag: the text, or each line, has labels
 _LEARN = 32  # added to the count of a coded part (initially 1), so that repeats soon become cheap
 _EVERY = 256  # characters between two calls of `watch`
 
@@ -77,7 +81,11 @@ class Compression:
 
 
 def compress(
-    model: TrainedModel, data: bytes, watch: Watch | None = None, encoding: str | None = None
+    model: TrainedModel,
+    data: bytes,
+    watch: Watch | None = None,
+    encoding: str | None = None,
+    labels: str | Sequence[str] = (),
 ) -> tuple[bytes, Compression]:
     """Compress bytes.
 
@@ -86,17 +94,20 @@ def compress(
         data: Any bytes.
         watch: Called with the progress.
         encoding: Their encoding, if it is neither the corpus's nor UTF-8.
+        labels: Labels of the text, or of each of its lines for a model of lines.
 
     Returns:
         The content of a compressed file, and the figures.
 
     Raises:
         CompressionError: They are not in `encoding`.
+        OptionError: The model has no such label.
     """
     import constriction
 
+    given = [label.code for label in model.labels(labels)]
     codes, flags, name = _to_codes(data, model, encoding)
-    predictor, encoder = _Predictor(model), constriction.stream.queue.RangeEncoder()
+    predictor, encoder = _Predictor(model, given), constriction.stream.queue.RangeEncoder()
     ids = model.vocabulary.lookup(codes).tolist()
     bits = 0.0
     for at, (code, id_) in enumerate(zip(codes.tolist(), ids, strict=True)):
@@ -110,6 +121,10 @@ def compress(
                 table.add(part)
         predictor.read(code, id_)
     payload = encoder.get_compressed().astype("<u4").tobytes()
+    if given:
+        flags |= _LABELLED
+        numbers = np.array([code - FIRST_CODE for code in given], "<u2")
+        payload = bytes([len(given)]) + numbers.tobytes() + payload
     if stored := len(payload) > len(data):
         flags, name, payload = _STORED, "", data
     header = _HEADER.pack(MAGIC, FORMAT, flags, _model_digest(model), _digest(data), len(codes))
@@ -143,7 +158,7 @@ def decompress(model: TrainedModel, content: bytes, watch: Watch | None = None) 
     if packed.flags & _STORED:
         return packed.payload
     try:
-        codes = _decode(model, packed.payload, packed.characters, watch)
+        codes = _decode(model, packed.payload, packed.flags, packed.characters, watch)
         data = _from_codes(codes, packed, model)
     except (AssertionError, ValueError, UnicodeError, LookupError):  # words that no encoder wrote
         data = None
@@ -192,7 +207,7 @@ def _unpack(model: TrainedModel, content: bytes) -> _Packed:
 
 
 def _decode(
-    model: TrainedModel, payload: bytes, characters: int, watch: Watch | None
+    model: TrainedModel, payload: bytes, flags: int, characters: int, watch: Watch | None
 ) -> np.ndarray:
     """The codes that a payload holds, int64 (characters,).
 
@@ -201,7 +216,12 @@ def _decode(
     """
     import constriction
 
-    predictor, known = _Predictor(model), (0, *model.vocabulary.codes)
+    labels: list[int] = []
+    if flags & _LABELLED:
+        size = 1 + 2 * payload[0]
+        labels = [FIRST_CODE + int(n) for n in np.frombuffer(payload[1:size], "<u2")]
+        payload = payload[size:]
+    predictor, known = _Predictor(model, labels), (0, *model.vocabulary.codes)
     decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").copy())
     codes = []
     for at in range(characters):
@@ -228,6 +248,7 @@ def compress_file(
     overwrite: bool = False,
     watch: Watch | None = None,
     encoding: str | None = None,
+    labels: str | Sequence[str] = (),
 ) -> tuple[Path, Compression]:
     """Compress a file; the source is kept.
 
@@ -238,17 +259,18 @@ def compress_file(
         overwrite: Replace an existing file.
         watch: Called with the progress.
         encoding: The source's encoding, if it is neither the corpus's nor UTF-8.
+        labels: As for `compress`.
 
     Returns:
         The file that was written, and the figures.
 
     Raises:
         CompressionError: The source cannot be read, or is not in `encoding`.
-        OptionError: The output exists or cannot be written.
+        OptionError: The output exists or cannot be written, or the model has no such label.
     """
     output = Path(output or f"{source}{SUFFIX}")
     _check(output, source, overwrite)
-    content, figures = compress(model, _read(source), watch, encoding)
+    content, figures = compress(model, _read(source), watch, encoding, labels)
     with writing(output):
         write_file(output, content)
     return output, figures
@@ -318,16 +340,23 @@ class _Predictor:
     symbol in training, so it cannot estimate its frequency: after the first one, its probability is
     at least its share of the text so far, and the other symbols are scaled to the rest.
 
+    Args:
+        model: The model.
+        labels: Codes of the labels, read before the text, or before each line of a model of lines.
+
     Attributes:
         spelling: Tables of the higher bits and of the lowest byte of unknown code points.
     """
 
-    def __init__(self, model: TrainedModel):
+    def __init__(self, model: TrainedModel, labels: Sequence[int] = ()):
+        self._labels = labels
+        self._newline = model.card.start if model.card.lines else None
         self._runner = Runner(model.device_file, num_threads=1)
         self._state = np.zeros((1, self._runner.state_size), np.float32)
         self._read, self._unknown = 0, 0
         self.spelling = (_Table(0x110000 // 256), _Table(256))
-        self._advance(model.card.start)
+        for code in (model.card.start, *labels):
+            self._advance(code)
 
     def bits(self, id_: int) -> float:
         """-log2 p of a symbol according to the network alone."""
@@ -346,6 +375,9 @@ class _Predictor:
         self._read += 1
         self._unknown += id_ == UNKNOWN
         self._advance(code)
+        if code == self._newline:
+            for label in self._labels:
+                self._advance(label)
 
     def _advance(self, code: int) -> None:
         out = self._runner("step", text=np.array([code], np.int32), state=self._state)

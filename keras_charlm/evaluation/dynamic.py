@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_charlm.network import model as network
-from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.streams import NO_TARGET, LineStream, TextStream
 
 SEGMENT = 20  # characters predicted between two updates of the weights
 DECAY = 0.001  # decay of the weights towards the trained ones at each update
@@ -46,7 +46,8 @@ def characters(
     Returns:
         -log2 p of each, float32 (N,), and whether the model ranked it first, bool (N,).
     """
-    size = max(stream.length - stream.lead, 0)
+    stream = stream.labelled()
+    size = max(stream.end() - stream.lead, 0)
     bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
     states, learn = network.zero_states(model, 1), _learner(model, rate)
     for at in range(0, size, SEGMENT):
@@ -61,10 +62,12 @@ def characters(
         else:
             ids[0, 0] = start
             ids[:, 1 : width + 1] = stream.read(np.array([stream.lead]), width)
-        nats, hits, states = learn(tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:]), states)
+        targets = np.where(ids[:, 1:] < stream.first_label, ids[:, 1:], NO_TARGET)
+        nats, hits, states = learn(tf.constant(ids[:, :-1]), tf.constant(targets), states)
         bits[at : at + width] = nats.numpy()[0, :width] / np.float32(math.log(2))
         correct[at : at + width] = hits.numpy()[0, :width]
-    return bits, correct
+    marks = stream.marks() - stream.lead
+    return np.delete(bits, marks), np.delete(correct, marks)
 
 
 def _learner(model: keras.Model, rate: float) -> Callable[..., tuple[tf.Tensor, tf.Tensor, States]]:
@@ -82,7 +85,7 @@ def _learner(model: keras.Model, rate: float) -> Callable[..., tuple[tf.Tensor, 
     def learn(inputs, targets, states):
         with tf.GradientTape() as tape:
             logits, states = network.run(model, inputs, states)
-            nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+            nats = network.loss()(targets, logits)
             mean = tf.reduce_mean(nats)
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(mean, weights)]
         gradients, _ = tf.clip_by_global_norm(gradients, _CLIP)

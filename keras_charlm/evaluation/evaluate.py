@@ -13,11 +13,19 @@ from keras_charlm import backend
 from keras_charlm.config import EvaluateConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
+from keras_charlm.evaluation.labels import (
+    TABLES,
+    Labelled,
+    bits_by_label,
+    labelled_table,
+    labelled_text,
+)
 from keras_charlm.evaluation.novelty import TrainingText, measure
 from keras_charlm.evaluation.scores import Evaluation, Tally, finite, margin
 from keras_charlm.generation.litert import score_characters, score_text
 from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.text.labels import Label
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import UNKNOWN
 
@@ -37,10 +45,11 @@ def evaluate(
     if config.baseline or config.novelty:
         trained()  # if it is missing, raise before the long work
     if text is None:
-        stream, name = _validation(model, trained())
+        stream, name = _validation(model, trained(), config)
     else:
-        read = model.read(text)
-        stream, name = read.stream(model.vocabulary), read.name
+        stream, name = _given(model, text, model.labels(config.labels))
+    if config.by == "label":
+        _check_labelled(stream, name)
     more: dict[str, Any] = {"text": name}
     by: dict[str, np.ndarray] = {}
     # Character by character only where needed: a text may be larger than memory.
@@ -70,8 +79,7 @@ def evaluate(
             "margin": finite(margin(by["baseline"] - by["model"])),
         }
     if config.by:
-        ids = ngram.read(stream, model.start)[1:]
-        more["kinds"] = kinds.table(ids, model.vocabulary, by.pop("model"), **by)
+        more |= _broken_down(model, stream, config.by, by)
     if config.novelty:
         more["novelty"] = _novelty(model, trained(), stream, config)
     return Evaluation(**vars(tally.scores()), **more)
@@ -93,8 +101,39 @@ def _check(model: TrainedModel, config: EvaluateConfig) -> None:
         backend.load(start=True)
 
 
-def _validation(model: TrainedModel, trained: TrainingText) -> tuple[TextStream | LineStream, str]:
+def _check_labelled(stream: TextStream | LineStream, name: str) -> None:
+    """Raise OptionError if a text has no labels to break its loss down by."""
+    if not isinstance(stream, Labelled):
+        raise OptionError(
+            f"{name} has no labels to break the loss down by; name a table with the columns "
+            "that the model was trained on, or leave out --by label."
+        )
+
+
+def _broken_down(
+    model: TrainedModel, stream: TextStream | LineStream, by: str, bits: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The loss by kind of character or by label.
+
+    Args:
+        model: The model.
+        stream: The text.
+        by: 'kind' or 'label'.
+        bits: -log2 p of each character by the model and, where measured, by others, (N,) each.
+    """
+    if isinstance(stream, Labelled) and by == "label":
+        return {"labels": bits_by_label(*stream.examples(), bits["model"], model.card.labels)}
+    ids = ngram.read(stream, model.start)[1:]
+    others = {name: values for name, values in bits.items() if name != "model"}
+    return {"kinds": kinds.table(ids, model.vocabulary, bits["model"], **others)}
+
+
+def _validation(
+    model: TrainedModel, trained: TrainingText, config: EvaluateConfig
+) -> tuple[TextStream | LineStream, str]:
     """The validation part of the model's corpus, and its name."""
+    if config.labels:
+        raise OptionError("--label is for a FILE, as the validation part has its own labels.")
     stream = trained.split.validation
     if stream.length <= stream.lead:
         raise CorpusError(
@@ -103,8 +142,25 @@ def _validation(model: TrainedModel, trained: TrainingText) -> tuple[TextStream 
     return stream, f"the validation part of {trained.corpus.name}"
 
 
+def _given(
+    model: TrainedModel, text: str | bytes | Path | InputText, labels: Sequence[Label]
+) -> tuple[TextStream | LineStream, str]:
+    """A text or file as a stream of ids, and its name."""
+    path = text.path if isinstance(text, InputText) else text
+    if isinstance(path, Path) and model.card.corpus_config.table and path.suffix.lower() in TABLES:
+        if labels:
+            raise OptionError(f"{path} has labels itself; leave out --label.")
+        return labelled_table(path, model), str(path)
+    read = model.read(text)
+    if labels:
+        return labelled_text(read.codes(), model, labels), read.name
+    return read.stream(model.vocabulary), read.name
+
+
 def _total(model: TrainedModel, stream: TextStream | LineStream) -> Tally:
     """The sums over a stream."""
+    if model.on_device and isinstance(stream, Labelled):
+        return _characters(model, stream)[1]
     if model.on_device:
         codes, ids = _codes(model, stream)
         sums = score_text(model.runner, model.vocabulary, codes)
@@ -116,14 +172,30 @@ def _total(model: TrainedModel, stream: TextStream | LineStream) -> Tally:
 
 def _characters(model: TrainedModel, stream: TextStream | LineStream) -> tuple[np.ndarray, Tally]:
     """-log2 p of each character of a stream, float32 (N,), and the sums over them."""
-    codes, ids = _codes(model, stream)
+    ids = ngram.read(stream, model.start)
     if model.on_device:
-        bits, hits = score_characters(model.runner, codes, ids)
+        bits, hits = _on_device(model, stream)
     else:
         from keras_charlm.evaluation.evaluator import Evaluator
 
         bits, hits = Evaluator(model.model, model.start).characters(stream)
     return bits, Tally.of(bits, hits, int((ids[1:] == UNKNOWN).sum()))
+
+
+def _on_device(
+    model: TrainedModel, stream: TextStream | LineStream
+) -> tuple[np.ndarray, np.ndarray]:
+    """-log2 p of each character, float32 (N,), and whether the model ranked it first, bool (N,)."""
+    seen, codes = stream.labelled(), model.vocabulary.input_codes
+    ids = ngram.read(seen, model.start)  # the start symbol is the first
+    begins, sizes = seen.segments() or (np.array([seen.lead]), np.array([seen.end() - seen.lead]))
+    bits, hits = np.zeros(len(ids) - 1, np.float32), np.zeros(len(ids) - 1, bool)
+    for at, size in zip((begins - seen.lead).tolist(), sizes.tolist(), strict=True):
+        own = ids[at : at + size + 1]
+        here = slice(at, at + size)
+        bits[here], hits[here] = score_characters(model.runner, codes[own], own)
+    marks = seen.marks() - seen.lead
+    return np.delete(bits, marks), np.delete(hits, marks)
 
 
 def _codes(model: TrainedModel, stream: TextStream | LineStream) -> tuple[np.ndarray, np.ndarray]:

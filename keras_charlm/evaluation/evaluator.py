@@ -97,13 +97,14 @@ class Evaluator:
             stream: The text.
             width: Characters of a window; the last one may be shorter.
         """
-        size, tally = stream.length - stream.lead, Tally()
+        stream, tally = stream.labelled(), Tally()
+        size = stream.end() - stream.lead
         starts = np.arange(0, max(size, 0), width)
         for begins in np.split(starts, range(_MOST_ROWS, len(starts), _MOST_ROWS)):
             positions = begins[:, None] + np.arange(width)  # (rows, width)
-            scored = positions < size
             ids = _ids(stream, positions, self.start)  # (rows, width + 1)
-            inputs, targets = tf.constant(ids[:, :-1]), tf.constant(ids[:, 1:])
+            scored = (positions < size) & (ids[:, 1:] < stream.first_label)
+            inputs, targets = tf.constant(ids[:, :-1]), tf.constant(_predicted(stream, ids[:, 1:]))
             nats, hits, _ = self._read(inputs, targets, self._zero_states(len(begins)))
             strange = int((ids[:, 1:][scored] == UNKNOWN).sum())
             bits = nats.numpy()[scored] / math.log(2)
@@ -121,11 +122,13 @@ class Evaluator:
         Returns:
             -log2 p of each, float32 (N,), and whether the model ranked it first, bool (N,).
         """
-        size = max(stream.length - stream.lead, 0)
+        stream = stream.labelled()
+        size = max(stream.end() - stream.lead, 0)
         bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
         for positions, losses, hits, _ in self._windows(stream, rows):
             bits[positions], correct[positions] = losses / np.float32(math.log(2)), hits
-        return bits, correct
+        marks = stream.marks() - stream.lead
+        return np.delete(bits, marks), np.delete(correct, marks)
 
     def _windows(
         self, stream: TextStream | LineStream, rows: int | None, part: int = 0, parts: int = 1
@@ -136,36 +139,67 @@ class Evaluator:
             For each scored character its position, int, its nats, float32, whether the model
             ranked it first, bool, and whether it is unknown, bool, (n,) each.
         """
-        size = stream.length - stream.lead
-        if size <= 0:
+        stream = stream.labelled()
+        if stream.end() <= stream.lead:
             return
-        if rows is None:
-            rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
-        warm_up = WARM_UP if rows > 1 else 0
-        # Row r reads [r * share, r * share + warm_up + share) and scores what follows its warm-up;
-        # the first row scores its warm-up too, because it starts at the true beginning.
-        share = -(-(size - warm_up) // rows)
-        own = np.arange(part, rows, parts)
-        if not len(own):
-            return
+        for begins, first, stops in _rows(stream, rows, part, parts):
+            length = int((stops - begins).max())
+            windows = -(-length // min(_WINDOW, self._most // len(begins)))
+            window = -(-length // (8 * windows)) * 8
+            states = self._zero_states(len(begins))
+            for at in range(0, length, window):
+                positions = (begins + at)[:, None] + np.arange(window)  # (rows, window)
+                scored = (positions >= first[:, None]) & (positions < stops[:, None])
+                ids = _ids(stream, positions, self.start)  # (rows, window + 1)
+                inputs, targets = ids[:, :-1], ids[:, 1:]
+                scored &= targets < stream.first_label
+                targets = _predicted(stream, targets)
+                nats, hits, states = self._read(tf.constant(inputs), tf.constant(targets), states)
+                yield (
+                    positions[scored],
+                    nats.numpy()[scored],
+                    hits.numpy()[scored],
+                    targets[scored] == UNKNOWN,
+                )
+
+
+def _rows(
+    stream: TextStream | LineStream, rows: int | None, part: int, parts: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Divide a text among the rows of batches, which begin with a zero state.
+
+    Args:
+        stream: The text.
+        rows, part, parts: As for `Evaluator.total`.
+
+    Yields:
+        For each batch where its rows begin to read, where they begin to score, and where they
+        stop, int (B,) each.
+    """
+    if segments := stream.segments():
+        begins, sizes = segments[0] - stream.lead, segments[1]
+        order = np.argsort(-sizes, kind="stable")[part::parts]
+        for own in np.split(order, range(_MOST_ROWS, len(order), _MOST_ROWS)):
+            if len(own):
+                yield begins[own], begins[own], begins[own] + sizes[own]
+        return
+    size = stream.end() - stream.lead
+    if rows is None:
+        rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
+    warm_up = WARM_UP if rows > 1 else 0
+    # Row r reads [r * share, r * share + warm_up + share) and scores what follows its warm-up;
+    # the first row scores its warm-up too, because it starts at the true beginning.
+    share = -(-(size - warm_up) // rows)
+    own = np.arange(part, rows, parts)
+    if len(own):
         begins = own * share
-        length = warm_up + share
-        windows = -(-length // min(_WINDOW, self._most // len(own)))
-        window = -(-length // (8 * windows)) * 8
-        states = self._zero_states(len(own))
-        for at in range(0, length, window):
-            positions = (begins + at)[:, None] + np.arange(window)  # (rows, window)
-            scored = (positions < size) & (np.arange(at, at + window) < length)
-            scored[own > 0, : max(0, warm_up - at)] = False
-            ids = _ids(stream, positions, self.start)  # (rows, window + 1)
-            inputs, targets = ids[:, :-1], ids[:, 1:]
-            nats, hits, states = self._read(tf.constant(inputs), tf.constant(targets), states)
-            yield (
-                positions[scored],
-                nats.numpy()[scored],
-                hits.numpy()[scored],
-                targets[scored] == UNKNOWN,
-            )
+        first = np.where(own > 0, begins + warm_up, 0)
+        yield begins, first, np.minimum(begins + warm_up + share, size)
+
+
+def _predicted(stream: TextStream | LineStream, targets: np.ndarray) -> np.ndarray:
+    """Targets that have logits: those in place of labels are not scored."""
+    return np.where(targets < stream.first_label, targets, UNKNOWN)
 
 
 def _by_steps(model: keras.Model) -> bool:
@@ -259,7 +293,7 @@ def _ids(stream: TextStream | LineStream, positions: np.ndarray, start: int) -> 
     Returns:
         Ids int32 (rows, window + 1).
     """
-    last = stream.length - stream.lead - 1
+    last = stream.end() - stream.lead - 1
     width = min(positions.shape[1] + 1, last + 1)
     first = np.clip(positions[:, 0] - 1, 0, last + 1 - width)
     text = stream.read(first + stream.lead, width)

@@ -340,7 +340,8 @@ def _edges(split: Split) -> tuple[int, int | None]:
 
 def read(stream: TextStream | LineStream, start: int | None) -> np.ndarray:
     """All ids of a stream, int32 (N,), preceded by the start id unless the stream contains it."""
-    ids = stream.read(np.array([0]), stream.length)[0] if stream.length else np.zeros(0, np.int32)
+    end = stream.end()
+    ids = stream.read(np.array([0]), end)[0] if end else np.zeros(0, np.int32)
     return (
         ids if stream.lead or start is None else np.concatenate([np.array([start], np.int32), ids])
     )

@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.corpus import Corpus, Lines, fingerprints
+from keras_charlm.text.documents import DocumentStream
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import NEWLINE
@@ -77,6 +78,8 @@ class TrainingText:
             ends = np.cumsum(lines.lengths + 1)
             block = int(np.searchsorted(ends, position, side="right"))
             position = int(lines.starts[block] + lines.lengths[block] - (ends[block] - position))
+        elif isinstance(self.split.train, DocumentStream):
+            position = self.split.train.locate(position)
         before = self.corpus.symbols[:position]
         config = self.corpus.config
         breaks = [NEWLINE, config.end] if config.records else [NEWLINE]

@@ -153,6 +153,7 @@ class Evaluation(Scores):
             the `margin` of the difference between it and this model, None for a text too short
             to tell.
         kinds: Rows of the loss by kind of character; see `kinds.table`.
+        labels: Rows of the loss by label; see `labels.bits_by_label`.
         novelty: How much of the model's output is copied; see `novelty.measure`.
     """
 
@@ -161,6 +162,7 @@ class Evaluation(Scores):
     dynamic: Scores | None = None
     baseline: dict[str, Any] | None = None
     kinds: list[dict[str, Any]] | None = None
+    labels: list[dict[str, Any]] | None = None
     novelty: dict[str, Any] | None = None
 
     def _repr_html_(self) -> str:

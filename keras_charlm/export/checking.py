@@ -246,6 +246,29 @@ def _draw(runner: Runner, beginnings: Sequence[np.ndarray]) -> list[np.ndarray]:
 
     They have `DRAW` characters; with a rule of the file's own they end at the start symbol.
     """
+    return call(runner, beginnings, seed=range(len(beginnings)), temperature=TEMPERATURE)
+
+
+def call(
+    runner: Runner,
+    beginnings: Sequence[np.ndarray],
+    *,
+    seed: Sequence[int] | int,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> list[np.ndarray]:
+    """Read the B beginnings, each of 1 to `READ` codes, and draw B texts.
+
+    Args:
+        runner: Runs the signatures.
+        beginnings: The codes to read, one array or `ROWS`.
+        seed: Of each text, or of all.
+        temperature, top_k, top_p: See `sampling.draw`.
+
+    Returns:
+        The output `text`, a row int32 (N,) for each text.
+    """
     rows = len(beginnings)
     text = np.zeros((rows, runner.read_width), np.int32)
     for row, codes in zip(text, beginnings, strict=True):
@@ -254,13 +277,13 @@ def _draw(runner: Runner, beginnings: Sequence[np.ndarray]) -> list[np.ndarray]:
         "generate" if rows == 1 else "generate_batch",
         text=text,
         text_length=np.array([len(codes) for codes in beginnings], np.int32),
-        seed=np.arange(rows, dtype=np.int32),
+        seed=np.broadcast_to(np.array(seed, np.int32), rows).copy(),
         position=np.zeros(rows, np.int32),
         length=np.array([DRAW], np.int32),
         stop=np.array([beginnings[0][0] if runner.rule_size else -1], np.int32),
-        temperature=np.array([TEMPERATURE], np.float32),
-        top_k=np.zeros(1, np.int32),
-        top_p=np.ones(1, np.float32),
+        temperature=np.array([temperature], np.float32),
+        top_k=np.array([top_k], np.int32),
+        top_p=np.array([top_p], np.float32),
         min_p=np.zeros(1, np.float32),
         state=np.zeros((rows, runner.state_size + runner.rule_size), np.float32),
     )

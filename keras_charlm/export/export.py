@@ -1,8 +1,8 @@
 """Export of a trained model: written, checked, reported, and moved into place atomically.
 
 Each kind of export is a module that is loaded when it is needed: `tflite` creates the on-device
-file, `rule` a file of constraints for it, `savedmodel` and `web` fill a folder; each returns its
-part of the report.
+file, `rule` a file of constraints for it, `plain` a Keras file, `savedmodel` and `web` fill a
+folder; each returns its part of the report.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.settings import ExportSettings
 
 REPORT = ".report.json"  # added to the export's name
-FILES = ("tflite", "rule")  # the exports that are one file; others are folders
+FILES = ("tflite", "rule", "keras")  # the exports that are one file; others are folders
 
 
 def export(
@@ -84,7 +84,7 @@ def _rule(config: ExportConfig, constraints: dict[str, Any]) -> SampleConfig | N
     """The constraints of an export, if it has any."""
     values = SampleConfig.of("export", constraints)
     if is_constrained(values):
-        if config.to in FILES:
+        if config.to in ("tflite", "rule"):
             return values
         raise OptionError(
             f"Constraints are for --to tflite or rule; leave out --{next(iter(constraints))} with "
@@ -146,6 +146,10 @@ def _convert(
         from keras_charlm.export import savedmodel
 
         return savedmodel.write(opened, new)
+    if config.to == "keras":
+        from keras_charlm.export import plain
+
+        return plain.write(opened, new)
     from keras_charlm.export import tflite
 
     content, report = tflite.write(opened, config, rule)
@@ -181,11 +185,11 @@ def _report_path(path: Path) -> Path:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """A report as a few lines of text, without the list of operators."""
+    """A report as a few lines of text, without the operators and the golden calls."""
     return "\n".join(
         f"{name.replace('_', ' '):<26}{_shown(value)}"
         for name, value in report.items()
-        if value is not None and name != "operators"
+        if value is not None and name not in ("operators", "golden")
     )
 
 

@@ -39,6 +39,7 @@ class OnDeviceGraph(tf.Module):
 
     `generate` (B = 1) and `generate_batch` (B = 16) read a text and draw what follows. Inputs:
         text: int32 (B, P), code points, or byte values; unknown ones read as the unknown symbol.
+            A label has the code that the model's card gives.
         text_length: int32 (B,), how many of them to read; a row of length 0 is idle.
         seed: int32 (B,).
         position: int32 (B,), index of the first character to draw, for the random numbers.
@@ -113,11 +114,12 @@ class OnDeviceGraph(tf.Module):
         self._tied = config.tied
         self._sizes = [layer.units for layer in recurrent for _ in range(self._cell.states)]
         self.state_size = sum(self._sizes)
-        # Ids to codes, ascending, padded to a power of two for the binary search.
-        self._codes = vocabulary.codes_by_id.astype(np.int32)  # (V,)
-        self._search_bits = (vocabulary.size - 1).bit_length()
+        # Ids to codes, ascending, padded to a power of two for the binary search. Labels can be
+        # read, but have no logits, so they are never drawn.
+        self._codes = vocabulary.input_codes.astype(np.int32)  # (V + L,)
+        self._search_bits = (vocabulary.inputs - 1).bit_length()
         self._search = np.full(2**self._search_bits, 2**31 - 1, np.int32)
-        self._search[: vocabulary.size] = self._codes
+        self._search[: vocabulary.inputs] = self._codes
         # Sample on the CPU during training too: the loop is long and its products are small.
         weights = named_weights(model)
         with tf.device("CPU"):
@@ -185,7 +187,7 @@ class OnDeviceGraph(tf.Module):
         return limited | {
             "step": (self._step, (ints("text", 1), state)),
             "score": (self._score, (ints("text", 1, SCORE), ints("text_length", 1), state)),
-            "vocab": (self._vocab, (ints("index", len(self._codes)),)),
+            "vocab": (self._vocab, (ints("index", self.vocabulary.size),)),
         }
 
     def _ids(self, codes: tf.Tensor) -> tf.Tensor:
@@ -218,7 +220,12 @@ class OnDeviceGraph(tf.Module):
         """Outputs (B, H) to logits (B, V)."""
         kernel, bias = self.weights[-2:]
         x = x @ kernel
-        return (tf.matmul(x, self.weights[0], transpose_b=True) if self._tied else x) + bias
+        if self._tied:
+            table = self.weights[0]
+            if self.vocabulary.labels:
+                table = table[: self.vocabulary.size]
+            x = tf.matmul(x, table, transpose_b=True)
+        return x + bias
 
     def _split(self, state: tf.Tensor) -> list[tf.Tensor]:
         """The state (B, S) to a tensor (B, H) for each of the layers' states."""

@@ -58,6 +58,7 @@ def write(opened: TrainedModel, folder: Path) -> dict[str, Any]:
         lines=card.lines,
         start=card.start,
         normalize=card.normalize,
+        labels=card.labels,
     )
     save(server, folder, default="generate")
     write_json(folder / bundle.VOCABULARY, opened.vocabulary.to_dict())
@@ -86,6 +87,7 @@ def _readme(opened: TrainedModel, states: int, operators: bool) -> str:
         longest=f"{LONGEST:,}",
         states=states,
         operators=operators,
+        label=opened.card.labels[0].value if opened.card.labels else "",
     )
 
 
@@ -124,6 +126,9 @@ def _run(
     zeros = np.zeros((len(beginnings), state_size), np.float32)
     prompts = [string(codes[:0]), string(codes[1 : 1 + len(trial.prompt)])] * (ROWS // 2)
 
+    def no_labels(rows: int) -> dict[str, Any]:
+        return {"labels": [[""]] * rows} if vocabulary.labels else {}
+
     def generate(rows: int) -> tuple[str, dict[str, Any]]:
         return "generate", {
             "prompt": prompts[:rows],
@@ -132,11 +137,12 @@ def _run(
             "top_k": 0,
             "top_p": 1.0,
             "seed": list(range(rows)),
+            **no_labels(rows),
         }
 
     requests: list[tuple[str, dict[str, Any]]] = [
         ("step", {"text": beginnings, "state": zeros}),
-        ("score", {"text": [string(codes[1:])]}),
+        ("score", {"text": [string(codes[1:])], **no_labels(1)}),
         *(generate(rows) for rows in (ROWS, 1, ROWS, 1)),  # the first of each warms up
     ]
     operators = _text_operators() if needs_text(vocabulary, opened.card.normalize) else None

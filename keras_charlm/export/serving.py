@@ -6,7 +6,7 @@ normalization, prompts and texts of any length.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from keras_charlm.config import ModelConfig
 from keras_charlm.export.constrained import keep_ended
 from keras_charlm.export.graph import OnDeviceGraph
 from keras_charlm.network import sampling
+from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
 
 LONGEST = 100_000  # maximum characters of one request, which must not block a server for hours
@@ -40,6 +41,8 @@ class Server(OnDeviceGraph):
         length: int32, characters to draw, at most `LONGEST`.
         temperature, top_k, top_p: float32, int32, float32; see `sampling.draw`.
         seed: int32; a negative one is replaced by a random one.
+        labels: string (B, any number), of a model with labels only: VALUE or COLUMN=VALUE, and
+            empty strings for none.
       Outputs:
         text: string (B,), the continuation of the prompt; for lines, up to the end of the line. In
             a byte model it is `text_bytes`: TensorFlow Serving encodes such names in base64.
@@ -48,8 +51,8 @@ class Server(OnDeviceGraph):
             the end of the line, at temperature 1; 0 if nothing was drawn.
         unknown: int32 (B,), how many characters of the prompt are unknown.
 
-    `score`: text string (B,) -> bits_per_character float32 (B,), the mean of -log2 p over all its
-    characters, and characters int32 (B,). Both are 0 for an empty text.
+    `score`: text string (B,), and labels as above -> bits_per_character float32 (B,), the mean of
+    -log2 p over all its characters, and characters int32 (B,). Both are 0 for an empty text.
 
     `step`: text string (B,), state float32 (B, S) -> logits float32 (B, V) of the next character,
     state float32 (B, S). It reads the whole text; an empty text is the beginning of a document. The
@@ -59,6 +62,7 @@ class Server(OnDeviceGraph):
         model: A network of `model.build`; its weights are copied.
         config: Its configuration.
         vocabulary: Its symbols.
+        labels: The labels that it reads.
         lines: Whether its documents are lines.
         start: Code of the symbol that is read before a document, and that ends a line.
         normalize: Unicode normalization of prompts and texts.
@@ -73,7 +77,9 @@ class Server(OnDeviceGraph):
         lines: bool,
         start: int,
         normalize: str,
+        labels: Sequence[Label] = (),
     ):
+        self._labels = _by_name(labels)
         super().__init__(model, config, vocabulary)
         self._bytes, self._lines = vocabulary.unit == "byte", lines
         self._start = vocabulary.id_of(start)
@@ -98,9 +104,12 @@ class Server(OnDeviceGraph):
             each("top_p", tf.float32),
             each("seed", tf.int32),
         )
+        labels = (
+            (tf.TensorSpec([None, None], tf.string, "labels"),) if self.vocabulary.labels else ()
+        )
         return {
-            "generate": (self._generate_strings, generate),
-            "score": (self._score_strings, (text,)),
+            "generate": (self._generate_strings, (*generate, *labels)),
+            "score": (self._score_strings, (text, *labels)),
             "step": (self._step_strings, (text, state)),
         }
 
@@ -137,6 +146,32 @@ class Server(OnDeviceGraph):
             lengths = tf.maximum(lengths, 1)
         return ids, lengths, unknown
 
+    def _begin(
+        self, text: tf.Tensor, labels: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Decode texts (B,) after the start symbol and labels (B, n).
+
+        Returns:
+            ids (B, L), lengths (B,), and the numbers of unknown characters and of labels (B,) each.
+        """
+        ids, lengths, unknown = self._decode(text, start=True)
+        if labels is None:
+            return ids, lengths, unknown, tf.zeros_like(lengths)
+        names, numbers = self._labels
+        matches = tf.equal(labels[:, :, None], names)  # (B, n, M)
+        own = tf.reduce_sum(tf.where(matches, numbers, 0), axis=2)  # (B, n), 0 for none
+        right = tf.reduce_all(tf.equal(labels, "") | (own > 0))
+        accepted = tf.debugging.Assert(right, ["labels must be those of the model's card"])
+        with tf.control_dependencies([accepted]):
+            # Ids are in the order of the columns; none come first.
+            own = tf.sort(own, axis=1)
+        count = tf.reduce_sum(tf.cast(own > 0, tf.int32), axis=1)
+        ids = tf.concat([ids[:, :1], own, ids[:, 1:]], axis=1)
+        at = tf.range(tf.shape(ids)[1])[None]
+        none = tf.shape(own)[1] - count[:, None]
+        at = tf.where(at > 0, tf.minimum(at + none, tf.shape(ids)[1] - 1), at)
+        return tf.gather(ids, at, batch_dims=1), lengths + count, unknown, count
+
     def _zeros(self, rows: tf.Tensor) -> list[tf.Tensor]:
         return self._split(tf.zeros([rows, self.state_size]))
 
@@ -148,6 +183,7 @@ class Server(OnDeviceGraph):
         top_k: tf.Tensor,
         top_p: tf.Tensor,
         seed: tf.Tensor,
+        labels: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         rows = tf.shape(prompt)[0]
         length = _each("length", length, rows, (length >= 0) & (length <= LONGEST))
@@ -161,7 +197,7 @@ class Server(OnDeviceGraph):
         new = tf.raw_ops.RandomUniformInt(shape=[rows], minval=0, maxval=2**31 - 1)
         seed = tf.where(seed < 0, new, seed)
 
-        ids, lengths, unknown = self._decode(prompt, start=True)
+        ids, lengths, unknown, _ = self._begin(prompt, labels)
         settings = {
             "temperature": temperature[:, None],
             "top_k": top_k[:, None],
@@ -222,18 +258,22 @@ class Server(OnDeviceGraph):
         )
         return drawn.stack(), nats, count
 
-    def _score_strings(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        ids, lengths, _ = self._decode(text, start=True)
+    def _score_strings(
+        self, text: tf.Tensor, labels: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        ids, lengths, _, count = self._begin(text, labels)
 
         def score(t, nats, *states):
             x, states = self._read(tf.gather(ids, t, axis=1), states)
             log_p = tf.nn.log_softmax(self._logits(x))
-            cost = -tf.gather(log_p, tf.gather(ids, t + 1, axis=1), batch_dims=1)
+            scored = (t >= count) & (t < lengths - 1)  # labels are read only
+            target = tf.where(scored, tf.gather(ids, t + 1, axis=1), UNKNOWN)
+            cost = -tf.gather(log_p, target, batch_dims=1)
             # In float32 the sum over a long text would lose precision.
-            nats += tf.cast(tf.where(t < lengths - 1, cost, 0.0), tf.float64)
+            nats += tf.cast(tf.where(scored, cost, 0.0), tf.float64)
             return t + 1, nats, *states
 
-        rows, longest, characters = tf.shape(ids)[0], tf.reduce_max(lengths), lengths - 1
+        rows, longest, characters = tf.shape(ids)[0], tf.reduce_max(lengths), lengths - 1 - count
         _, nats, *_ = tf.while_loop(
             lambda t, *_: t < longest - 1,
             score,
@@ -247,6 +287,14 @@ class Server(OnDeviceGraph):
         states = self._read_all_but_last(ids, lengths, self._split(state))
         x, states = self._read(tf.gather(ids, lengths - 1, batch_dims=1), states)
         return {"logits": self._logits(x), "state": tf.concat(states, axis=1)}
+
+
+def _by_name(labels: Sequence[Label]) -> tuple[np.ndarray, np.ndarray]:
+    """The names of labels, VALUE where it is in one column only and COLUMN=VALUE, and their ids."""
+    names = {f"{label.column}={label.value}": label.id for label in labels}
+    values = [label.value for label in labels]
+    names |= {label.value: label.id for label in labels if values.count(label.value) == 1}
+    return np.array(list(names), object), np.array(list(names.values()), np.int32)
 
 
 def _each(name: str, value: tf.Tensor, rows: tf.Tensor, right: tf.Tensor) -> tf.Tensor:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_charlm.config import ExportConfig, SampleConfig
 from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
-from keras_charlm.export import checking, packing
+from keras_charlm.export import checking, packing, portable
 from keras_charlm.export.graph import READ, OnDeviceGraph, save
 from keras_charlm.generation.constraints import as_options
 from keras_charlm.generation.litert import Runner
@@ -148,6 +148,39 @@ def write(
         **checking.compare(trial, trained, exported, "on-device file", exact=quantize == "none"),
         "characters_per_second": checking.characters_per_second(runner, opened.card.start),
         "load_seconds": load_seconds,
+        "least_runtime": f"TensorFlow Lite {portable.LEAST_TENSORFLOW}, LiteRT "
+        f"{portable.LEAST_LITERT}",
         "operators": sorted(operators(content)),
+        "golden": golden(runner, opened),
     }
     return content, report
+
+
+def golden(runner: Runner, opened: TrainedModel) -> list[dict[str, Any]]:
+    """Calls of `generate` and what this very file draws, to hold an app's results against.
+
+    Returns:
+        For each call its inputs `text`, without padding, `seed`, `temperature`, `top_k` and
+        `top_p`. The other inputs are the position 0, the length `DRAW`, no `min_p`, a zero state,
+        and the stop -1, or with constraints of the file's own the start symbol. `drawn` is the
+        output `text`.
+    """
+    start, known = opened.card.start, [int(code) for code in opened.vocabulary.codes]
+    calls = []
+    for seed, codes, temperature, top_k, top_p in (
+        (0, [start], 0.0, 0, 1.0),
+        (1, [start], 0.8, 0, 1.0),
+        (2, [start, *known[-3:]], 1.0, 5, 1.0),
+        (2**31 - 1, [start, *known[:3]], 1.0, 0, 0.9),
+    ):
+        drawn = checking.call(
+            runner,
+            [np.array(codes)],
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )
+        settings = {"seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+        calls.append({"text": codes, **settings, "drawn": drawn[0].tolist()})
+    return calls

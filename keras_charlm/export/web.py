@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import zlib
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def _facts(
         "lines": card.lines,
         "normalize": card.normalize,
         "start": card.start,
+        "labels": [asdict(label) for label in card.labels],
         "cell": shape.cell,
         "layers": shape.layers,
         "units": shape.units,

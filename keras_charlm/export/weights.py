@@ -89,7 +89,7 @@ def pack(
             logits = [(kernel_name, folded)]
     parts += [search.matrix(name, value) for name, value in logits]
     parts.append(search.bias(*bias))
-    codes = vocabulary.codes_by_id.astype("<i4")  # (V,)
+    codes = vocabulary.input_codes.astype("<i4")  # (V + L,)
     header = [
         MAGIC,
         CELLS.index(shape.cell),
@@ -188,34 +188,56 @@ def _constants(content: bytes) -> Iterator[Constant]:
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
+    found: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray | None, set[str]]] = {}
+    for graph in model.subgraphs:
+        operators = []
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            inputs = [int(index) for index in operator.inputs]
+            constants = [_constant(model, graph, index) for index in inputs]
+            operators.append((name, inputs, constants, int(operator.outputs[0])))
+        # Old runtimes know one scale for a matrix: the products are multiplied by those of the
+        # outputs, and the bias with them.
+        factors = {
+            inputs[0]: constants[1][0]
+            for name, inputs, constants, _ in operators
+            if name == "MUL" and constants[1] is not None and constants[1][0].ndim == 1
+        }
+        for name, _, constants, output in operators:
+            factor = factors.get(output) if name == "FULLY_CONNECTED" else None
+            for values, scales in filter(None, constants):
+                if factor is not None and scales is not None:
+                    scales = scales * factor
+                elif factor is not None:
+                    values = values * factor
+                key = values.tobytes(), b"" if scales is None else scales.tobytes()
+                found.setdefault(key, (values, scales, set()))[2].add(name)
+    for values, scales, used in found.values():
+        yield Constant(values, scales, frozenset(used))
+
+
+def _constant(model: Any, graph: Any, index: int) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The values of a tensor of a graph and the scales of int8 rows; None if it is none of ours."""
+    from ai_edge_litert import schema_py_generated as schema
+
     kinds: dict[int, np.dtype[Any]] = {
         schema.TensorType.FLOAT32: np.dtype("<f4"),
         schema.TensorType.FLOAT16: np.dtype("<f2"),
         schema.TensorType.INT8: np.dtype("i1"),
     }
-    tensors: dict[tuple[int, bytes], tuple[np.ndarray, np.ndarray | None, set[str]]] = {}
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            for index in operator.inputs:
-                tensor = graph.tensors[index]  # -1, no input, is the last tensor: no constant
-                data = model.buffers[tensor.buffer].data
-                if index < 0 or data is None or tensor.type not in kinds or tensor.shape is None:
-                    continue
-                quantization = tensor.quantization
-                scale = quantization.scale if quantization else None
-                kind = kinds[tensor.type]
-                values = np.frombuffer(data.tobytes(), dtype=kind).reshape(tensor.shape)
-                if values.dtype == np.int8:
-                    if not quantization or scale is None or values.ndim != 2:
-                        continue
-                    if quantization.quantizedDimension:
-                        continue
-                    scale = np.broadcast_to(scale.astype(np.float32), len(values))
-                else:
-                    scale = None
-                key = tensor.buffer, b"" if scale is None else scale.tobytes()
-                tensors.setdefault(key, (values, scale, set()))[2].add(name)
-    for values, scale, used in tensors.values():
-        yield Constant(values, scale, frozenset(used))
+    if index < 0:  # no input
+        return None
+    tensor = graph.tensors[index]
+    data = model.buffers[tensor.buffer].data
+    if data is None or tensor.type not in kinds or tensor.shape is None:
+        return None
+    kind, quantization = kinds[tensor.type], tensor.quantization
+    values = np.frombuffer(data.tobytes(), dtype=kind).reshape(tensor.shape)
+    if values.dtype != np.int8:
+        return values, None
+    if quantization is None or quantization.scale is None or values.ndim != 2:
+        return None
+    if quantization.quantizedDimension:
+        return None
+    return values, np.broadcast_to(quantization.scale.astype(np.float32), len(values))

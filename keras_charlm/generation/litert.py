@@ -101,22 +101,27 @@ class Runner:
 
 
 def score_text(
-    runner: SignatureRunner, vocabulary: Vocabulary, text: str | bytes | np.ndarray
+    runner: SignatureRunner,
+    vocabulary: Vocabulary,
+    text: str | bytes | np.ndarray,
+    state: np.ndarray | None = None,
 ) -> tuple[int, float, int]:
-    """Measure how well the model predicts a text, starting from a zero state.
+    """Measure how well the model predicts a text.
 
     Args:
         runner: Runs the model.
         vocabulary: The model's characters.
         text: Normalized like the corpus, or its codes (N,); characters outside the vocabulary
             count as unknown.
+        state: State to start from, float32 (1, S); by default all zeros.
 
     Returns:
         The number of predicted characters (all but the first), the sum of -log2 p over them in
         bits, and how many of them the model ranked first.
     """
     codes = text if isinstance(text, np.ndarray) else vocabulary.to_codes(text)
-    state = np.zeros((1, runner.state_size), np.float32)
+    if state is None:
+        state = np.zeros((1, runner.state_size), np.float32)
     bits, correct = 0.0, 0
     for at in range(0, len(codes) - 1, runner.score_width - 1):
         piece = np.zeros((1, runner.score_width), np.int32)
@@ -148,6 +153,8 @@ def score_characters(
         out = runner("step", text=codes[at : at + 1].astype(np.int32), state=state)
         logits, state = out["logits"][0], out["state"]
         top = logits.max()
+        if target >= len(logits):  # a label, which is not predicted
+            continue
         bits[at] = (np.log(np.exp(logits - top).sum()) + top - logits[target]) / np.log(2)
         likeliest[at] = int(np.argmax(logits)) == target
     return bits, likeliest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,9 +37,10 @@ def _task(
     lines: bool,
     start: int,
     normalize: str,
+    labels: Sequence[int],
     usual: int | None,
 ) -> Task:
-    """Read the prompt; the arguments are those of `stream_text`."""
+    """Read the labels and the prompt; the arguments are those of `stream_text`."""
     expect("prompt", prompt, (str, bytes), "a text")
     if runner.rule_size and (config.stop or is_constrained(config)):
         raise OptionError(
@@ -52,7 +53,7 @@ def _task(
     codes = vocabulary.to_codes(prompt)
     prompt = vocabulary.from_codes(codes)  # bytes for a byte model, even if a str was given
     # Before the first character of a text, too: training begins paragraphs so.
-    last, state = _read(runner, np.concatenate([[start], codes]))
+    last, state = _read(runner, np.concatenate([[start], labels, codes]).astype(np.int64))
 
     stop, stop_code = vocabulary.from_codes([]), start if lines else -1
     if config.stop:
@@ -146,6 +147,7 @@ def stream_text(
     lines: bool = False,
     start: int,
     normalize: str = "nfc",
+    labels: Sequence[int] = (),
     usual: int | None = None,
 ) -> Iterator[str | bytes]:
     """Draw one sample and yield it piece by piece.
@@ -158,6 +160,7 @@ def stream_text(
         lines: Whether the model's documents are lines: the start character ends the sample.
         start: Code of the start character, read before the prompt.
         normalize: Unicode normalization of prompt and stop text.
+        labels: Codes of labels, read between the start character and the prompt.
         usual: Longest line that is usual. Under constraints without a length, lines are no longer,
             unless only longer ones fit: a network that is steered away from the end of a line
             could go on forever.
@@ -172,11 +175,12 @@ def stream_text(
     # Not a generator itself, so that an invalid prompt is reported immediately.
     if is_constrained(config) or config.best_of > 1:
         # What fits is known only when the whole text is drawn.
-        config = replace(config, num=1, novel=False)
+        config = replace(config, num=1, novel=False, novel_label=False)
         reading: dict[str, Any] = {"lines": lines, "start": start, "normalize": normalize}
-        drawn = draw_samples(runner, vocabulary, config, prompt, **reading, usual=usual)
+        reading |= {"labels": labels, "usual": usual}
+        drawn = draw_samples(runner, vocabulary, config, prompt, **reading)
         return (sample.text for sample in drawn)
-    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, usual)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, labels, usual)
     return _without_stop(_pieces(runner, vocabulary, task), task.stop)
 
 
@@ -243,6 +247,7 @@ def draw_samples(
     lines: bool = False,
     start: int,
     normalize: str = "nfc",
+    labels: Sequence[int] = (),
     usual: int | None = None,
     known: Callable[[str | bytes], bool] | None = None,
     limit: int | None = None,
@@ -254,10 +259,11 @@ def draw_samples(
     sample ends, its row of the batch starts the next one immediately.
 
     Args:
-        runner, vocabulary, config, prompt, lines, start, normalize, usual: As for `stream_text`.
+        runner, vocabulary, config, prompt, lines, start, normalize, labels, usual: As for
+            `stream_text`.
             Empty lines are replaced by further samples.
         known: Whether a whole line, prompt included, is in the training text. With `config.novel`
-            such lines are replaced too.
+            or `config.novel_label` such lines are replaced too.
         limit: Maximum number of samples to draw, yielded or not; by default 100 times `config.num`.
         counts: Updated with the numbers of samples drawn and novel.
 
@@ -267,7 +273,7 @@ def draw_samples(
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
     """
-    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, usual)
+    task = _task(runner, vocabulary, config, prompt, lines, start, normalize, labels, usual)
     limit = 100 * config.num if limit is None else limit
     counts = Counts() if counts is None else counts
 
@@ -278,7 +284,7 @@ def draw_samples(
         counts.drawn += 1
         novel = known is None or not known(line)
         counts.novel += novel
-        return novel or not config.novel
+        return novel or not (config.novel or config.novel_label)
 
     num = config.num * config.best_of
     sampler: Sampler

@@ -75,6 +75,7 @@ def activations(
     text: str | bytes | Path | InputText,
     *,
     keep: Sequence[str] = ARRAYS,
+    labels: str | Sequence[str] = (),
 ) -> Activations:
     """Read a text and record the activation of every cell at every character.
 
@@ -84,6 +85,7 @@ def activations(
             `TrainedModel.read` returned.
         keep: Which of the large arrays to keep: `hidden`, `cell`, `gates`, `probabilities`. Each
             of hidden, cell and the gates takes 2 * T * L * U bytes, probabilities 4 * T * V.
+        labels: Labels of the text, or of each of its lines for a model of lines.
 
     Returns:
         The arrays; see Activations for their shapes.
@@ -91,7 +93,7 @@ def activations(
     Raises:
         BundleError: The model cannot be read.
         CorpusError: The text cannot be read, or is empty.
-        OptionError: `keep` names another array.
+        OptionError: `keep` names another array, or the model has no such label.
 
     Example:
         >>> found = keras_charlm.activations("saved_models/code", "if (x) { y(); }")
@@ -101,7 +103,7 @@ def activations(
         raise OptionError(f"activations cannot keep {unknown[0]!r}; it has {', '.join(ARRAYS)}.")
     opened = TrainedModel.of(model)
     codes = read_codes(opened, text)
-    network = NumpyNetwork.of(opened)
+    network = NumpyNetwork.of(opened, labels)
     found = _empty(network, codes, keep)
     ids_to_codes = opened.vocabulary.codes_by_id
     at = 0

@@ -209,7 +209,7 @@ def inspect(
     codes = read_codes(opened, text)
     left_out = max(len(codes) - config.characters, 0)
     codes = codes[: config.characters]
-    network = NumpyNetwork.of(opened)
+    network = NumpyNetwork.of(opened, config.labels)
     ids = opened.vocabulary.lookup(codes)
     reading = _read(network, ids, config.value)
     features = probes.features(opened.vocabulary.from_codes(codes), probe)

@@ -53,14 +53,24 @@ class NumpyNetwork:
         layers: Weights of the recurrent layers, first to last.
         units: Cells in each of them, U.
         vocabulary: Number of symbols, V.
-        table: Vector of each symbol, (V, D).
+        table: Vector of each symbol that can be read, (V + L, D), those of labels last.
         logits: Kernel (U, V) and bias (V,) of the logits.
         start: Id that is read before a text.
+        labels: Ids of labels that are read after it, int (n,).
+        each_line: Whether they are read before each line, not only before the text.
     """
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray], start: int):
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Mapping[str, np.ndarray],
+        start: int,
+        labels: Sequence[int] = (),
+        each_line: bool = False,
+    ):
         assert config.layers is not None, "the configuration has to be resolved first"
         self.kind, self.start = config.cell, start
+        self.labels, self.each_line = np.array(labels, np.int64), each_line
         self._cell = CELLS[config.cell]
         self.gates = self._cell.gates
         layers = (recurrent_name(config.cell, i) for i in range(config.layers))
@@ -75,14 +85,17 @@ class NumpyNetwork:
         self.table = (
             weights[f"{EMBEDDING}/embeddings"]
             if config.embedding
-            else np.eye(self.vocabulary, dtype=np.float32)
+            else np.eye(len(self.layers[0].kernel), dtype=np.float32)
         )
-        self.logits = (kernel @ self.table.T if config.tied else kernel), bias
+        table = self.table[: self.vocabulary]  # labels have no logits
+        self.logits = (kernel @ table.T if config.tied else kernel), bias
 
     @classmethod
-    def of(cls, opened: TrainedModel) -> NumpyNetwork:
-        """The network of a trained model."""
-        return cls(opened.card.model, opened.bundle.weights(), opened.start)
+    def of(cls, opened: TrainedModel, labels: str | Sequence[str] = ()) -> NumpyNetwork:
+        """The network of a trained model, and the labels of the text that it reads."""
+        ids = [label.id for label in opened.labels(labels)]
+        weights = opened.bundle.weights()
+        return cls(opened.card.model, weights, opened.start, ids, opened.card.lines)
 
     def read(self, ids: np.ndarray, hold: Sequence[tuple[int, int]] = ()) -> Iterator[Piece]:
         """Read the start symbol and a text, starting from a zero state.
@@ -103,13 +116,29 @@ class NumpyNetwork:
             [np.zeros((copies, self.units), np.float32) for _ in range(self._cell.states)]
             for _ in self.layers
         ]
-        *_, before = self._piece(np.array([self.start]), states, kept)  # (1, B, V)
+        *_, logs = self._piece(np.append(self.start, self.labels), states, kept)
+        before, ids = logs[-1:], self._with_labels(ids)  # (1, B, V)
         for at in range(0, len(ids), _PIECE):
             piece = ids[at : at + _PIECE]
             hidden, cell, gates, logs = self._piece(piece, states, kept)
-            given = np.concatenate([before, logs[:-1]])[np.arange(len(piece)), :, piece]
+            n = np.flatnonzero(piece < self.vocabulary)  # without labels
+            given = np.concatenate([before, logs[:-1]])[n, :, piece[n]]
             before = logs[-1:]
-            yield Piece(-given / math.log(2), np.exp(logs), hidden, cell, gates)
+            yield Piece(
+                -given / math.log(2),
+                np.exp(logs[n]),
+                hidden[n],
+                None if cell is None else cell[n],
+                {name: gate[n] for name, gate in gates.items()},
+            )
+
+    def _with_labels(self, ids: np.ndarray) -> np.ndarray:
+        """A text of ids (T,) with the labels before each line but the first."""
+        if not (self.each_line and len(self.labels)):
+            return ids
+        begins = 1 + np.flatnonzero(ids[:-1] == self.start)
+        count = len(self.labels)
+        return np.insert(ids, np.repeat(begins, count), np.tile(self.labels, len(begins)))
 
     def _piece(
         self, ids: np.ndarray, states: list[list[np.ndarray]], kept: np.ndarray

@@ -104,7 +104,7 @@ class TiedDense(keras.layers.Layer):
     Source: Press and Wolf, "Using the Output Embedding to Improve Language Models", EACL 2017.
 
     Args:
-        symbols: Rows of the table, V.
+        symbols: Rows of the table that have logits, V: the first ones.
         width: Columns of the table, D.
         kernel_initializer: Initializer of the projection (H, D).
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -124,7 +124,8 @@ class TiedDense(keras.layers.Layer):
     def tie(self, embedding: keras.layers.Embedding) -> None:
         """Use the table of an embedding, before the first call."""
         # Keras does not track it inside a function, so it remains a weight of the embedding only.
-        self.table = lambda: embedding.embeddings
+        rows = self.symbols if embedding.input_dim > self.symbols else None
+        self.table = lambda: tf.convert_to_tensor(embedding.embeddings)[:rows]
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         self.kernel = self.add_weight(

@@ -24,6 +24,7 @@ def build(
     batch_size: int = 1,
     seed: int = 0,
     policy: str = "float32",
+    labels: int = 0,
 ) -> Sequential:
     """Build the network with fresh weights and zero states.
 
@@ -35,6 +36,7 @@ def build(
         batch_size: Rows of a batch on one device; each has its own recurrent state.
         seed: Seed of the weights, of dropout and of noise.
         policy: Keras dtype policy of the layers; logits are always float32.
+        labels: Number of labels; they are read like characters, but have no logits.
 
     Returns:
         A Sequential from ids int32 (B, T) to logits float32 (B, T, V). LSTM forget biases start
@@ -45,7 +47,7 @@ def build(
     stack: list[Any] = [keras.Input(batch_shape=(batch_size, None), dtype="int32")]
     if config.noise:
         stack.append(layers.Blanks(config.noise, seed=next(seeds), name="noise"))
-    stack.append(_embedding(config, vocabulary_size, seeds, policy))
+    stack.append(_embedding(config, vocabulary_size + labels, seeds, policy))
     for i in range(config.layers):
         stack.append(_recurrent(config, i, seeds, policy))
         if config.dropout:
@@ -58,14 +60,14 @@ def build(
 
 
 def _embedding(
-    config: ModelConfig, vocabulary_size: int, seeds: Iterator[int], policy: str
+    config: ModelConfig, inputs: int, seeds: Iterator[int], policy: str
 ) -> keras.layers.Layer:
-    """Ids (B, T) to vectors (B, T, D), or (B, T, V) without an embedding."""
+    """Ids (B, T) to vectors (B, T, D), or one-hot (B, T, V + L) without an embedding."""
     if not config.embedding:
-        return layers.OneHot(vocabulary_size, name=EMBEDDING, dtype=policy)
+        return layers.OneHot(inputs, name=EMBEDDING, dtype=policy)
     kind = keras.layers.Embedding if plain_layers() else layers.Embedding
     return kind(
-        vocabulary_size,
+        inputs,
         config.embedding,
         # Keras's default is 35 times smaller: the first layer's input would be almost zero.
         embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ FIRST_TEMP, FIRST_SEED, FIRST_LENGTH, FIRST_LINES = 0.8, 1000, 480, 12
 # For a model of lines: maximum lines drawn at each temperature, to measure how many are new, and
 # about how many characters they may have in all.
 LINES, LINES_LENGTH = 200, 8000
+LABEL_LINES, MOST_LABELS = 8, 50  # lines drawn for each label, and labels shown
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,42 @@ def first(model: TrainedModel) -> list[tuple[str, bool]]:
         return [(_text(sample.text), not model.known(sample.text)) for sample in samples]
     sample = next(model.samples(length=FIRST_LENGTH, temp=FIRST_TEMP, seed=FIRST_SEED))
     return [(cut(_text(sample.text)), True)]
+
+
+def by_label(model: TrainedModel) -> list[dict[str, Any]]:
+    """Each label with its share, its scores and samples; empty for a model without labels.
+
+    Returns:
+        For each label `column`, `value`, `share`, `bits` on the test part, or else on the
+        validation part, None without lines there, and `texts` as in `Drawn`.
+    """
+    parts = model.card.scores.get("labels", {})
+    rows = parts.get("test") or parts.get("validation") or []
+    bits = {(row["column"], row["label"]): row["bits_per_character"] for row in rows}
+    found = []
+    for label in model.card.labels[:MOST_LABELS]:
+        samples = model.samples(
+            num=LABEL_LINES if model.card.lines else 1,
+            length=None if model.card.lines else LENGTH,
+            temp=FIRST_TEMP,
+            seed=SEED,
+            labels=[f"{label.column}={label.value}"],
+        )
+        found.append(
+            {
+                "column": label.column,
+                "value": label.value,
+                "share": label.share,
+                "bits": bits.get((label.column, label.value)),
+                "texts": [
+                    (cut(_text(s.text)), True)
+                    if not model.card.lines
+                    else (_text(s.text), not model.known(s.text))
+                    for s in samples
+                ],
+            }
+        )
+    return found
 
 
 def cut(text: str) -> str:

@@ -121,6 +121,7 @@ def render(
         number_of_samples=len(samples),
         first=drawn.first(model),
         drawn=drawn.draw(model),
+        by_label=drawn.by_label(model),
         settings=drawn,
         facts=facts(model, history),
     )

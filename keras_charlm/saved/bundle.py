@@ -5,6 +5,7 @@
     model.weights.h5    the weights, saved by Keras
     model.tflite        the on-device file that `generate` runs; it contains the card as well
     training_lines.u64  fingerprints of the training lines (models of lines only), for novelty
+    training_labels.u64 the same with the labels of each line (models of labelled lines only)
     history.csv         figures of each epoch; curve.csv also has them within epochs
     samples.jsonl       texts drawn during the training; samples.txt has them in readable form
     report.html         scores, training curves and samples, for the browser
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from keras_charlm.files import (
 from keras_charlm.saved import tflite_card
 from keras_charlm.saved.card import Card
 from keras_charlm.saved.weights import count_parameters, read_weights
+from keras_charlm.text.labels import Label, columns
 from keras_charlm.text.vocabulary import Vocabulary
 
 MODELS = Path("saved_models")
@@ -47,11 +49,12 @@ ENGLISH, NAMES = "english", "names"  # the bundled models: English prose, and fi
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 WEIGHTS, DEVICE, LINES = "model.weights.h5", "model.tflite", "training_lines.u64"
+LABELS = "training_labels.u64"
 HISTORY, CURVE, REPORT = "history.csv", "curve.csv", "report.html"
 SAMPLES, SAMPLES_TEXT = "samples.jsonl", "samples.txt"
 CHECKPOINT, LOCK = "checkpoint", "lock"
 
-_CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES)  # files whose hashes are in config.json
+_CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES, LABELS)  # files whose hashes are in config.json
 
 # Maximum bytes of a file; float32 weights take twice the space of a float16 on-device file.
 _LARGEST = {WEIGHTS: 2 * LARGEST + (1 << 20)}
@@ -91,7 +94,9 @@ class Bundle:
         Raises:
             BundleError: This is only an on-device file, or the weights are damaged.
         """
-        return read_weights(self.file(WEIGHTS), self.card.model, self.vocabulary.size)
+        return read_weights(
+            self.file(WEIGHTS), self.card.model, self.vocabulary.size, self.vocabulary.labels
+        )
 
     def training_lines(self) -> np.ndarray:
         """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`.
@@ -105,6 +110,26 @@ class Bundle:
                 "leave out --novel, or train with --lines."
             )
         return np.fromfile(self.file(LINES), "<u8")
+
+    def labelled_lines(self, labels: Sequence[Label]) -> np.ndarray:
+        """Sorted fingerprints of the training lines that have all these labels, uint64 (L,).
+
+        Raises:
+            BundleError: As for `training_lines`.
+        """
+        names = list(columns(self.card.labels))
+        self.training_lines()  # raises an error if there are none
+        rows = np.fromfile(self.file(LABELS), "<u8")
+        if not names or rows.size % (1 + len(names)):
+            raise BundleError(
+                f"{self.path / LABELS} does not have the labels of the training lines; copy the "
+                "model again, or train it again."
+            )
+        rows = rows.reshape(-1, 1 + len(names))  # fingerprint and the id of each column's label
+        kept = np.ones(len(rows), bool)
+        for label in labels:
+            kept &= rows[:, 1 + names.index(label.column)] == label.id
+        return np.unique(rows[kept, 0])
 
 
 @dataclass(frozen=True)
@@ -189,7 +214,8 @@ def _open_file(path: Path) -> DeviceFile:
 def _check_sizes(bundle: Bundle, file: Path) -> None:
     """Refuse a card whose network is larger than its file can hold, before it is built."""
     card, vocabulary = bundle.card, bundle.vocabulary
-    weights, size = count_parameters(card.model, vocabulary.size), file.stat().st_size
+    weights = count_parameters(card.model, vocabulary.size, vocabulary.labels)
+    size = file.stat().st_size
     if weights > size:
         raise BundleError(
             f"{bundle.path} is damaged: its network would have {weights:,} weights, and its file "
@@ -199,6 +225,11 @@ def _check_sizes(bundle: Bundle, file: Path) -> None:
         raise BundleError(
             f"{bundle.path} is damaged: its start symbol {card.start} is not in its "
             "vocabulary; copy the model again, or train it again."
+        )
+    if [label.id for label in card.labels] != list(range(vocabulary.size, vocabulary.inputs)):
+        raise BundleError(
+            f"{bundle.path} is damaged: its labels are not those of its vocabulary; copy the model "
+            "again, or train it again."
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, CharLMError
+from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import Vocabulary
 
 FORMAT = 6
@@ -31,10 +32,12 @@ class Card:
         split: Number of characters (and lines, for a corpus of lines) of each part.
         start: Code of the character that is read first if there is no prompt.
         finished: False if the training was stopped and can be resumed.
-        scores: `epoch`, the Scores of `validation` and `test` if there are such parts, and
-            `baseline`, the scores of n-grams on them (see `ngram.scores`).
+        scores: `epoch`, the Scores of `validation` and `test` if there are such parts, `baseline`,
+            the scores of n-grams on them (see `ngram.scores`), and `labels`, the scores by label on
+            them (see `evaluation.labels.bits_by_label`).
         files: SHA-256 of the model's files.
         base: Name of the model that the training started from; empty for none.
+        labels: Labels that the model can be given, in the order of their ids.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Card:
     scores: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     base: str = ""
+    labels: tuple[Label, ...] = ()
 
     @property
     def corpus_config(self) -> CorpusConfig:
@@ -136,6 +140,7 @@ class Card:
             values = {k: v for k, v in values.items() if k != "format"}
             values["model"] = ModelConfig.from_dict(values["model"])
             values["fit"] = FitConfig.from_dict(values["fit"])
+            values["labels"] = tuple(Label(**label) for label in values.get("labels", ()))
             card = cls(**values)
             if wrong := _wrong(card):
                 raise TypeError(f"{wrong} is not what it should be")
@@ -165,6 +170,7 @@ def _wrong(card: Card) -> str | None:
         "scores": _are_scores(card.scores),
         "files": _is_table(card.files, _is_digest),
         "base": _is_text(card.base),
+        "labels": all(map(_is_label, card.labels)),
     }
     return next((name for name, fine in right.items() if not fine), None)
 
@@ -200,6 +206,16 @@ def _is_part(value: Any) -> bool:
     return _is_table(value, _is_count, "characters")
 
 
+def _is_label(label: Label) -> bool:
+    texts = label.column, label.value
+    return (
+        all(_is_text(text) and text for text in texts)
+        and _is_number(label.share)
+        and _is_count(label.id)
+        and _is_count(label.code)
+    )
+
+
 def _is_corpus(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -218,11 +234,14 @@ def _are_scores(value: Any) -> bool:
         "validation",
         "test",
         "baseline",
+        "labels",
     }:
         return False
     baseline = value.get("baseline")
+    by_label = [row for rows in value.get("labels", {}).values() for row in rows]
     return (
-        _is_count(value.get("epoch", 0))
+        all(_is_number(row["bits_per_character"]) and _is_text(row["label"]) for row in by_label)
+        and _is_count(value.get("epoch", 0))
         and all(
             _is_table(value[part], _is_number, "bits_per_character", "nats_per_character")
             for part in ("validation", "test")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.display import counted
+from keras_charlm.text.labels import Label
+
+_LABELS = 50  # labels of a column that are listed
 
 
 def describe_layers(model: ModelConfig) -> str:
@@ -56,6 +59,12 @@ def describe_reading(config: CorpusConfig) -> str:
     elif config.separator is not None:
         parts.append(f"documents separated by {config.separator!r}")
     return ", ".join(parts)
+
+
+def describe_labels(labels: Sequence[Label]) -> str:
+    """The labels of a column with their shares: female 54.2%, male 45.8%."""
+    shown = ", ".join(f"{label.value} {label.share:.1%}" for label in labels[:_LABELS])
+    return shown + (f" and {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else "")
 
 
 def describe_part(size: Mapping[str, int], unit: str) -> str:

@@ -71,7 +71,8 @@ def read_file(path: Path, config: CorpusConfig, encoding: str | None = None) -> 
     """
     if path.is_dir():
         raise CorpusError(f"{path} is a folder; name one file.")
-    corpus = prepare([path], with_encoding(config, encoding), remedy=READ)
+    plain = replace(config, labels=(), text_column=None, label_by_file=False)
+    corpus = prepare([path], with_encoding(plain, encoding), remedy=READ)
     lines = corpus.lines() if config.records else None
     return InputText(path, corpus.symbols, corpus.alphabet, lines)
 

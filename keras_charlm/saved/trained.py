@@ -26,6 +26,7 @@ from keras_charlm.settings import SampleSettings
 from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
 from keras_charlm.text.decoding import open_blocks, read_pieces, read_text
 from keras_charlm.text.filetype import READ
+from keras_charlm.text.labels import Label, choose
 from keras_charlm.text.records import split, strip_blanks
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.text.vocabulary import NEWLINE, normalize
@@ -34,6 +35,22 @@ if TYPE_CHECKING:
     import keras
 
 Model = TypeVar("Model", bound="TrainedModel")
+
+
+def _membership(prints: np.ndarray) -> Callable[[str | bytes], bool]:
+    """A function that tells whether a line has one of these fingerprints, uint64 (L,) ascending."""
+
+    def known(line: str | bytes) -> bool:
+        # The fingerprints of the training lines ignore blanks too.
+        if isinstance(line, str):
+            data = strip_blanks(line).encode("utf-8", "surrogatepass")
+        else:
+            data = strip_blanks(line)
+        fingerprint = fingerprints([data])[0]
+        at = np.searchsorted(prints, fingerprint)
+        return bool(at < len(prints) and prints[at] == fingerprint)
+
+    return known
 
 
 class TrainedModel:
@@ -115,7 +132,8 @@ class TrainedModel:
         from keras_charlm.network.model import build, named_weights
 
         weights = self.bundle.weights()
-        model = build(self.card.model, self.vocabulary.size, int(batch_size))
+        size, labels = self.vocabulary.size, self.vocabulary.labels
+        model = build(self.card.model, size, int(batch_size), labels=labels)
         for name, variable in named_weights(model).items():
             variable.assign(weights[name])
         return model
@@ -142,7 +160,12 @@ class TrainedModel:
             OptionError: A setting is out of range.
         """
         config = SampleConfig.of("generate", settings)
-        known = self.known if config.novel else None
+        labels = self.labels(config.labels)
+        known = None
+        if config.novel:
+            known = self.known
+        elif config.novel_label:
+            known = _membership(self.bundle.labelled_lines(labels))
         return draw_samples(
             self.runner,
             self.vocabulary,
@@ -151,6 +174,7 @@ class TrainedModel:
             known=known,
             counts=counts,
             usual=self._usual_length(),
+            labels=[label.code for label in labels],
             **self._reading(),
         )
 
@@ -162,25 +186,61 @@ class TrainedModel:
 
         Arguments and errors are those of `samples`; `num` and `novel` are ignored.
         """
+        config = SampleConfig.of("generate", settings)
         return stream_text(
             self.runner,
             self.vocabulary,
-            SampleConfig.of("generate", settings),
+            config,
             prompt,
             usual=self._usual_length(),
+            labels=[label.code for label in self.labels(config.labels)],
             **self._reading(),
         )
 
-    def scores(self, texts: Iterable[str | bytes]) -> Iterator[Score]:
+    def scores(
+        self,
+        texts: Iterable[str | bytes],
+        *,
+        labels: str | Sequence[str] = (),
+        label_prior: str = "shares",
+    ) -> Iterator[Score]:
         """Score lines one after another, each from the beginning of a text.
 
         Args:
             texts: The lines, without newlines.
+            labels: Labels of all lines, as VALUE or COLUMN=VALUE.
+            label_prior: Probabilities of the labels before a line is read: 'shares', as in the
+                training text, or 'even'.
 
         Returns:
-            An iterator of Score (text, characters, bits, bits_per_character).
+            An iterator of Score (text, characters, bits, bits_per_character, and for a model with
+            labels the likeliest label of each column whose label is not given).
+
+        Raises:
+            OptionError: The model has no such label.
         """
-        return score_lines(self.runner, self.vocabulary, texts, **self._reading())
+        return score_lines(
+            self.runner,
+            self.vocabulary,
+            texts,
+            given=self.labels(labels),
+            labels=self.card.labels,
+            even=label_prior == "even",
+            lines=self.card.lines,
+            start=self.card.start,
+            normalize=self.card.normalize,
+        )
+
+    def labels(self, requested: str | Sequence[str]) -> tuple[Label, ...]:
+        """The labels with these names, in the order of their columns.
+
+        Args:
+            requested: Each as VALUE or COLUMN=VALUE, at most one of each column.
+
+        Raises:
+            OptionError: There is no such label.
+        """
+        return choose(self.card.labels, [requested] if isinstance(requested, str) else requested)
 
     def surprise(self, text: str | bytes) -> Surprise:
         """How surprising each character of a text is; a notebook colours it by that.
@@ -205,19 +265,7 @@ class TrainedModel:
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
         """A function that tells whether a line is in the training text (models of lines only)."""
-        lines = self.bundle.training_lines()
-
-        def known(line: str | bytes) -> bool:
-            # The fingerprints of the training lines ignore blanks too.
-            if isinstance(line, str):
-                data = strip_blanks(line).encode("utf-8", "surrogatepass")
-            else:
-                data = strip_blanks(line)
-            fingerprint = fingerprints([data])[0]
-            at = np.searchsorted(lines, fingerprint)
-            return bool(at < len(lines) and lines[at] == fingerprint)
-
-        return known
+        return _membership(self.bundle.training_lines())
 
     def read(self, text: str | bytes | Path | InputText, encoding: str | None = None) -> InputText:
         """Read a text like the corpus: normalized, and decoded if it is a file.

@@ -19,19 +19,20 @@ from keras_charlm.errors import BundleError
 from keras_charlm.network.equations import CELLS
 
 
-def weight_shapes(model: ModelConfig, symbols: int) -> dict[str, tuple[int, ...]]:
+def weight_shapes(model: ModelConfig, symbols: int, labels: int = 0) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a network's weights, in the order of `network.model.named_weights`.
 
     Args:
         model: The network's shape, resolved.
         symbols: V, size of the vocabulary, the unknown symbol included.
+        labels: L, number of labels.
     """
     embedding, units, layers = model.embedding or 0, model.units or 0, model.layers or 0
     cell = CELLS[model.cell]
-    width, below = cell.blocks * units, embedding or symbols
+    width, below = cell.blocks * units, embedding or symbols + labels
     shapes: dict[str, tuple[int, ...]] = {}
     if embedding:
-        shapes["embedding/embeddings"] = (symbols, embedding)
+        shapes["embedding/embeddings"] = (symbols + labels, embedding)
     for i in range(layers):
         layer = f"{model.cell}_{i}"
         shapes[f"{layer}/kernel"] = (below, width)
@@ -43,18 +44,21 @@ def weight_shapes(model: ModelConfig, symbols: int) -> dict[str, tuple[int, ...]
     return shapes
 
 
-def count_parameters(model: ModelConfig, symbols: int) -> int:
+def count_parameters(model: ModelConfig, symbols: int, labels: int = 0) -> int:
     """Number of parameters in the weights of `weight_shapes`."""
-    return sum(math.prod(shape) for shape in weight_shapes(model, symbols).values())
+    return sum(math.prod(shape) for shape in weight_shapes(model, symbols, labels).values())
 
 
-def read_weights(path: Path, model: ModelConfig, symbols: int) -> dict[str, np.ndarray]:
+def read_weights(
+    path: Path, model: ModelConfig, symbols: int, labels: int = 0
+) -> dict[str, np.ndarray]:
     """Read the weights that Keras's `save_weights` wrote.
 
     Args:
         path: The file.
         model: The network's shape, resolved.
         symbols: V, size of the vocabulary.
+        labels: L, number of labels.
 
     Returns:
         float32 arrays by name, with the shapes of `weight_shapes`.
@@ -69,7 +73,7 @@ def read_weights(path: Path, model: ModelConfig, symbols: int) -> dict[str, np.n
         with h5py.File(path, "r", locking=False) as file:
             groups = dict(_layers(file))
             weights = {}
-            for name, shape in weight_shapes(model, symbols).items():
+            for name, shape in weight_shapes(model, symbols, labels).items():
                 layer, _, weight = name.partition("/")
                 if layer not in groups:
                     raise ValueError(f"it has no layer {layer}")

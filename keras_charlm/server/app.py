@@ -31,7 +31,18 @@ from starlette.routing import Route
 from keras_charlm.errors import CharLMError, OptionError
 from keras_charlm.saved.trained import TrainedModel
 
-SETTINGS = ("temp", "length", "top_k", "top_p", "min_p", "seed", "stop", "num", "unknown_ok")
+SETTINGS = (
+    "temp",
+    "length",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "stop",
+    "num",
+    "labels",
+    "unknown_ok",
+)
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -84,9 +95,10 @@ class Turns:
 
     async def each(self, begin: Callable[[], Iterable[Item]]) -> AsyncIterator[Item]:
         """The items that an iterable makes, each in a turn of its own."""
-        items: Iterator[Item] = await self.run(lambda: iter(begin()))
-        while found := await self.run(lambda: [item for _, item in zip("1", items, strict=False)]):
-            yield found[0]
+        items = await self.run(lambda: iter(begin()))
+        end: Any = object()
+        while (item := await self.run(lambda: next(items, end))) is not end:
+            yield item
 
 
 def application(

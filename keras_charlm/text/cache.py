@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +23,7 @@ import platformdirs
 from keras_charlm.errors import CorpusError
 from keras_charlm.files import lock
 from keras_charlm.text import decoding
+from keras_charlm.text.labels import FIRST_CODE, MOST
 from keras_charlm.text.vocabulary import NEWLINE
 
 _VERSION = 2  # of the way in which texts are read; entries of other versions are not used
@@ -49,6 +51,7 @@ class Entry:
         size: Bytes read.
         file_count: Files read.
         notices: Messages for the user, such as files that were skipped.
+        labels: Column and value of each label; their codes follow `labels.FIRST_CODE`.
     """
 
     key: str
@@ -57,6 +60,7 @@ class Entry:
     size: int
     file_count: int
     notices: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class SymbolWriter:
@@ -100,12 +104,21 @@ class SymbolWriter:
             CorpusError: It contains a surrogate.
         """
         if isinstance(text, bytes):
-            self.alphabet = list(range(256))
+            if len(self.alphabet) < 256:
+                self.alphabet = list(range(256))
             symbols = np.frombuffer(text, np.uint8)
         elif text.isascii():
             symbols = np.frombuffer(text.encode("ascii"), np.uint8)
         else:
             symbols = self._assign(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4"))
+        self._append(symbols)
+
+    def write_codes(self, codes: np.ndarray) -> None:
+        """Append codes (n,), among them those of labels; of a text of bytes, after `write(b"")`."""
+        if len(codes):
+            self._append(self._assign(codes))
+
+    def _append(self, symbols: np.ndarray) -> None:
         self._widen()
         self._file.write(symbols.astype(self.dtype, copy=False).data)
         self.length += len(symbols)
@@ -129,8 +142,8 @@ class SymbolWriter:
     def _assign(self, codes: np.ndarray) -> np.ndarray:
         """Symbols, int32 (n,), of code points (n,)."""
         if self._symbol_of is None:
-            self._symbol_of = np.full(0x110000, -1, np.int32)
-            self._symbol_of[:128] = np.arange(128)
+            self._symbol_of = np.full(FIRST_CODE + MOST, -1, np.int32)
+            self._symbol_of[: len(self.alphabet)] = np.arange(len(self.alphabet))
         symbols = self._symbol_of[codes]
         if symbols.min() < 0:
             fresh = codes[symbols < 0]
@@ -175,7 +188,13 @@ def _open_temporary(folder: Path) -> tuple[Path, BinaryIO]:
 
 
 def store(
-    folder: Path, key: str, writer: SymbolWriter, size: int, file_count: int, notices: list[str]
+    folder: Path,
+    key: str,
+    writer: SymbolWriter,
+    size: int,
+    file_count: int,
+    notices: list[str],
+    labels: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Turn a written text into an entry of the cache.
 
@@ -183,7 +202,7 @@ def store(
         folder: The cache.
         key: Hash of the content and of how it was read.
         writer: Has written the whole text.
-        size, file_count, notices: As in `Entry`.
+        size, file_count, notices, labels: As in `Entry`.
 
     Raises:
         OSError: It cannot be written.
@@ -199,6 +218,7 @@ def store(
         "sha256": key,
         "alphabet": writer.alphabet,
         "notices": notices,
+        "labels": labels,
     }
     path, file = _open_temporary(folder)
     try:
@@ -227,6 +247,7 @@ def find(folder: Path, key: str) -> Entry | None:
             header["size"],
             header["file_count"],
             tuple(map(str, header["notices"])),
+            tuple((str(column), str(value)) for column, value in header.get("labels", ())),
         )
         os.utime(folder / f"{key}.json")  # `tidy` needs the time of the last use
         return entry

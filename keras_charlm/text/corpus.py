@@ -7,11 +7,12 @@ training part alone; it is applied when windows are read.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,12 +22,15 @@ from keras_charlm.text import cache, decoding, filetype
 from keras_charlm.text.cache import Entry
 from keras_charlm.text.decoding import check_encoding
 from keras_charlm.text.filetype import FIT, SUFFIXES, Remedy
+from keras_charlm.text.labels import FIRST_CODE
 from keras_charlm.text.preparation import file_names, find_or_read
 from keras_charlm.text.records import strip_blanks
 from keras_charlm.text.sources import is_kind, sources
+from keras_charlm.text.transcript import label_columns
 from keras_charlm.text.vocabulary import Vocabulary
 
-NAMES = Path(__file__).parent / "data" / "names.txt"
+NAMES = Path(__file__).parent / "data" / "names.csv"
+NAMES_COLUMNS: dict[str, Any] = {"text_column": "name", "labels": ("gender",)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Corpus:
         sha256: Hash of the content and of how it was read.
         notices: Messages for the user, such as files that were skipped.
         config: How it was read.
+        labels: Column and value of each label; their codes follow `labels.FIRST_CODE`.
     """
 
     name: str
@@ -54,6 +59,17 @@ class Corpus:
     sha256: str
     notices: tuple[str, ...]
     config: CorpusConfig
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of labels in their order."""
+        return label_columns(self.config)
+
+    @functools.cached_property
+    def characters(self) -> int:
+        """Its characters, without labels."""
+        return int(self.counts([(0, len(self.symbols))])[self.alphabet < FIRST_CODE].sum())
 
     def counts(self, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
         """How often each symbol occurs in the ranges [start, stop), int64 (A,)."""
@@ -81,6 +97,7 @@ class Corpus:
             CorpusError: Fewer than two are left.
         """
         kept = np.sort(self.alphabet[counts >= self.config.min_count])
+        kept = kept[kept < FIRST_CODE]
         if len(kept) < 2:
             raise CorpusError(
                 f"The training part of {self.name} has {len(kept)} distinct "
@@ -90,8 +107,12 @@ class Corpus:
         return Vocabulary(self.config.unit, tuple(int(c) for c in kept))
 
     def text(self, start: int, stop: int) -> bytes:
-        """The symbols [start, stop) as UTF-8; for a text of bytes, the bytes themselves."""
-        return _to_bytes(self.alphabet[self.symbols[start:stop]], self.config.unit)
+        """The symbols [start, stop) as UTF-8; for a text of bytes, the bytes themselves.
+
+        Labels are left out.
+        """
+        codes = self.alphabet[self.symbols[start:stop]]
+        return _to_bytes(codes[codes < FIRST_CODE], self.config.unit)
 
     def lines(self) -> Lines:
         """The lines or other documents, without blank ones.
@@ -101,8 +122,8 @@ class Corpus:
         Raises:
             CorpusError: There are none.
         """
-        starts, lengths, prints = [], [], []
-        at, end = 0, self.config.end
+        starts, lengths, prints, labels = [], [], [], []
+        at, end, count = 0, self.config.end, len(self.columns)
         while at < len(self.symbols):
             stop = min(at + decoding.BLOCK, len(self.symbols))
             ends = at + np.flatnonzero(self.symbols[at:stop] == end)
@@ -114,36 +135,51 @@ class Corpus:
             if self.config.keep_blanks:  # two lines that differ in blanks are copies of one
                 rows = [_strip(row, self.config.unit) for row in rows]
             keep = np.array([bool(row) for row in rows])
-            starts.append(begins[keep])
-            lengths.append((ends - begins)[keep])
+            begins = begins[keep] + count  # a line's labels are before it
+            starts.append(begins)
+            lengths.append(ends[keep] - begins)
             prints.append(fingerprints(row for row in rows if row))
+            before = begins[:, None] + np.arange(-count, 0)  # (lines, count)
+            labels.append(self.alphabet[self.symbols[before]] - FIRST_CODE)
             at = int(ends[-1]) + 1
         if not any(len(part) for part in prints):
             raise CorpusError(
                 f"{file_names(list(self.files))} has no line that is not empty; "
                 "a list needs one document a line."
             )
-        return Lines(*map(np.concatenate, (starts, lengths, prints)))
+        return Lines(*map(np.concatenate, (starts, lengths, prints, labels)))
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines of a corpus: starts and lengths in symbols, int64 (L,); fingerprints uint64 (L,)."""
+    """Lines of a corpus.
+
+    Attributes:
+        starts, lengths: In symbols, int64 (L,).
+        fingerprints: Of their texts, uint64 (L,).
+        labels: Number of the label in each column, int64 (L, K).
+    """
 
     starts: np.ndarray
     lengths: np.ndarray
     fingerprints: np.ndarray
+    labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def take(self, index: np.ndarray | slice) -> Lines:
         """The lines with these indices, in this order."""
-        return Lines(self.starts[index], self.lengths[index], self.fingerprints[index])
+        return Lines(
+            self.starts[index], self.lengths[index], self.fingerprints[index], self.labels[index]
+        )
 
-    def distinct(self) -> Lines:
-        """The first copy of each line."""
-        return self.take(np.sort(np.unique(self.fingerprints, return_index=True)[1]))
+    def distinct(self, by_label: bool = False) -> Lines:
+        """The first copy of each line; with `by_label`, of each line under the same labels."""
+        if not by_label:
+            return self.take(np.sort(np.unique(self.fingerprints, return_index=True)[1]))
+        keys = np.column_stack([self.fingerprints, self.labels.astype(np.uint64)])
+        return self.take(np.sort(np.unique(keys, axis=0, return_index=True)[1]))
 
 
 def fingerprints(lines: Iterable[bytes]) -> np.ndarray:
@@ -165,7 +201,8 @@ def prepare(
 
     Args:
         paths: Files, folders (with `config.glob`), '-' for stdin; what gzip, bzip2, xz or zstd
-            compressed is unpacked. If empty, the bundled list of first names is read.
+            compressed is unpacked. If empty, the bundled list of first names is read, with the
+            gender as a label.
         config: How to read them.
         stdin: Stream that '-' reads; by default the process's standard input.
         remedy: Advice in an error about a file's content.
@@ -178,6 +215,8 @@ def prepare(
     """
     config = config or CorpusConfig()
     names = [str(path) for path in paths] or [str(NAMES)]
+    if names == [str(NAMES)] and not config.table:
+        config = replace(config, **NAMES_COLUMNS)
     check_encoding(config.encoding)
     files = sources(names, config)
     folder = cache.cache_folder()
@@ -278,6 +317,7 @@ def _corpus(
         sha256=entry.key,
         notices=(*notices, *entry.notices),
         config=config,
+        labels=entry.labels,
     )
 
 

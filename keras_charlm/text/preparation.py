@@ -14,7 +14,9 @@ from keras_charlm.text import cache
 from keras_charlm.text.cache import Entry, SymbolWriter
 from keras_charlm.text.decoding import LineEnds, open_blocks, read_pieces
 from keras_charlm.text.filetype import Remedy
+from keras_charlm.text.labels import Coder
 from keras_charlm.text.sources import can_be_read_again
+from keras_charlm.text.transcript import append, label_columns, named, table_text
 
 
 class _Content:
@@ -86,7 +88,13 @@ def find_or_read(
         if reading.empty:
             raise _nothing_to_read(paths, [*unreadable, *reading.undecodable])
         cache.store(
-            folder, reading.key, writer, reading.size, reading.file_count, reading.notices()
+            folder,
+            reading.key,
+            writer,
+            reading.size,
+            reading.file_count,
+            reading.notices(),
+            list(reading.coder.known),
         )
     entry = cache.find(folder, reading.key)
     if entry is None:
@@ -115,7 +123,7 @@ class _Reading:
         self._writer, self._config, self._stdin, self._remedy = writer, config, stdin, remedy
         # Hashed again while reading, because a file may have changed since the first pass.
         self._digest, self._joined = hashlib.sha256(_recipe(config)), False
-        self._line_ends = LineEnds()
+        self._line_ends, self.coder = LineEnds(), Coder(label_columns(config))
         self.size, self.file_count = 0, 0
         self.unreadable: list[str] = []
         self.undecodable: list[str] = []
@@ -136,9 +144,11 @@ class _Reading:
     def add(self, source: str) -> None:
         """Append a file, on a new line; or skip it, if that is wanted."""
         writer, begun = self._writer, self._writer.length
-        content = _Content(source, self._stdin, self._digest, self._config)
+        digest = named(self._digest, source, self._config)
+        content = _Content(source, self._stdin, digest, self._config)
         try:
-            texts = self._config.unit == "char" and not self._config.records
+            joined = self._config.records or self._config.label_by_file
+            texts = self._config.unit == "char" and not joined
             joins = texts and begun > self._first and not writer.ends_line
             if joins:
                 writer.write("\n")
@@ -161,8 +171,13 @@ class _Reading:
 
     def _append(self, content: _Content, source: str) -> None:
         config, writer, begun = self._config, self._writer, self._writer.length
-        for piece in read_pieces(content.blocks, source, config, self._remedy, self._line_ends):
-            writer.write(piece)
+        how = table_text(config) if config.table else config
+        pieces = read_pieces(content.blocks, source, how, self._remedy, self._line_ends)
+        if config.table or config.label_by_file:
+            append(pieces, source, config, writer, self.coder)
+        else:
+            for piece in pieces:
+                writer.write(piece)
         if config.lines and writer.length > begun and not writer.ends_line:
             writer.write(b"\n" if config.unit == "byte" else "\n")
 
@@ -186,7 +201,7 @@ def _hash_files(
     """
     digest, readable = hashlib.sha256(_recipe(config)), []
     for source in files:
-        content = _Content(source, None, digest, config)
+        content = _Content(source, None, named(digest, source, config), config)
         try:
             for _ in content.blocks:
                 pass
@@ -219,7 +234,11 @@ def _recipe(config: CorpusConfig) -> bytes:
     more = " blanks" if config.records and config.keep_blanks else ""
     if config.records and not config.lines:
         more += f" separator={config.mark!r}"
-    if config.unit == "byte":
+    if config.table or config.label_by_file:
+        more += (
+            f" labels={config.labels!r} {config.text_column!r} {config.label_by_file} {config.unit}"
+        )
+    if config.unit == "byte" and not config.table:
         return f"byte lines={config.lines} 1{more}".encode()
     return (
         f"char {config.encoding} {config.normalize} keep={config.keep_line_ends} "

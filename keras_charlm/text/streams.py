@@ -30,7 +30,8 @@ _MOST_BREAKS = 1_000_000  # places where segments may begin, to limit the memory
 _BLOCK = 1 << 20  # characters searched for them at once
 _FAR = 2000  # characters; if paragraphs are longer on average, segments begin at lines
 
-NO_TARGET = -1  # in place of a target where a window goes past the end of its segment
+NO_TARGET = -1  # in place of a target at a label, and where a window goes past its segment's end
+NO_LABEL = 2**31 - 1  # more than any id
 
 
 class TextStream:
@@ -46,10 +47,31 @@ class TextStream:
     """
 
     lead = 0  # characters at the beginning that are read but not predicted
+    first_label = NO_LABEL  # ids from this one on are read but not predicted
 
     def __init__(self, symbols: np.ndarray, ids: np.ndarray, start: int, stop: int):
         self.symbols, self.ids, self.start, self.length = symbols, ids, start, stop - start
         self._breaks: tuple[int, np.ndarray] | None = None
+
+    def labelled(self, width: int = 0) -> TextStream:
+        """The text with its labels; this one has none.
+
+        Args:
+            width: Characters of the pieces that begin with the labels, about.
+        """
+        return self
+
+    def segments(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+        """Position and size of the segments that the text consists of; None for any."""
+        return None
+
+    def end(self, epoch: int = 0) -> int:
+        """Length of an epoch's text; the same in every epoch."""
+        return self.length
+
+    def marks(self, epoch: int = 0) -> np.ndarray:
+        """Positions of the labels in an epoch's text, int64 (n,): there are none."""
+        return np.zeros(0, np.int64)
 
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
         """Ids of the `width` characters from each of `starts` (R,), int32 (R, width).
@@ -110,6 +132,7 @@ class LineStream:
     """
 
     lead = 1  # the first newline starts a sample and is not predicted
+    first_label = NO_LABEL
 
     def __init__(self, symbols: np.ndarray, ids: np.ndarray, lines: Lines, seed: int | None):
         self.symbols, self.ids, self.lines, self.seed = symbols, ids, lines, seed
@@ -118,27 +141,50 @@ class LineStream:
         # epoch's text (L,). A block is a line with the newline before it.
         self._order: tuple[int, np.ndarray, np.ndarray] | None = None
 
+    def labelled(self, width: int = 0) -> LineStream:
+        """The lines with their labels; these have none."""
+        return self
+
+    def segments(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+        """As of `TextStream`; a segment may begin at any line."""
+        return None
+
+    def end(self, epoch: int = 0) -> int:
+        """Length of an epoch's text; without labels it is the same in every epoch."""
+        return self.length
+
+    def marks(self, epoch: int = 0) -> np.ndarray:
+        """Positions of the labels in an epoch's text, int64 (n,): there are none."""
+        return np.zeros(0, np.int64)
+
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
         """Ids of the `width` characters from each of `starts` (R,), int32 (R, width)."""
         stops, ends = self._blocks(epoch)
         # After the last block the first one follows again: its newline ends the text.
         at = (starts[:, None] + np.arange(width)) % (self.length - 1)  # (R, width)
         block = np.searchsorted(ends, at, side="right")
-        return self.ids[self.symbols[stops[block] - (ends[block] - at)]]
+        begins = at == np.where(block, ends[block - 1], 0)
+        # Labels may be between the newline and its line, so the one after the line is read.
+        back = np.where(begins, 0, ends[block] - at)
+        return self.ids[self.symbols[stops[block] - back]]
 
     def breaks(self, start: int, epoch: int = 0) -> np.ndarray:
         """Where the lines of an epoch's text begin, int64 (L,); `start` is not used."""
         _, ends = self._blocks(epoch)
         return np.concatenate([[1], ends[:-1] + 1])
 
+    def in_order(self, epoch: int) -> Lines:
+        """The lines in the order of an epoch."""
+        if self.seed is None:
+            return self.lines
+        random = np.random.default_rng([self.seed, epoch])
+        return self.lines.take(random.permutation(len(self.lines)))
+
     def _blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Where the epoch's blocks end in the corpus and in the epoch's text, int64 (L,) each."""
         epoch = 0 if self.seed is None else epoch
         if self._order is None or self._order[0] != epoch:
-            lines = self.lines
-            if self.seed is not None:
-                random = np.random.default_rng([self.seed, epoch])
-                lines = lines.take(random.permutation(len(lines)))
+            lines = self.in_order(epoch)
             self._order = epoch, lines.starts + lines.lengths, np.cumsum(lines.lengths + 1)
         return self._order[1:]
 
@@ -152,17 +198,23 @@ class Layout:
         sizes: Targets of each segment, int64 (n,).
         windows: Windows up to the end of each segment, int64 (n,).
         turn: Number of the window in which row 0 begins.
+        marks: Positions of the labels, which are not targets, int64 (m,), ascending.
     """
 
     starts: np.ndarray
     sizes: np.ndarray
     windows: np.ndarray
     turn: int
+    marks: np.ndarray
 
     @functools.cached_property
     def targets(self) -> np.ndarray:
         """Targets up to the end of each segment, int64 (n,)."""
-        return np.cumsum(self.sizes)
+        return np.cumsum(self._count(self.starts, self.sizes))
+
+    def _count(self, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Targets among the `sizes` characters from each of `starts`, int64 (n,)."""
+        return sizes - np.diff(np.searchsorted(self.marks, [starts, starts + sizes]), axis=0)[0]
 
     def find(self, window: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where windows are in the text.
@@ -172,8 +224,9 @@ class Layout:
             width: Characters of a window.
 
         Returns:
-            The position of each window's first target, its number of targets, 0 after the last
-            segment, and how many targets of the segment come before it; int64 (R,) each.
+            The position of each window's first character to predict, the number of its
+            characters, labels included, 0 after the last segment, and how many characters of the
+            segment come before it; int64 (R,) each.
         """
         segment, done = self._within(window, width)
         return self.starts[segment] + done, np.clip(self.sizes[segment] - done, 0, width), done
@@ -182,10 +235,11 @@ class Layout:
         """Targets in all windows before these (R,), int64 (R,)."""
         segment, done = self._within(window, width)
         before = np.where(segment, self.targets[segment - 1], 0)
-        return before + np.minimum(done, self.sizes[segment])
+        sizes = np.minimum(done, self.sizes[segment])
+        return before + self._count(self.starts[segment], sizes)
 
     def _within(self, window: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The segment of each window, and how many of its targets come before the window, (R,)
+        """The segment of each window, and how many of its characters come before the window, (R,)
         each; a window after the last segment is counted to it."""
         segment = np.minimum(np.searchsorted(self.windows, window, "right"), len(self.starts) - 1)
         return segment, (window - np.where(segment, self.windows[segment - 1], 0)) * width
@@ -205,7 +259,7 @@ class Windows:
         start: Id read before the first character of a text.
 
     Attributes:
-        size: Targets of a pass.
+        size: Most characters of a pass, labels included.
         steps: Batches of a pass.
     """
 
@@ -217,36 +271,45 @@ class Windows:
         seed: int = 0,
         start: int = 0,
     ):
-        self.stream, self.batch_size, self.seq_length = stream, batch_size, seq_length
+        self.stream = stream.labelled(SEGMENT * seq_length)
+        self.batch_size, self.seq_length = batch_size, seq_length
         self.seed, self.start = seed, start
-        self.size = stream.length - stream.lead
+        self.size = self.stream.length - self.stream.lead
         self._cuts = max(1, round(self.size / (SEGMENT * seq_length))) - 1
         # Each segment's last window is half empty on average; this leaves room for a little more.
         spare = self._cuts / 2 + math.sqrt(self._cuts / 3)
+        if fixed := self.stream.segments():
+            spare = len(fixed[0])
         self.steps = math.ceil((math.ceil(self.size / seq_length) + spare) / batch_size)
         self._layout = functools.lru_cache(2)(self._lay_out)
 
     def _lay_out(self, epoch: int) -> Layout:
         """Cut the text into the segments of an epoch, and shuffle them."""
         random = np.random.default_rng([self.seed, epoch, 1])
-        width, cuts = self.size / (self._cuts + 1), self._cuts
+        begins, sizes = self.stream.segments(epoch) or self._choose(epoch, random)
+        order = random.permutation(len(begins))
+        windows = np.cumsum(-(-sizes // self.seq_length)[order])
+        turn = int(random.integers(self.batch_size * self.steps))
+        return Layout(begins[order], sizes[order], windows, turn, self.stream.marks(epoch))
+
+    def _choose(self, epoch: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Choose segments that begin at breaks; returns their positions and sizes."""
+        end, cuts = self.stream.end(epoch), self._cuts
+        width = (end - self.stream.lead) / (cuts + 1)
         wanted = self.stream.lead + (np.arange(1, cuts + 1) - random.random()) * width
         breaks = self.stream.breaks(self.start, epoch)
         wanted = np.maximum(wanted.astype(np.int64), self.stream.lead + 1)
         at = np.searchsorted(breaks, wanted)
-        near = np.append(breaks, 2 * self.stream.length)[at]
+        near = np.append(breaks, 2 * end)[at]
         near = np.where(near - wanted < width / 2, near, wanted)
         begins = np.unique(np.concatenate([[self.stream.lead], near]))
         room = self.batch_size * self.steps
         while True:
-            sizes = np.diff(begins, append=self.stream.length)
+            sizes = np.diff(begins, append=end)
             counts = -(-sizes // self.seq_length)
             if counts.sum() <= room:
-                break
+                return begins, sizes
             begins = np.delete(begins, random.integers(1, len(begins)))
-        order = random.permutation(len(begins))
-        windows = np.cumsum(counts[order])
-        return Layout(begins[order], sizes[order], windows, int(random.integers(room)))
 
     def _numbers(self, epoch: int, step: int, rows: np.ndarray) -> np.ndarray:
         """Numbers of the windows of some rows (R,) in a batch, int64 (R,)."""
@@ -265,7 +328,7 @@ class Windows:
         Returns:
             Inputs and targets, int32 (B / parts, T) each, and which rows begin with a zero state,
             bool (B / parts,). The targets are the inputs shifted by one character, also across
-            window boundaries, and NO_TARGET past a segment's end.
+            window boundaries, and NO_TARGET at labels and past a segment's end.
         """
         epoch, step = divmod(index, self.steps)
         size, width = self.batch_size // parts, self.seq_length
@@ -273,7 +336,8 @@ class Windows:
         at, counts, before = self._layout(epoch).find(self._numbers(epoch, step, rows), width)
         ids = self.stream.read(at - 1, width + 1, epoch)
         ids[at == 0, 0] = self.start
-        targets = np.where(np.arange(width) < counts[:, None], ids[:, 1:], NO_TARGET)
+        predicted = (np.arange(width) < counts[:, None]) & (ids[:, 1:] < self.stream.first_label)
+        targets = np.where(predicted, ids[:, 1:], NO_TARGET)
         return ids[:, :-1], targets, (before == 0) | (step == 0)
 
     def targets(self, epoch: int, steps: int) -> int:

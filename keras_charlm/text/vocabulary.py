@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_charlm.errors import BundleError, PromptError
+from keras_charlm.text.labels import FIRST_CODE, MOST
 
 UNKNOWN = 0  # id
 NEWLINE = 10  # code of "\n", and its symbol in a corpus, where ASCII keeps its codes
@@ -39,15 +40,23 @@ class Vocabulary:
     Args:
         unit: 'char' (Unicode code points) or 'byte'.
         codes: Code points or byte values of ids 1, 2, ..., ascending.
+        labels: Number of labels (L): their ids V, V + 1, ... follow the characters', and are only
+            read.
     """
 
     unit: str
     codes: tuple[int, ...]
+    labels: int = 0
 
     def __post_init__(self) -> None:
         top = 0x10FFFF if self.unit == "char" else 0xFF
         if self.unit not in ("char", "byte"):
             raise BundleError(f"The vocabulary's unit is {self.unit!r}; it must be char or byte.")
+        if type(self.labels) is not int or not 0 <= self.labels <= MOST:
+            raise BundleError(
+                f"The vocabulary has {self.labels!r} labels; the file is damaged, so train or copy "
+                "the model again."
+            )
         whole_numbers = all(type(c) is int for c in self.codes)
         if not (
             whole_numbers
@@ -68,6 +77,11 @@ class Vocabulary:
         return len(self.codes) + 1
 
     @property
+    def inputs(self) -> int:
+        """Number of ids that can be read, labels included (V + L): the rows of the embedding."""
+        return self.size + self.labels
+
+    @property
     def unit_name(self) -> str:
         """The unit in words: character or byte."""
         return "character" if self.unit == "char" else "byte"
@@ -84,10 +98,20 @@ class Vocabulary:
         """The code of each id, int64 (V,); -1 for UNKNOWN. It inverts `lookup`."""
         return np.array((-1, *self.codes), np.int64)
 
+    @property
+    def input_codes(self) -> np.ndarray:
+        """The code of each id that can be read, labels included, int64 (V + L,)."""
+        return np.append(self.codes_by_id, FIRST_CODE + np.arange(self.labels))
+
     def lookup(self, codes: np.ndarray) -> np.ndarray:
         """Ids of an array of codes, of the same shape, int32."""
         # The table's last entry is UNKNOWN, and is used for all codes beyond the table.
-        return self.table[np.minimum(codes, len(self.table) - 1)]
+        ids = self.table[np.minimum(codes, len(self.table) - 1)]
+        if not self.labels:
+            return ids
+        number = np.asarray(codes) - FIRST_CODE
+        known = (number >= 0) & (number < self.labels)
+        return np.where(known, self.size + number, ids).astype(np.int32)
 
     def id_of(self, code: int) -> int:
         """The id of one code; UNKNOWN if it has none."""
@@ -152,14 +176,15 @@ class Vocabulary:
         return self.from_codes(np.array((unknown, *self.codes))[np.asarray(ids, np.int64)])
 
     def to_dict(self) -> dict[str, Any]:
-        return {"unit": self.unit, "codes": list(self.codes)}
+        values: dict[str, Any] = {"unit": self.unit, "codes": list(self.codes)}
+        return {**values, "labels": self.labels} if self.labels else values
 
     @classmethod
     def from_dict(cls, values: Any) -> Vocabulary:
         """Rebuild from the value of `to_dict`; raises BundleError if it is invalid."""
         if not isinstance(values, dict) or not isinstance(values.get("codes"), list):
             raise BundleError("The vocabulary has no list of codes; copy or train the model again.")
-        return cls(values.get("unit", ""), tuple(values["codes"]))
+        return cls(values.get("unit", ""), tuple(values["codes"]), values.get("labels", 0))
 
 
 def describe(code: int, unit: str) -> str:

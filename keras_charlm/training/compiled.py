@@ -3,6 +3,7 @@ weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 from keras_charlm.config import FitConfig, ModelConfig
 from keras_charlm.network import model
 from keras_charlm.saved.bundle import Bundle
+from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.devices import prefer_bfloat16
 from keras_charlm.training.network import rebuilt
@@ -23,7 +25,7 @@ def build(
     config: ModelConfig,
     fit: FitConfig,
     policy: str,
-    symbols: int,
+    vocabulary: Vocabulary,
     workers: Workers,
     own: Own,
 ) -> keras.Model:
@@ -33,7 +35,7 @@ def build(
         config: The network's shape.
         fit: Batch size over all devices, seed and optimizer.
         policy: Keras dtype policy.
-        symbols: Size of the vocabulary, the unknown symbol included.
+        vocabulary: The symbols that it reads and predicts.
         workers: The workers that train together.
         own: The user's own objects.
     """
@@ -43,7 +45,8 @@ def build(
             network = rebuilt(own.network, rows)
             network.set_weights(own.network.get_weights())
         else:
-            network = model.build(config, symbols, rows, fit.seed, policy)
+            size, labels = vocabulary.size, vocabulary.labels
+            network = model.build(config, size, rows, fit.seed, policy, labels)
         # Keras's automatic XLA would compile the time loop too, which makes it slower.
         optimizer = own.copied() or _optimizer(fit, own.rates)
         network.compile(optimizer, model.loss(), jit_compile=False)
@@ -58,23 +61,30 @@ def dtype_policy(precision: str) -> str:
     return "float32" if precision == "float32" else f"mixed_{precision}"
 
 
-def start_from(network: keras.Model, base: Bundle, vocabulary: Vocabulary) -> int:
+def start_from(
+    network: keras.Model, base: Bundle, vocabulary: Vocabulary, labels: Sequence[Label] = ()
+) -> int:
     """Copy another model's weights.
 
     Characters in both vocabularies keep their rows of the embedding (of the first kernel for
-    one-hot input), their columns of the logits' kernel and their biases.
+    one-hot input), their columns of the logits' kernel and their biases; labels of both keep their
+    rows of the embedding.
 
     Args:
         network: The network, of the same shape.
         base: The other model.
         vocabulary: The network's vocabulary.
+        labels: The network's labels.
 
     Returns:
         How many of its characters are in the other model's vocabulary.
     """
     theirs = base.vocabulary.lookup(np.array(vocabulary.codes))  # their id of each of our codes
-    known = np.concatenate([[True], theirs > 0])  # the unknown symbol is always id 0
-    theirs = np.concatenate([[0], theirs])
+    same = {(label.column, label.value): label.id for label in base.card.labels}
+    of_labels = np.array([same.get((x.column, x.value), 0) for x in labels], np.int64)
+    theirs = np.concatenate([[0], theirs, of_labels])  # the unknown symbol is always id 0
+    known = theirs > 0
+    known[0] = True
     mine, values = model.named_weights(network), base.weights()
     # Axis of the characters by weight name. The logits' kernel has none if it is tied.
     by_character = {next(iter(mine)): 0, f"{model.LOGITS}/bias": 0}
@@ -84,10 +94,11 @@ def start_from(network: keras.Model, base: Bundle, vocabulary: Vocabulary) -> in
         value, axis = values[name], by_character.get(name)
         if axis is not None:
             rows = np.moveaxis(np.asarray(variable), axis, 0).copy()
-            rows[known] = np.moveaxis(value, axis, 0)[theirs[known]]
+            own = np.flatnonzero(known[: len(rows)])  # labels have no logits
+            rows[own] = np.moveaxis(value, axis, 0)[theirs[own]]
             value = np.moveaxis(rows, 0, axis)
         variable.assign(value)
-    return int(known[1:].sum())
+    return int(known[1 : vocabulary.size].sum())
 
 
 def _optimizer(config: FitConfig, rates: Rates | None) -> keras.optimizers.Optimizer:

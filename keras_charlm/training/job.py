@@ -83,7 +83,7 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
     try:
         workers.compare(plan.shared_facts(split, workers, job.base))
         network = compiled.build(
-            plan.model, plan.fit, plan.policy, split.vocabulary.size, workers, job.own
+            plan.model, plan.fit, plan.policy, split.vocabulary, workers, job.own
         )
         _show_beginning(job, windows.steps, network.count_params())
         with job.folder.claimed() if workers.chief else contextlib.nullcontext():
@@ -150,7 +150,7 @@ def _begin(
         return
     if job.base:
         vocabulary = job.split.vocabulary
-        known = compiled.start_from(network, job.base, vocabulary)
+        known = compiled.start_from(network, job.base, vocabulary, job.split.labels)
         bundled = job.base.path in shipped().values()
         name = f"the bundled model {job.base.card.name}" if bundled else job.base.path
         job.display.note(

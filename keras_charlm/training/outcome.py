@@ -16,6 +16,7 @@ import numpy as np
 from keras_charlm.display import Display, quiet
 from keras_charlm.evaluation import ngram
 from keras_charlm.evaluation.evaluator import Evaluator
+from keras_charlm.evaluation.labels import Labelled, bits_by_label
 from keras_charlm.evaluation.scores import Tally
 from keras_charlm.export import packing, tflite
 from keras_charlm.export.graph import OnDeviceGraph
@@ -26,6 +27,7 @@ from keras_charlm.saved.card import Card, versions
 from keras_charlm.saved.history import write_samples
 from keras_charlm.saved.weights import compress_weights
 from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.labelled import LabelledLineStream
 from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import UNKNOWN
 from keras_charlm.training.checkpoint import Checkpoints
@@ -84,7 +86,7 @@ class Outcome:
         plan, vocabulary = self.plan, self.split.vocabulary
         if plan.fit.quantize == "float16":  # score what is stored: the rounded weights
             weights = [w.astype(np.float16).astype(np.float32) for w in weights]
-        network = model.build(plan.model, vocabulary.size)
+        network = model.build(plan.model, vocabulary.size, labels=vocabulary.labels)
         network.set_weights(weights)
         card = self._card(network, finished)
         graph = OnDeviceGraph(network, plan.model, vocabulary)
@@ -114,7 +116,7 @@ class Outcome:
                 "name": plan.name,
                 "files": list(plan.files),
                 "bytes": self.text.size,
-                "characters": len(self.text.symbols),
+                "characters": self.text.characters,
                 "sha256": plan.sha256,
                 "config": plan.corpus.to_dict(),
             },
@@ -123,6 +125,7 @@ class Outcome:
             finished=finished,
             parameters=network.count_params(),
             base=plan.base,
+            labels=self.split.labels,
             scores=self._scores(network, finished),
         )
 
@@ -143,6 +146,9 @@ class Outcome:
                 bits[name], correct = evaluator.characters(stream)
                 unknown = int((ngram.read(stream, evaluator.start)[1:] == UNKNOWN).sum())
                 scores[name] = Tally.of(bits[name], correct, unknown).scores().to_dict()
+                if isinstance(stream, Labelled):
+                    by_label = bits_by_label(*stream.examples(), bits[name], split.labels)
+                    scores.setdefault("labels", {})[name] = by_label
         if bits and split.train.length <= _SOON_COUNTED:
             scores["baseline"] = ngram.scores(split, bits)
         return scores
@@ -154,6 +160,8 @@ class Outcome:
         if split.train_lines is not None:
             lines = np.unique(split.train_lines.fingerprints).astype("<u8")
             lines.tofile(folder / bundle.LINES)
+        if isinstance(split.train, LabelledLineStream):
+            split.train.fingerprints().astype("<u8").tofile(folder / bundle.LABELS)
         # Written from the progress, not copied: after a kill the files may be newer than that.
         self.checkpoints.write_history(folder)
         samples = (work / bundle.SAMPLES).read_bytes()[: self.progress.samples_size]

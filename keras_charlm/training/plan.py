@@ -18,6 +18,7 @@ from keras_charlm.saved.weights import count_parameters
 from keras_charlm.text import hints, streams
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
+from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.base import find_tuning
 from keras_charlm.training.compiled import dtype_policy
 from keras_charlm.training.workers import Workers
@@ -170,14 +171,14 @@ def make_plan(
     return plan, notices
 
 
-def check_size(plan: Plan, symbols: int) -> None:
+def check_size(plan: Plan, vocabulary: Vocabulary) -> None:
     """Raise OptionError if the network is too large for an on-device file.
 
     Args:
         plan: The training's plan.
-        symbols: Size of the vocabulary.
+        vocabulary: The symbols that the network reads and predicts.
     """
-    parameters = count_parameters(plan.model, symbols)
+    parameters = count_parameters(plan.model, vocabulary.size, vocabulary.labels)
     size = parameters * (2 if plan.fit.quantize == "float16" else 4)
     if size > LARGEST:
         half = "" if plan.fit.quantize == "float16" else ", or halve it with --quantize float16"

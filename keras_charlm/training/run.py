@@ -119,12 +119,12 @@ def _job(
     workers = assemble(asked.fit)
     text = workers.in_turn(asked.read)
     folder = workers.from_chief(lambda: os.fsencode(choose(output, text.name, overwrite)))
-    split = split_corpus(text, asked.fit.seed)
+    split = split_corpus(text, asked.fit.seed, asked.fit.label_dropout)
     if init_from == base.AUTO and asked.paths:
         start = base.find_base(text, split, asked.settings)
     plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start)
     plan, own = _with_own(asked, plan, split, workers)
-    check_size(plan, split.vocabulary.size)
+    check_size(plan, split.vocabulary)
     for notice in [*notices, *_without_effect(asked.corpus, asked.settings)]:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
@@ -217,9 +217,10 @@ def resumed(
     plan = Plan.from_dict(saved["settings"])
     check_devices(plan, workers.replicas)
     text = workers.in_turn(lambda: reopen(plan.files, plan.corpus, plan.sha256, stdin))
-    split = split_corpus(text, plan.fit.seed)
+    split = split_corpus(text, plan.fit.seed, plan.fit.label_dropout)
+    vocabulary = split.vocabulary
     size = sum(array.nbytes for array in arrays.values())
-    if count_parameters(plan.model, split.vocabulary.size) > size:
+    if count_parameters(plan.model, vocabulary.size, vocabulary.labels) > size:
         raise BundleError(
             "The checkpoint is smaller than the network that it names; train the model again."
         )

@@ -8,8 +8,14 @@ from typing import Any
 from keras_charlm.display import counted, duration
 from keras_charlm.saved.bundle import REPORT
 from keras_charlm.saved.card import Card
-from keras_charlm.saved.description import describe_batch, describe_network, describe_optimizer
+from keras_charlm.saved.description import (
+    describe_batch,
+    describe_labels,
+    describe_network,
+    describe_optimizer,
+)
 from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.labels import columns
 from keras_charlm.text.split import Split
 from keras_charlm.training.devices import describe
 from keras_charlm.training.plan import Plan
@@ -50,8 +56,12 @@ def beginning(
     several = f"{workers.count} workers of " if workers.count > 1 else ""
     devices = f"{several}{describe(len(workers.parts))}"
     return [
-        f"corpus      {text.name}: {files}{len(text.symbols):,} {unit}s, "
+        f"corpus      {text.name}: {files}{text.characters:,} {unit}s, "
         f"{split.vocabulary.size - 1} distinct{normalized}",
+        *(
+            f"label       {column}: {describe_labels(labels)}"
+            for column, labels in columns(split.labels).items()
+        ),
         f"split       {_parts(text, split)}",
         f"model       {describe_network(plan.model, parameters)}",
         f"training    {_training(plan, steps, unit)}",

@@ -80,7 +80,31 @@ function lay() {
     const button = event.target.closest("button");
     if (button) copy(button.dataset.text, `Copied ${button.dataset.text}.`);
   });
+  layLabels();
   showTemperature();
+}
+
+// A choice for each column of the labels that the model was trained with.
+function layLabels() {
+  const labels = facts.labels ?? [];
+  for (const column of new Set(labels.map((label) => label.column))) {
+    const field = document.createElement("div");
+    const select = document.createElement("select");
+    const name = document.createElement("label");
+    field.className = "field";
+    name.textContent = column;
+    name.htmlFor = select.id = `label-${$("labels").childElementCount}`;
+    select.add(new Option("any", ""));
+    for (const { code, value } of labels.filter((label) => label.column === column)) select.add(new Option(value, code));
+    field.append(name, select);
+    $("labels").append(field);
+    $("labels").hidden = false;
+  }
+}
+
+// The codes of the labels that are chosen.
+function chosenLabels() {
+  return Array.from(document.querySelectorAll("#labels select"), (select) => select.value).filter(Boolean).map(Number);
 }
 
 function showTemperature() {
@@ -145,7 +169,7 @@ function number(id, whole = true) {
 }
 
 function settings() {
-  const values = { temperature: Number($("temperature").value) };
+  const values = { temperature: Number($("temperature").value), labels: chosenLabels() };
   if ((values.length = number("length")) === null) return null;
   if ((values.topK = number("top-k")) === null) return null;
   if ((values.topP = number("top-p", false)) === null) return null;

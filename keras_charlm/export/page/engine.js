@@ -138,13 +138,14 @@ export class Engine {
     return state;
   }
 
-  start(text) {
-    return [this.facts.start, ...this.codes(text)];
+  // What is read before drawing: the start symbol, the codes of labels, and the prompt.
+  start(text, labels = []) {
+    return [this.facts.start, ...labels, ...this.codes(text)];
   }
 
   // Yields the pieces of one text as they are drawn.
   async* stream(prompt, { seed, length, signal, ...settings }) {
-    const codes = this.start(prompt);
+    const codes = this.start(prompt, settings.labels);
     settings.stop = this.facts.lines ? this.facts.start : -1;
     let state = await this.read(codes, signal, settings);
     const decode = this.decoder();
@@ -172,7 +173,7 @@ export class Engine {
   // Yields {text, seed} of `num` texts in the order of their seeds; sample i has seed + i.
   async* samples(prompt, { num, seed, length, accept = () => true, signal, ...settings }) {
     const { lines, start } = this.facts;
-    const codes = this.start(prompt);
+    const codes = this.start(prompt, settings.labels);
     const begin = this.normal(prompt);
     settings.stop = lines ? start : -1;
     const first = await this.read(codes, signal, settings) ?? new Float32Array(this.width(settings.rule));

@@ -4,7 +4,7 @@ import { fetchBytes, Trouble } from "./files.js";
 const [READ, DRAW, LINE] = [64, 64, 256]; // most characters that a call reads, and draws without and with a rule
 const ADDRESSES = ["text", "text_length", "seed", "position", "state", "drawn", "lengths", "done",
   "classes", "moves", "rule_state", "steps"]; // in the order of `address` in engine/generate.c
-const HEADER = 9; // numbers before the codes in a weights file, the last of them their count
+const [HEADER, SYMBOLS] = [9, 4]; // numbers before the codes in a weights file, and which is the symbols' count
 
 export async function open(facts, progress) {
   const arrived = {};
@@ -35,7 +35,7 @@ export class Own {
         + "or the device has too little memory. Export the model again.");
     }
     const head = new Int32Array(weights.buffer, weights.byteOffset, HEADER);
-    own.codes = new Int32Array(weights.buffer, weights.byteOffset + 4 * HEADER, head[HEADER - 1]);
+    own.codes = new Int32Array(weights.buffer, weights.byteOffset + 4 * HEADER, head[SYMBOLS]); // not the labels'
     own.exports = exports;
     own.stateSize = exports.state_size();
     own.addresses = Object.fromEntries(ADDRESSES.map((name, i) => [name, exports.address(i)]));

@@ -1,0 +1,106 @@
+"""Tables with a header: CSV, TSV and the like, read as one text a row with its labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+
+from keras_charlm.errors import CorpusError
+
+_DELIMITERS = ",;\t|"
+_TEXT = ("text", "name", "title")  # columns that are obviously the text, if there are several
+
+
+def read_rows(
+    pieces: Iterable[str], name: str, labels: Sequence[str], text: str | None
+) -> Iterator[tuple[int, str, list[str]]]:
+    """Read a table.
+
+    Args:
+        pieces: Its content.
+        name: Its name in errors.
+        labels: Columns of the labels.
+        text: Column of the text; by default the only other one, or the one called text, name or
+            title.
+
+    Yields:
+        The number of the row's last line, its text, and its labels. Rows without any text in any
+        column are skipped.
+
+    Raises:
+        CorpusError: A column is missing, or a row is broken.
+    """
+    lines = _lines(pieces)
+    first = next(lines, "")
+    delimiter = max(_DELIMITERS, key=first.count)
+    reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
+    number = 0
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        at_text, at_labels = _find_columns(header, name, labels, text)
+        for row in reader:
+            number = reader.line_num
+            if not any(row):
+                continue
+            if len(row) != len(header):
+                raise CorpusError(
+                    f"{name} line {number:,} has {len(row)} fields, and the header has "
+                    f"{len(header)}; correct it."
+                )
+            cell = row[at_text].strip()
+            if "\n" in cell or "\r" in cell:
+                raise CorpusError(
+                    f"{name} line {number:,} has a line break in the column {header[at_text]}; "
+                    "each text must be one line, so replace it with a space."
+                )
+            if not cell:
+                raise CorpusError(
+                    f"{name} line {number:,} has no text in the column {header[at_text]}; fill it "
+                    "or remove the row."
+                )
+            yield number, cell, [row[at].strip() for at in at_labels]
+    except csv.Error as error:
+        raise CorpusError(f"{name} line {reader.line_num:,} is broken ({error}).") from None
+
+
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
+    """Lines with their ends; "\\n" alone ends a line, as other breaks were replaced."""
+    rest = ""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split("\n")
+        yield from (line + "\n" for line in whole)
+    if rest:
+        yield rest
+
+
+def _chain(first: str, others: Iterator[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from others
+
+
+def _find_columns(
+    header: list[str], name: str, labels: Sequence[str], text: str | None
+) -> tuple[int, list[int]]:
+    """Indices of the text's column and of those of the labels."""
+    shown = ", ".join(header) or "no columns"
+    for column in (*labels, *([text] if text else [])):
+        if column not in header:
+            raise CorpusError(f"{name} has no column {column!r}; its first line names {shown}.")
+    if repeated := [column for column in header if header.count(column) > 1]:
+        raise CorpusError(f"{name} has two columns {repeated[0]!r}; rename one.")
+    if text in labels:
+        raise CorpusError(
+            f"The column {text!r} of {name} is both the text and a label; name another."
+        )
+    others = [column for column in header if column not in labels]
+    if text is None and len(others) > 1:
+        named = [column for column in others if column.lower() in _TEXT]
+        if len(named) != 1:
+            raise CorpusError(
+                f"{name} has the columns {shown}; name the one that holds the text with --text."
+            )
+        others = named
+    if text is None and not others:
+        raise CorpusError(f"{name} has no column for the text besides its labels; add one.")
+    return header.index(text or others[0]), [header.index(column) for column in labels]
