@@ -180,9 +180,8 @@ class OnDeviceGraph(tf.Module):
                 "generate_batch": (self._generate, generate(ROWS)),
                 "constrained": (self._constrained, generate(ROWS, 1) + rule),
             }
-        ruled = {"constrained", *(drawing if self._own else ())}
         limited = {
-            name: (checked(draw, constrained.LINE if name in ruled else DRAW), spec)
+            name: (checked(draw, DRAW if draw == self._generate else constrained.LINE), spec)
             for name, (draw, spec) in drawing.items()
         }
         return limited | {
