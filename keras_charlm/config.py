@@ -18,6 +18,7 @@ from keras_charlm.config_studies import InspectConfig as InspectConfig
 from keras_charlm.errors import OptionError, brief
 
 MOST_EPOCHS = 1_000_000
+_LEAST_NORMAL = 2.0**-126  # of float32; processors may treat smaller numbers as 0
 
 
 @dataclass(frozen=True)
@@ -333,8 +334,13 @@ class SampleConfig(Settings):
     )
     num: int = setting(1, "Number of samples, generated as a batch.", low=1, high=10_000_000)
     stop: str | None = setting(None, "End a sample where this text appears.")
+    repeat: bool = setting(
+        False, "For models of lines: print a line again each time that it is drawn."
+    )
     novel: bool = setting(
-        False, "For models of lines: print only lines that are not in the training text."
+        False,
+        "For models of lines: print only lines that are not in the training text, apart from "
+        "blanks.",
     )
     novel_label: bool = setting(
         False,
@@ -366,7 +372,9 @@ class SampleConfig(Settings):
         None, "Draw only texts that this regular expression matches as a whole."
     )
     ignore_case: bool = setting(
-        False, "Constraints do not distinguish between upper and lower case."
+        False,
+        "Constraints, --novel and the search for repeated lines do not distinguish between upper "
+        "and lower case.",
     )
     min_p: float = setting(
         0.0,
@@ -386,6 +394,8 @@ class SampleConfig(Settings):
         take_texts(self, "ban")
         take_texts(self, "labels")
         super().__post_init__()
+        if self.temp < _LEAST_NORMAL:
+            object.__setattr__(self, "temp", 0.0)
         if self.novel_label and not self.labels:
             raise OptionError("novel_label needs labels; give one with --label, or use --novel.")
 
