@@ -180,7 +180,10 @@ class OnDeviceGraph(tf.Module):
                 "generate_batch": (self._generate, generate(ROWS)),
                 "constrained": (self._constrained, generate(ROWS, 1) + rule),
             }
-        limited = {name: (checked(draw, DRAW), spec) for name, (draw, spec) in drawing.items()}
+        limited = {
+            name: (checked(draw, DRAW if draw == self._generate else constrained.LINE), spec)
+            for name, (draw, spec) in drawing.items()
+        }
         return limited | {
             "step": (self._step, (ints("text", 1), state)),
             "score": (self._score, (ints("text", 1, SCORE), ints("text_length", 1), state)),

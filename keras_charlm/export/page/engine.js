@@ -2,6 +2,7 @@
 import { begins, compile, Contradiction, ENTRIES } from "./rule.js";
 
 const PATIENCE = 20; // milliseconds; a stream's chunks stop growing once one takes this long
+const LINE = 256; // most characters that a call draws under a rule
 const LINE_CHUNK = 8; // characters drawn between refills of a batch of lines
 const SLICE = 16; // milliseconds of work after which the page may respond: one frame
 const TRIES = 32; // characters that a row draws under a rule before it begins a last time in a call
@@ -248,7 +249,7 @@ export class Engine {
       const some = rows.map((row) => row && !row.done && Boolean(row.mask) === mask ? row : null);
       const busy = some.filter(Boolean);
       if (!busy.length) continue;
-      const most = Math.min(...busy.map((row) => length - row.codes.length));
+      const most = Math.min(LINE, ...busy.map((row) => length - row.codes.length));
       await this.forward(some, most, { ...settings, mask });
       for (const row of busy.filter(({ done }) => !done)) {
         const vain = row.position > VAIN;
