@@ -42,8 +42,10 @@ class Rule:
 
     def read(self, state: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         """The states (B, 1) after reading symbols (B,), whether they fit or not."""
-        moved = self._at(state, tf.gather(self.classes, ids)[:, None])
-        return tf.maximum(moved, -1 - moved)
+        last = self.classes.shape[0] - 1
+        moved = self._at(state, tf.gather(self.classes, tf.minimum(ids, last))[:, None])
+        # Labels follow the symbols, and no rule counts them.
+        return tf.where((ids > last)[:, None], state, tf.maximum(moved, -1 - moved))
 
     def _at(self, state: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         # Wrong inputs from a host must not read out of bounds.
