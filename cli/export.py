@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
-from keras_charlm.display import printable
+from keras_charlm.display import command, printable
 
 from .options import given, load_tensorflow, output_option, settings
 
@@ -57,11 +57,14 @@ def _next(path: Path, kind: str | None) -> str:
     if kind == "web" and path.is_file():
         return f"open {path} in a browser, or send it to someone"
     if kind == "web":
-        return f"python -m http.server --directory {path}, then open http://localhost:8000"
+        return (
+            f"{command('python', '-m', 'http.server', '--directory', path)}, then open "
+            "http://localhost:8000"
+        )
     if kind == "rule":
         return "give it to the on-device file as docs/mobile.md describes"
     if kind == "savedmodel":
         return f"{path / 'README.md'} says how to serve it"
     if kind == "keras":
         return f"keras.models.load_model({str(path)!r}), in any program with Keras"
-    return f"kcharlm generate {path}"
+    return command("kcharlm", "generate", path)

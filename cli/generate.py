@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +12,13 @@ from keras_charlm.config import SampleConfig
 from keras_charlm.display import printable
 from keras_charlm.errors import OptionError, brief
 
-from .options import file_encoding, given, settings
+from .options import file_encoding, given, settings, text_values
+
+if TYPE_CHECKING:
+    from keras_charlm.generation.sample import Counts
+    from keras_charlm.saved.card import Card
+
+FEWER = 3  # exit status where fewer texts than requested were printed
 
 
 @click.command()
@@ -74,29 +79,65 @@ def generate(
     options, counts = given(options), Counts()
     show = _printer(raw)
     config = SampleConfig(**options)
-    if as_json:
-        for sample in opened.samples(prompt, counts, **options):
-            whole = sample.whole
-            if isinstance(whole, bytes):
-                whole = whole.decode("utf-8", "backslashreplace")
-            bits = sample.bits_per_character
-            show(json.dumps({"text": whole, "seed": sample.seed, "bits_per_character": bits}))
-            show("\n")
-    elif config.num > 1 or config.novel or config.novel_label or opened.card.lines:
-        for i, sample in enumerate(opened.samples(prompt, counts, **options)):
-            if i and not opened.card.corpus_config.lines:
-                show("--------\n")
-            show(sample.whole)
-            show("\n")
-    else:
+    distinct = config.novel or config.novel_label
+    if not (as_json or config.num > 1 or distinct or opened.card.lines):
         pieces = opened.stream(prompt, **options)
         show(normalize(prompt, opened.card.normalize))
         for piece in pieces:
             show(piece)
         show("\n")
-    if config.novel or config.novel_label:
+        return
+    for i, sample in enumerate(opened.samples(prompt, counts, **options)):
+        if as_json:
+            more = {"seed": sample.seed, "bits_per_character": sample.bits_per_character}
+            show(json.dumps({**text_values(sample.whole), **more}))
+        else:
+            if i and not opened.card.corpus_config.lines:
+                show("--------\n")
+            show(sample.whole)
+        show("\n")
+    _tell_counts(opened.card, config, counts)
+    if counts.yielded < config.num:
+        raise click.exceptions.Exit(FEWER)
+
+
+def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
+    """Say on stderr how many of the texts were novel, cut or left out, where any were."""
+    from keras_charlm.generation.samples import LINE_LENGTH
+
+    drawn = f"{counts.drawn:,} drawn"
+    novel = config.novel or config.novel_label
+    if novel:
         share = counts.novel / max(counts.drawn, 1)
-        click.echo(f"novel: {counts.novel:,} of {counts.drawn:,} drawn ({share:.1%})", err=True)
+        click.echo(f"novel: {counts.novel:,} of {drawn} ({share:.1%})", err=True)
+    if card.lines and counts.cut and config.length is None:
+        limit, why = card.line_limit, ", twice the longest training line"
+        click.echo(
+            f"cut: {counts.cut:,} of {drawn} had not ended after "
+            f"{limit or LINE_LENGTH:,} characters{why if limit else ''}; --length sets the limit",
+            err=True,
+        )
+    if counts.yielded == config.num:
+        return
+    if card.lines and not (config.temp or config.repeat):
+        reason = "at temperature 0 every line is the same"
+    else:
+        cut = counts.cut if novel else 0
+        known = counts.drawn - counts.novel - cut if novel else 0
+        reasons = [
+            f"{number:,} {why}"
+            for number, why in (
+                (counts.repeated, "repeated another, which --repeat allows"),
+                (known, "are training lines"),
+                (cut, "were cut"),
+            )
+            if number
+        ]
+        reason = f"of {drawn} {', '.join(reasons) or 'none has any text'}"
+    click.echo(
+        f"fewer: {counts.yielded:,} of {config.num:,}, because {reason}; try a higher --temp",
+        err=True,
+    )
 
 
 def _read_prompt(opened: Any, prompt: str, file: str | None, encoding: str | None) -> Any:
@@ -119,18 +160,14 @@ def _printer(raw: bool) -> Callable[[str | bytes], None]:
     if out is None:
         raise OSError(errno.EBADF, "it is closed")
     escape = out.isatty() and not raw
+    encoding, errors = (out.encoding, "replace") if out.isatty() else ("utf-8", "surrogateescape")
 
     def show(piece: str | bytes) -> None:
         if escape:
             piece = printable(piece)
-        data = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
-        try:
-            out.buffer.write(data)
-            out.buffer.flush()
-        except BrokenPipeError:
-            # The reader has closed the pipe, as `| head` does. Python flushes stdout at exit, and
-            # would report the error again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-            raise click.exceptions.Exit(0) from None
+        if isinstance(piece, str):
+            piece = piece.encode(encoding, errors)
+        out.buffer.write(piece)
+        out.buffer.flush()
 
     return show

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
+import warnings
 from importlib import import_module
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 from keras_charlm import __version__
+from keras_charlm.config_base import shortened
 from keras_charlm.display import printable
-from keras_charlm.errors import CharLMError
+from keras_charlm.errors import CharLMError, OptionError, OptionNote
 
 VERBS = {
     "fit": "Train a model on a text.",
@@ -27,8 +33,31 @@ VERBS = {
 }
 
 
+_LONGEST = 1000  # characters of an error
+
 # What other programs call these verbs.
 _OTHER_NAMES = {"train": "fit", "sample": "generate"}
+
+
+# Arguments and options that name a file, a folder or a model.
+_PATHS = (
+    "model", "file", "corpus", "output", "resume", "init_from", "prompt_file", "ban_file", "npz",
+    "tensorboard", "runtime",
+)  # fmt: skip
+
+
+def _check_path(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse an empty path, and say where a model's bare name may mean another one too."""
+    if "" in (value if isinstance(value, tuple) else (value,)):
+        raise OptionError(f"{param.human_readable_name} is empty; give a name, or leave it out.")
+    if value and param.name in ("model", "init_from") and len(Path(value).parts) == 1:
+        from keras_charlm.saved import bundle
+
+        named = bundle.MODELS / value
+        with contextlib.suppress(OSError, ValueError):  # names that no file can have
+            if named.is_dir() and (newer := bundle.newer(named)):
+                click.echo(printable(f"note: {newer} is newer than {named}."), err=True)
+    return value
 
 
 class _Verbs(click.Group):
@@ -38,7 +67,13 @@ class _Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx, name):
-        return getattr(import_module(f".{name}", __package__), name) if name in VERBS else None
+        if name not in VERBS:
+            return None
+        command = getattr(import_module(f".{name}", __package__), name)
+        for param in command.params:
+            if param.name in _PATHS:
+                param.callback = _check_path
+        return command
 
     def resolve_command(self, ctx, args):
         if args and args[0] in _OTHER_NAMES:
@@ -64,12 +99,37 @@ def kcharlm():
 
 def main() -> None:
     """Run the command line; every error a user can cause ends in one sentence on stderr."""
+    _encode_all(sys.stdout, sys.stderr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", OptionNote)
+        warnings.showwarning = _show_note
+        _run()
+
+
+def _encode_all(*streams: Any) -> None:
+    """Let no character fail on its way out: pipes and files get UTF-8, and a terminal without a
+    character gets a question mark or an escape sequence instead."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+def _show_note(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Show a note of the library as a line; other warnings are for programmers."""
+    if issubclass(category, OptionNote):
+        click.echo(f"note: {printable(str(message))}", err=True)
+
+
+def _run() -> None:
     try:
-        kcharlm.main(prog_name="kcharlm", standalone_mode=False)
+        status = kcharlm.main(prog_name="kcharlm", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.message = printable(error.message)
+        error.message = shortened(printable(error.message), 300)
         error.show()
         sys.exit(error.exit_code)
     except CharLMError as error:
@@ -78,15 +138,25 @@ def main() -> None:
         fail("Stopped.", 130)
     except MemoryError:
         fail("There is not enough memory; lower --batch-size, --seq-length or --units.", 1)
+    except BrokenPipeError:
+        # The reader has closed the pipe, as `| head` does. Python flushes stdout at exit, and would
+        # report the error again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as error:
         fail(
             f"{error.filename or 'The output'} cannot be read or written "
             f"({error.strerror or error}); make room, or correct its path or permissions.",
             1,
         )
+    if isinstance(status, int):  # click returns what its `Exit` holds
+        sys.exit(status)
 
 
 def fail(message: object, code: int) -> NoReturn:
     """Print an error and exit."""
-    click.echo(f"kcharlm: {printable(str(message))}", err=True)
+    text = printable(str(message)).replace("\n", "\u2424")
+    if len(text) > _LONGEST:  # what was given is in the middle, what to do at the end
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    click.echo(f"kcharlm: {text}", err=True)
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import re
@@ -189,6 +190,14 @@ def warn_of_unknown(unknown: int, characters: int, unit: str) -> None:
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, without those left out."""
     return {name: value for name, value in options.items() if value not in (None, ())}
+
+
+def text_values(text: str | bytes) -> dict[str, str]:
+    """A text for JSON: bytes as readable text, and as base64 that loses nothing."""
+    if isinstance(text, str):
+        return {"text": text}
+    readable = text.decode("utf-8", "backslashreplace")
+    return {"text": readable, "base64": base64.b64encode(text).decode("ascii")}
 
 
 def load_tensorflow(start: bool = True) -> None:

@@ -12,7 +12,7 @@ import click
 from keras_charlm.display import Display, printable
 from keras_charlm.errors import OptionError
 
-from .options import encoding_option, file_encoding, warn_of_unknown
+from .options import encoding_option, file_encoding, text_values, warn_of_unknown
 
 EVERY = 500  # lines between two updates of the progress bar
 
@@ -98,17 +98,15 @@ def _watched(texts: Iterator[str | bytes], size: int, display: Display) -> Itera
 
 
 def _show(one: Any, tsv: bool, as_json: bool) -> None:
-    text, mean = one.text, one.bits_per_character
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "backslashreplace")
+    values, mean = text_values(one.text), one.bits_per_character
+    text = values["text"]
     if as_json:
-        values: dict[str, Any] = {"text": text, "characters": one.characters, "bits": one.bits}
-        values |= {"bits_per_character": mean}
+        more = {"characters": one.characters, "bits": one.bits, "bits_per_character": mean}
         if one.labels:
-            values["labels"] = {
+            more["labels"] = {
                 x.column: {"value": x.value, "probability": x.probability} for x in one.labels
             }
-        click.echo(json.dumps(values))
+        click.echo(json.dumps({**values, **more}))
     elif tsv:
         shown = "" if mean is None else f"{mean:.4f}"
         extra = [f"{_cell(x.value)}\t{x.probability:.4f}" for x in one.labels]

@@ -13,9 +13,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from keras_charlm.config_base import Settings, refuse_unknown, setting, take_texts
+from keras_charlm.config_studies import EvaluateConfig as EvaluateConfig
+from keras_charlm.config_studies import InspectConfig as InspectConfig
 from keras_charlm.errors import OptionError, brief
 
 MOST_EPOCHS = 1_000_000
+_LEAST_NORMAL = 2.0**-126  # of float32; processors may treat smaller numbers as 0
 
 
 @dataclass(frozen=True)
@@ -331,8 +334,13 @@ class SampleConfig(Settings):
     )
     num: int = setting(1, "Number of samples, generated as a batch.", low=1, high=10_000_000)
     stop: str | None = setting(None, "End a sample where this text appears.")
+    repeat: bool = setting(
+        False, "For models of lines: print a line again each time that it is drawn."
+    )
     novel: bool = setting(
-        False, "For models of lines: print only lines that are not in the training text."
+        False,
+        "For models of lines: print only lines that are not in the training text, apart from "
+        "blanks.",
     )
     novel_label: bool = setting(
         False,
@@ -364,7 +372,9 @@ class SampleConfig(Settings):
         None, "Draw only texts that this regular expression matches as a whole."
     )
     ignore_case: bool = setting(
-        False, "Constraints do not distinguish between upper and lower case."
+        False,
+        "Constraints, --novel and the search for repeated lines do not distinguish between upper "
+        "and lower case.",
     )
     min_p: float = setting(
         0.0,
@@ -384,6 +394,8 @@ class SampleConfig(Settings):
         take_texts(self, "ban")
         take_texts(self, "labels")
         super().__post_init__()
+        if self.temp < _LEAST_NORMAL:
+            object.__setattr__(self, "temp", 0.0)
         if self.novel_label and not self.labels:
             raise OptionError("novel_label needs labels; give one with --label, or use --novel.")
 
@@ -400,54 +412,6 @@ CONSTRAINTS = (
     "match",
     "ignore_case",
 )
-
-
-@dataclass(frozen=True)
-class EvaluateConfig(Settings):
-    """What to measure besides the loss over a text."""
-
-    baseline: str | None = setting(
-        None,
-        "Also score an n-gram model of the training text with Kneser-Ney smoothing and the order "
-        "that is best on the validation part.",
-        choices=("ngram",),
-    )
-    dynamic: bool = setting(
-        False,
-        "Also score the network while it is trained further on the text that it has read so far "
-        "(dynamic evaluation).",
-    )
-    dynamic_rate: float = setting(
-        0.001, "Learning rate of --dynamic.", low=0, open_low=True, high=1
-    )
-    window: int | None = setting(
-        None,
-        "Also score the text in windows of this many characters, each from a zero state, as models "
-        "with a limited context are scored.",
-        low=1,
-        high=100_000,
-    )
-    by: str | None = setting(
-        None,
-        "Also break the loss down by kind of character, or by label.",
-        choices=("kind", "label"),
-    )
-    labels: tuple[str, ...] = setting(
-        (),
-        "Read FILE with this label, as VALUE or COLUMN=VALUE; may be repeated for several columns.",
-        flag="--label",
-    )
-    novelty: bool = setting(
-        False,
-        "Also generate text and measure how much of it is copied verbatim from the training text, "
-        "compared with the same amount of FILE.",
-    )
-    temp: float = setting(0.8, "Temperature of the text generated for --novelty.", low=0, high=100)
-    seed: int = setting(0, "Seed of the text generated for --novelty.", low=0, high=2**31 - 1)
-
-    def __post_init__(self) -> None:
-        take_texts(self, "labels")
-        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -517,38 +481,3 @@ class ExportConfig(Settings):
             )
         if self.quantize is None:
             object.__setattr__(self, "quantize", "int8" if self.to == "web" else "none")
-
-
-@dataclass(frozen=True)
-class InspectConfig(Settings):
-    """How much of a trained network to show, and how strictly to test features."""
-
-    characters: int = setting(
-        20_000, "Maximum number of characters of the file to read.", low=1, high=1_000_000
-    )
-    cells: int | None = setting(
-        None,
-        "Maximum number of cells to show; by default as many as fit in 3 MB.",
-        low=1,
-        high=2**31 - 1,
-    )
-    labels: tuple[str, ...] = setting(
-        (),
-        "Read FILE with this label, as VALUE or COLUMN=VALUE; may be repeated for several columns.",
-        flag="--label",
-    )
-    value: str = setting(
-        "cell",
-        "Value that the colours show for an LSTM: tanh of the cell state, or the hidden state.",
-        choices=("cell", "hidden"),
-    )
-    level: float = setting(
-        0.05,
-        "Family-wise error rate: the probability that any cell is matched to a feature by chance.",
-        low=0.001,
-        high=0.5,
-    )
-
-    def __post_init__(self) -> None:
-        take_texts(self, "labels")
-        super().__post_init__()

@@ -157,7 +157,7 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     bounds = field.metadata
     accepted: Any = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise OptionError(f"{field.name} is {_shown(value)}; it takes {_article(kind)}.")
+        raise OptionError(f"{field.name} is {shown(value)}; it takes {_article(kind)}.")
     named = bounds.get("own") and str(value).startswith(OWN)
     if "choices" in bounds and value not in bounds["choices"] and not named:
         raise OptionError(
@@ -170,7 +170,7 @@ def check(field: dataclasses.Field[Any], kind: type, value: Any) -> None:
     above = low < value if bounds.get("open_low") else low <= value
     below = high is None or (value < high if bounds.get("open_high") else value <= high)
     if not (above and below and value <= sys.float_info.max):
-        raise OptionError(f"{field.name} is {_shown(value)}; it takes {_range(bounds)}.")
+        raise OptionError(f"{field.name} is {shown(value)}; it takes {_range(bounds)}.")
 
 
 def seconds(text: str) -> float | None:
@@ -194,7 +194,7 @@ def expect(name: str, value: Any, kinds: type | tuple[type, ...], what: str) -> 
         raise OptionError(f"{name} is {brief(repr(value))}; it takes {what}.")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as an error shows it; Python refuses to print integers of thousands of digits."""
     if isinstance(value, int) and abs(value) >= 10**100:
         return "a number of more than 100 digits"

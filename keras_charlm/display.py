@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 import textwrap
 import threading
@@ -32,6 +34,35 @@ def printable(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return text.translate(_PICTURES)
+
+
+def command(*words: str | os.PathLike[str]) -> str:
+    """A command line that a shell reads back as these words.
+
+    Args:
+        *words: The program and its arguments. A path that begins with a dash gets './' before it,
+            so that it is no option.
+    """
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str | os.PathLike[str]) -> str:
+    """A word as a shell reads it."""
+    text = os.fspath(word)
+    if not isinstance(word, str) and text.startswith("-"):
+        text = f"./{text}"
+    if os.name == "nt":
+        return subprocess.list2cmdline([text])
+    if printable(text) == text and not {"\n", "\t"} & {*text} and not _is_surrogate(text):
+        return shlex.quote(text)
+    # What would steer the terminal, or is not UTF-8, is written as bytes in octal.
+    data = os.fsencode(text)
+    plain = (chr(b) if 32 <= b < 127 and b not in b"\\'" else f"\\{b:03o}" for b in data)
+    return f"$'{''.join(plain)}'"
+
+
+def _is_surrogate(text: str) -> bool:
+    return any("\ud800" <= c <= "\udfff" for c in text)
 
 
 class _Redirection:

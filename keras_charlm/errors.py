@@ -14,6 +14,10 @@ Each message is one sentence: what was given, what was needed and what to do.
 """
 
 
+class OptionNote(UserWarning):
+    """A setting or argument is accepted, but has no effect or another one than it seems."""
+
+
 class CharLMError(Exception):
     """Base of all errors of this package; the command line prints it and exits with `exit_code`."""
 

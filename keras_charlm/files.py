@@ -116,6 +116,14 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def names_file(text: str) -> bool:
+    """Whether a text is the path of an existing file."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def write_file(path: Path, content: bytes | str) -> None:
     """Write a file atomically; text as UTF-8."""
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content

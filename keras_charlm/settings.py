@@ -152,7 +152,8 @@ class ConstraintSettings(TypedDict, total=False):
     match: str | None
     """Draw only texts that this regular expression matches as a whole."""
     ignore_case: bool
-    """Constraints do not distinguish between upper and lower case."""
+    """Constraints, --novel and the search for repeated lines do not distinguish between upper
+    and lower case."""
 
 
 class SampleSettings(ConstraintSettings, TypedDict, total=False):
@@ -175,8 +176,11 @@ class SampleSettings(ConstraintSettings, TypedDict, total=False):
     """Number of samples, generated as a batch."""
     stop: str | None
     """End a sample where this text appears."""
+    repeat: bool
+    """For models of lines: print a line again each time that it is drawn."""
     novel: bool
-    """For models of lines: print only lines that are not in the training text."""
+    """For models of lines: print only lines that are not in the training text, apart from
+    blanks."""
     novel_label: bool
     """With --label: print only lines that the training text does not have with this label."""
     unknown_ok: bool

@@ -169,20 +169,36 @@ def test_score_of_a_long_text_is_the_sum_of_its_characters(latin):
 
 
 def test_novel_lines_only(latin):
-    everything = samples(latin, num=200, lines=True, length=2)
-    known = {s.text for s in everything[:100]}
+    lines = {"lines": True, "repeat": True, "length": 3}
+    everything = samples(latin, num=200, **lines)
+    whole = {s.text for s in everything if s.ended}
+    known = set(sorted(whole)[::2])
     counts = Counts()
-    drawn = samples(
-        latin, num=20, lines=True, length=2, novel=True, known=known.__contains__, counts=counts
-    )
-    novel = [s for s in everything if s.text not in known]
-    assert drawn[: len(novel)] == novel[:20]
-    assert len(drawn) == counts.novel == 20
-    assert counts.drawn > 20
+    drawn = samples(latin, num=5, **lines, novel=True, known=known.__contains__, counts=counts)
+    novel = [s for s in everything if s.ended and s.text not in known]
+    assert drawn[: len(novel)] == novel[:5]
+    assert len(drawn) == counts.novel == counts.yielded == 5
+    assert counts.drawn > 5
     # Without the option they are counted only.
     counts = Counts()
-    samples(latin, num=200, lines=True, length=2, known=known.__contains__, counts=counts)
-    assert counts == Counts(200, len(novel))
+    samples(latin, num=200, **lines, known=known.__contains__, counts=counts)
+    cut = sum(not s.ended for s in everything)
+    assert counts == Counts(200, len(novel), cut, yielded=200)
+    assert 0 < cut < 200
+
+
+def test_a_line_is_drawn_once_unless_repeats_are_asked_for(latin):
+    twice = samples(latin, num=60, lines=True, length=1, repeat=True)
+    counts = Counts()
+    once = samples(latin, num=12, lines=True, length=1, counts=counts)
+    first = list({s.text: s for s in reversed(twice)}.values())
+    assert len({s.text for s in once}) == 12
+    assert once[:5] == sorted(first, key=lambda s: twice.index(s))[:5]
+    assert counts.repeated == counts.drawn - 12 > 0
+    lower = samples(latin, num=9, lines=True, length=1, ignore_case=True)
+    assert len({s.text.lower() for s in lower}) == 9
+    assert len(samples(latin, num=3, lines=True, temp=0)) == 1
+    assert len(samples(latin, num=3, lines=True, temp=1e-40, repeat=True)) == 3
 
 
 @pytest.mark.parametrize("num", [1, 5])

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_charlm import backend
 from keras_charlm.config import EvaluateConfig
+from keras_charlm.effects import idle, note
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
 from keras_charlm.evaluation.labels import (
@@ -40,6 +41,7 @@ def evaluate(
     watch: Watch | None = None,
 ) -> Evaluation:
     """Score a text; see `CharLM.evaluate` for arguments and errors."""
+    note([*idle(config), *_unread(text, corpus, config)], stacklevel=4)
     _check(model, config)
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
@@ -83,6 +85,13 @@ def evaluate(
     if config.novelty:
         more["novelty"] = _novelty(model, trained(), stream, config)
     return Evaluation(**vars(tally.scores()), **more)
+
+
+def _unread(text: object, corpus: Sequence[str | Path], config: EvaluateConfig) -> list[str]:
+    """A sentence if the training text is named but not needed."""
+    if corpus and text is not None and not (config.baseline or config.novelty):
+        return ["corpus has no effect without baseline or novelty: the training text is not read."]
+    return []
 
 
 def _check(model: TrainedModel, config: EvaluateConfig) -> None:
@@ -219,6 +228,7 @@ def _novelty(
             temp=config.temp,
             seed=config.seed,
             length=None if lines else LENGTH,
+            repeat=True,  # as often as the model repeats itself
         )
     ]
     ids = ngram.read(stream, None)

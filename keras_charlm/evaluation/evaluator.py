@@ -144,7 +144,7 @@ class Evaluator:
             return
         for begins, first, stops in _rows(stream, rows, part, parts):
             length = int((stops - begins).max())
-            windows = -(-length // min(_WINDOW, self._most // len(begins)))
+            windows = -(-length // max(min(_WINDOW, self._most // len(begins)), 1))
             window = -(-length // (8 * windows)) * 8
             states = self._zero_states(len(begins))
             for at in range(0, length, window):

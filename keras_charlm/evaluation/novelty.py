@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.saved.trained import TrainedModel
-from keras_charlm.text.corpus import Corpus, Lines, fingerprints
+from keras_charlm.text.corpus import Corpus, Lines
 from keras_charlm.text.documents import DocumentStream
+from keras_charlm.text.likeness import key_fingerprints, line_texts
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import NEWLINE
@@ -63,7 +64,8 @@ class TrainingText:
         """Whether each of some lines is one of the training lines, bool (len(lines),)."""
         if self.lines is None:
             return np.zeros(len(lines), bool)
-        return np.isin(fingerprints(lines), self.lines.fingerprints)
+        texts = line_texts(self.corpus, self.lines)
+        return np.isin(key_fingerprints(lines), key_fingerprints(texts))
 
     def locate(self, position: int) -> dict[str, int]:
         """Find a character of `stream` in the corpus.

@@ -131,7 +131,7 @@ def held_out(opened: TrainedModel, runner: Runner) -> Trial:
 def _drawn_text(opened: TrainedModel, runner: Runner) -> np.ndarray:
     """Codes of text drawn by the model, int32 (N,), N at most `CHARACTERS` + 1."""
     card, vocabulary = opened.card, opened.vocabulary
-    config = SampleConfig(num=64, seed=0, temp=1, length=None if card.lines else 256)
+    config = SampleConfig(num=64, seed=0, temp=1, length=None if card.lines else 256, repeat=True)
     pieces: list[np.ndarray] = [np.array([card.start])]
     length = 0
     for sample in draw_samples(

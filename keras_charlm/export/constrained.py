@@ -41,11 +41,10 @@ class Rule:
         return self._at(state, self.classes)
 
     def read(self, state: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-        """The states (B, 1) after reading symbols (B,), whether they fit or not."""
-        last = self.classes.shape[0] - 1
-        moved = self._at(state, tf.gather(self.classes, tf.minimum(ids, last))[:, None])
-        # Labels follow the symbols, and no rule counts them.
-        return tf.where((ids > last)[:, None], state, tf.maximum(moved, -1 - moved))
+        """The states (B, 1) after reading ids (B,), whether they fit or not; labels change none."""
+        symbols = ids < self.classes.shape[0]
+        moved = self._at(state, tf.gather(self.classes, tf.where(symbols, ids, 0))[:, None])
+        return tf.where(symbols[:, None], tf.maximum(moved, -1 - moved), state)
 
     def _at(self, state: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         # Wrong inputs from a host must not read out of bounds.

@@ -18,12 +18,15 @@ class Sample:
         seed: The seed that reproduces the text.
         bits_per_character: Mean of -log2 p over the characters drawn, including the stop text or
             newline, with the probabilities at temperature 1; None if nothing was drawn.
+        ended: Whether the text ended by itself or with the stop text; otherwise it was cut where
+            it reached the requested length.
     """
 
     text: str | bytes
     prompt: str | bytes
     seed: int
     bits_per_character: float | None
+    ended: bool = True
 
     @property
     def whole(self) -> str | bytes:
@@ -38,6 +41,9 @@ class Counts:
 
     drawn: int = 0  # samples that were not empty
     novel: int = 0  # those of them that are not in the training text
+    cut: int = 0  # lines that reached the longest length before they ended
+    repeated: int = 0  # lines like one that was yielded before
+    yielded: int = 0  # samples that fit all conditions
 
 
 @dataclass(frozen=True)

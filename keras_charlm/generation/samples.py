@@ -20,6 +20,7 @@ from keras_charlm.generation.constraints import is_constrained
 from keras_charlm.generation.fitting import Best, Fitting, Sampler
 from keras_charlm.generation.litert import SignatureRunner
 from keras_charlm.generation.sample import Counts, Sample, Task
+from keras_charlm.text.likeness import line_key
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
@@ -260,12 +261,12 @@ def draw_samples(
 
     Args:
         runner, vocabulary, config, prompt, lines, start, normalize, labels, usual: As for
-            `stream_text`.
-            Empty lines are replaced by further samples.
+            `stream_text`. Empty lines are replaced by further samples, and without
+            `config.repeat` repeated ones too.
         known: Whether a whole line, prompt included, is in the training text. With `config.novel`
-            or `config.novel_label` such lines are replaced too.
+            or `config.novel_label` such lines are replaced too, and so are lines that were cut.
         limit: Maximum number of samples to draw, yielded or not; by default 100 times `config.num`.
-        counts: Updated with the numbers of samples drawn and novel.
+        counts: Updated with the numbers of samples drawn, novel, and so on.
 
     Returns:
         An iterator of at most `config.num` samples; fewer if `limit` was reached.
@@ -274,17 +275,30 @@ def draw_samples(
         PromptError: The prompt has a character outside the vocabulary.
     """
     task = _task(runner, vocabulary, config, prompt, lines, start, normalize, labels, usual)
-    limit = 100 * config.num if limit is None else limit
+    if limit is None:
+        # At temperature 0 every line is the same.
+        limit = 1 if lines and not config.temp and not config.repeat else 100 * config.num
     counts = Counts() if counts is None else counts
+    yielded: set[bytes] = set()  # the keys of the lines
 
     def accept(sample: Sample) -> bool:
         line = sample.whole
-        if lines and not line:
+        if lines and not line.strip():
             return False
         counts.drawn += 1
-        novel = known is None or not known(line)
+        counts.cut += lines and not sample.ended
+        novel = known is None or (sample.ended and not known(line))
         counts.novel += novel
-        return novel or not (config.novel or config.novel_label)
+        if (config.novel or config.novel_label) and not novel:
+            return False
+        if lines and not config.repeat:
+            key = line_key(line, config.ignore_case)
+            if key in yielded:
+                counts.repeated += 1
+                return False
+            yielded.add(key)
+        counts.yielded += 1
+        return True
 
     num = config.num * config.best_of
     sampler: Sampler
@@ -305,18 +319,18 @@ def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> I
         accept: Whether to yield a sample.
         limit: Maximum number of samples to draw.
     """
-    ended: dict[int, Sample | None] = {}  # by index; None where it was rejected
+    ended: dict[int, Sample] = {}  # by index
     needed, following = batch.num, 0
     while batch.fill(min(needed, limit)):
-        for index, sample in batch.advance():
-            accepted = accept(sample)
-            ended[index] = sample if accepted else None
-            needed += not accepted
+        ended.update(batch.advance())
+        # In order, so that which of several like lines is accepted depends on the seeds alone.
         while following in ended:
-            next_sample = ended.pop(following)
+            sample = ended.pop(following)
             following += 1
-            if next_sample is not None:
-                yield next_sample
+            if accept(sample):
+                yield sample
+            else:
+                needed += 1
 
 
 class _Batch:
@@ -413,7 +427,7 @@ class _Batch:
             return None
         mean = row.bits / drawn if drawn else None
         text = self.vocabulary.from_codes(row.codes)
-        return Sample(text, task.prompt, self._seed(row.index), mean)
+        return Sample(text, task.prompt, self._seed(row.index), mean, done or cut >= 0)
 
     def _seed(self, index: int) -> int:
         return (self.task.seed + index) % 2**31

@@ -6,7 +6,11 @@ in the on-device file and in a browser. Letters in shapes: B rows, V symbols.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
+
+# Where processors treat smaller numbers as 0, dividing by one gives NaN.
+_LEAST_NORMAL = float(np.finfo(np.float32).tiny)
 
 
 def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
@@ -50,8 +54,8 @@ def draw(
     Args:
         logits: float32 (B, V).
         uniform: float32 (B,) in [0, 1).
-        temperature: Scalar, (1,), or (B, 1) for a setting per row; 0 takes the most likely
-            character, like `top_k` 1.
+        temperature: Scalar, (1,), or (B, 1) for a setting per row; 0, like any number too small
+            for a normal float32, takes the most likely character, like `top_k` 1.
         top_k: Of the same shapes; 0 for all.
         top_p: Of the same shapes; above 0 and at most 1.
         min_p: Of the same shapes; from 0, which keeps all, to 1.
@@ -61,7 +65,7 @@ def draw(
     """
     known = logits[:, 1:]  # (B, V - 1)
     size = known.shape[1]
-    greedy = tf.equal(temperature, 0.0)
+    greedy = tf.less(temperature, _LEAST_NORMAL)
     divisor = tf.where(greedy, 1.0, temperature)
     kept = tf.where(greedy, 1, tf.where(tf.equal(top_k, 0), size, top_k))
     # Without any of them the order does not matter, and sorting thousands of characters is slow.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from keras_charlm.generation.sample import Sample
 from keras_charlm.saved.trained import TrainedModel
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
@@ -65,7 +67,7 @@ def first(model: TrainedModel) -> list[tuple[str, bool]]:
     """
     if model.card.lines:
         samples = model.samples(num=FIRST_LINES, temp=FIRST_TEMP, seed=FIRST_SEED)
-        return [(_text(sample.text), not model.known(sample.text)) for sample in samples]
+        return _lines(model, samples)
     sample = next(model.samples(length=FIRST_LENGTH, temp=FIRST_TEMP, seed=FIRST_SEED))
     return [(cut(_text(sample.text)), True)]
 
@@ -128,9 +130,9 @@ def _draw_text(model: TrainedModel, temp: float) -> Drawn:
 def _draw_lines(model: TrainedModel, temp: float) -> Drawn:
     part = model.card.split["train"]
     number = min(LINES, max(4, LINES_LENGTH * part["lines"] // part["characters"]))
-    samples = list(model.samples(temp=temp, num=number, seed=SEED))
+    samples = list(model.samples(temp=temp, num=number, seed=SEED, repeat=True))
     bits = [each for sample in samples if (each := sample.bits_per_character) is not None]
-    lines = [(_text(sample.text), not model.known(sample.text)) for sample in samples]
+    lines = _lines(model, samples)
     ends = np.cumsum([len(line) for line, _ in lines])
     shown = max(1, int(np.searchsorted(ends, LENGTH // 3)))
     return Drawn(
@@ -141,6 +143,13 @@ def _draw_lines(model: TrainedModel, temp: float) -> Drawn:
         sum(new for _, new in lines) / max(len(lines), 1),
         len(set(lines)) / max(len(lines), 1),
     )
+
+
+def _lines(model: TrainedModel, samples: Iterable[Sample]) -> list[tuple[str, bool]]:
+    """Drawn lines, and whether each is whole and new."""
+    return [
+        (_text(sample.text), sample.ended and not model.known(sample.text)) for sample in samples
+    ]
 
 
 def _text(text: str | bytes) -> str:

@@ -6,7 +6,6 @@ are drawn here. Every text in it is untrusted, and escaped by the template.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm import templates
-from keras_charlm.display import Display, duration, printable, quiet
+from keras_charlm.display import Display, command, duration, printable, quiet
 from keras_charlm.errors import BundleError, CorpusError
 from keras_charlm.evaluation import ngram
 from keras_charlm.files import check_output, write_file, writing
@@ -66,13 +65,13 @@ def write(
         )
     page = Page(output or opened.path / bundle.REPORT)
     check_output(page, overwrite=True)
-    folder = shlex.quote(str(folder or opened.path))
+    folder = Path(folder or opened.path)
     baseline, reason = opened.card.scores.get("baseline", []), ""
     if count and not (baseline and "test_margin" in baseline[-1]):  # older models have none
         again, reason = _count(opened, corpus, Display(verbose))
         baseline = again or baseline
     elif not baseline:
-        reason = f"this command adds it: kcharlm report {folder}"
+        reason = f"this command adds it: {command('kcharlm', 'report', folder)}"
     html = render(opened, folder, baseline, reason)
     with writing(page):
         write_file(page, html.encode("utf-8", "replace"))
@@ -80,13 +79,13 @@ def write(
 
 
 def render(
-    model: TrainedModel, folder: str, baseline: list[dict[str, Any]], reason: str = ""
+    model: TrainedModel, folder: Path, baseline: list[dict[str, Any]], reason: str = ""
 ) -> str:
     """Render the page of a model as HTML.
 
     Args:
         model: The model, with its folder.
-        folder: The folder as shown in the commands on the page, shell-quoted.
+        folder: The folder in the commands on the page.
         baseline: The rows of `ngram.scores`; may be empty.
         reason: Why it is empty.
     """
@@ -104,7 +103,7 @@ def render(
         filters={"duration": duration, "printable": printable, "number": _number, "cut": drawn.cut},
         card=card,
         layers=describe_layers(card.model),
-        folder=folder,
+        folder=command(folder),
         alphabet=model.vocabulary.size - 1,
         symbol=model.vocabulary.unit_name,
         part=part,

@@ -5,6 +5,7 @@
     model.weights.h5    the weights, saved by Keras
     model.tflite        the on-device file that `generate` runs; it contains the card as well
     training_lines.u64  fingerprints of the training lines (models of lines only), for novelty
+    training_lines_nocase.u64  the same for lines in upper and lower case alike
     training_labels.u64 the same with the labels of each line (models of labelled lines only)
     history.csv         figures of each epoch; curve.csv also has them within epochs
     samples.jsonl       texts drawn during the training; samples.txt has them in readable form
@@ -17,6 +18,7 @@ TensorFlow and runs no code from the folder.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config_base import expect
+from keras_charlm.display import command
 from keras_charlm.errors import BundleError, TrainingError, brief
 from keras_charlm.files import (
     LARGEST,
@@ -49,12 +52,20 @@ ENGLISH, NAMES = "english", "names"  # the bundled models: English prose, and fi
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 WEIGHTS, DEVICE, LINES = "model.weights.h5", "model.tflite", "training_lines.u64"
+LINES_NOCASE = "training_lines_nocase.u64"
 LABELS = "training_labels.u64"
 HISTORY, CURVE, REPORT = "history.csv", "curve.csv", "report.html"
 SAMPLES, SAMPLES_TEXT = "samples.jsonl", "samples.txt"
 CHECKPOINT, LOCK = "checkpoint", "lock"
 
-_CHECKED = (VOCABULARY, WEIGHTS, DEVICE, LINES, LABELS)  # files whose hashes are in config.json
+_CHECKED = (  # files whose hashes are in config.json
+    VOCABULARY,
+    WEIGHTS,
+    DEVICE,
+    LINES,
+    LINES_NOCASE,
+    LABELS,
+)
 
 # Maximum bytes of a file; float32 weights take twice the space of a float16 on-device file.
 _LARGEST = {WEIGHTS: 2 * LARGEST + (1 << 20)}
@@ -98,18 +109,26 @@ class Bundle:
             self.file(WEIGHTS), self.card.model, self.vocabulary.size, self.vocabulary.labels
         )
 
-    def training_lines(self) -> np.ndarray:
-        """Sorted fingerprints of the training lines, uint64 (L,); see `corpus.fingerprints`.
+    def training_lines(self, ignore_case: bool = False) -> np.ndarray:
+        """Sorted fingerprints of the training lines, uint64 (L,); see `likeness.line_key`.
+
+        Args:
+            ignore_case: Whether upper and lower case are the same.
 
         Raises:
-            BundleError: The model was not trained on lines, or the file is damaged.
+            BundleError: The model was not trained on lines, or the file is missing or damaged.
         """
         if not self.card.lines:
             raise BundleError(
                 f"{self.path} was not trained on lines, so no line is novel or known; "
                 "leave out --novel, or train with --lines."
             )
-        return np.fromfile(self.file(LINES), "<u8")
+        if ignore_case and LINES_NOCASE not in self.card.files:
+            raise BundleError(
+                f"{self.path} was trained by a version that did not store its lines without upper "
+                "and lower case; leave out --ignore-case, or train it again."
+            )
+        return np.fromfile(self.file(LINES_NOCASE if ignore_case else LINES), "<u8")
 
     def labelled_lines(self, labels: Sequence[Label]) -> np.ndarray:
         """Sorted fingerprints of the training lines that have all these labels, uint64 (L,).
@@ -154,7 +173,7 @@ class DeviceFile(Bundle):
             "folder that kcharlm fit wrote."
         )
 
-    def training_lines(self) -> np.ndarray:
+    def training_lines(self, ignore_case: bool = False) -> np.ndarray:
         raise BundleError(
             f"{self.path} does not hold the training lines, so no line is novel or known; leave "
             "out --novel, or name the folder that kcharlm fit wrote."
@@ -181,7 +200,7 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
         if (folder / CHECKPOINT).is_dir():
             raise BundleError(
                 f"The training in {folder} has not ended; finish it with: "
-                f"kcharlm fit --resume {folder}"
+                f"{command('kcharlm', 'fit', '--resume', folder)}"
             )
         raise BundleError(
             f"{folder} is no model: it has no {CONFIG}; name a folder that kcharlm fit wrote."
@@ -244,24 +263,50 @@ def find(path: str | Path) -> Path:
             f"A model cannot have that name ({error.strerror}); name a folder that "
             "kcharlm fit wrote."
         ) from error
-    if not folder.is_dir() and len(folder.parts) == 1 and (MODELS / folder).is_dir():
-        folder = MODELS / folder
+    if str(path) == "":
+        raise BundleError("The model's name is empty; name a folder that kcharlm fit wrote.")
+    if len(folder.parts) == 1 and not _holds_model(folder):
+        # Another file or folder of that name gives way to a model of that name.
+        homes = [MODELS / folder, shipped().get(str(path))]
+        folder = next((home for home in homes if home and _holds_model(home)), folder)
     if not folder.exists() and folder.suffix == ".tflite":
         raise BundleError(
-            f"There is no file {brief(path)}; write one with: kcharlm export MODEL -o {brief(path)}"
+            f"There is no file {brief(path)}; write one with: "
+            f"{command('kcharlm', 'export', 'MODEL', '-o', folder)}"
         )
-    if len(folder.parts) == 1 and not folder.exists() and (home := shipped().get(str(path))):
-        return home
     if not folder.exists():
         if leftovers(folder)[0].exists():
             raise BundleError(
                 f"{path} was being replaced when its training was killed; put it "
-                f"back with: kcharlm fit --resume {path}"
+                f"back with: {command('kcharlm', 'fit', '--resume', folder)}"
             )
         raise BundleError(
-            f"There is no model {brief(path)}; train one with: kcharlm fit CORPUS -o {brief(path)}"
+            f"There is no model {brief(path)}; train one with: "
+            f"{command('kcharlm', 'fit', 'CORPUS', '-o', brief(path))}"
         )
     return folder
+
+
+def _holds_model(path: Path) -> bool:
+    """Whether a path is a folder of a model, finished or not, or an on-device file."""
+    if path.is_file():
+        return path.suffix == ".tflite"
+    return (path / CONFIG).exists() or (path / CHECKPOINT).exists()
+
+
+def newer(path: Path) -> Path | None:
+    """The newest model of the same corpus, if `fit` named it after the model in `path`."""
+    others = [
+        other
+        for other in MODELS.glob(f"{glob.escape(path.name)}-*/{CONFIG}")
+        if other.parent.name.removeprefix(f"{path.name}-").isdecimal()
+    ]
+    if path.parent != MODELS or not others:
+        return None
+    latest = max(others, key=lambda other: other.stat().st_mtime)
+    if (path / CONFIG).exists() and latest.stat().st_mtime <= (path / CONFIG).stat().st_mtime:
+        return None
+    return latest.parent
 
 
 def newest() -> Path:

@@ -29,7 +29,8 @@ class Card:
         model, fit: The resolved configurations.
         corpus: `name`, `files` (empty for the bundled list of names), `bytes`, `characters`,
             `sha256`, and `config` (a CorpusConfig).
-        split: Number of characters (and lines, for a corpus of lines) of each part.
+        split: Number of characters of each part; for a corpus of lines also of lines, and of the
+            characters of the longest one.
         start: Code of the character that is read first if there is no prompt.
         finished: False if the training was stopped and can be resumed.
         scores: `epoch`, the Scores of `validation` and `test` if there are such parts, `baseline`,
@@ -65,6 +66,13 @@ class Card:
     def lines(self) -> bool:
         """Whether the text is a list of documents, lines or longer ones, that end themselves."""
         return self.corpus_config.records
+
+    @property
+    def line_limit(self) -> int | None:
+        """Characters at which a drawn line is cut: twice those of the longest training line; None
+        if that is unknown, or the documents are no lines."""
+        longest = self.split["train"].get("longest")
+        return 2 * longest if self.lines and longest else None
 
     @property
     def normalize(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
@@ -15,7 +15,10 @@ import numpy as np
 from keras_charlm import backend
 from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect, lists_settings, plain_number
-from keras_charlm.errors import CorpusError
+from keras_charlm.effects import idle, note
+from keras_charlm.errors import CorpusError, OptionError, brief
+from keras_charlm.files import names_file
+from keras_charlm.generation.constraints import is_constrained
 from keras_charlm.generation.litert import Runner, score_characters
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
 from keras_charlm.generation.scoring import Score, Surprise, score_lines
@@ -23,30 +26,27 @@ from keras_charlm.saved import bundle, reading
 from keras_charlm.saved.history import read_history
 from keras_charlm.saved.reading import InputText
 from keras_charlm.settings import SampleSettings
-from keras_charlm.text.corpus import Corpus, fingerprints, prepare, reopen
+from keras_charlm.text.corpus import Corpus, prepare, reopen
 from keras_charlm.text.decoding import open_blocks, read_pieces, read_text
 from keras_charlm.text.filetype import READ
 from keras_charlm.text.labels import Label, choose
-from keras_charlm.text.records import split, strip_blanks
+from keras_charlm.text.likeness import key_fingerprints
+from keras_charlm.text.records import split
 from keras_charlm.text.split import Split, split_corpus
-from keras_charlm.text.vocabulary import NEWLINE, normalize
+from keras_charlm.text.vocabulary import NEWLINE, UNKNOWN, describe, normalize
 
 if TYPE_CHECKING:
     import keras
 
 Model = TypeVar("Model", bound="TrainedModel")
+_LONGEST_NAME = 4096  # characters of a path
 
 
-def _membership(prints: np.ndarray) -> Callable[[str | bytes], bool]:
+def _membership(prints: np.ndarray, ignore_case: bool = False) -> Callable[[str | bytes], bool]:
     """A function that tells whether a line has one of these fingerprints, uint64 (L,) ascending."""
 
     def known(line: str | bytes) -> bool:
-        # The fingerprints of the training lines ignore blanks too.
-        if isinstance(line, str):
-            data = strip_blanks(line).encode("utf-8", "surrogatepass")
-        else:
-            data = strip_blanks(line)
-        fingerprint = fingerprints([data])[0]
+        fingerprint = key_fingerprints([line], ignore_case)[0]
         at = np.searchsorted(prints, fingerprint)
         return bool(at < len(prints) and prints[at] == fingerprint)
 
@@ -159,11 +159,11 @@ class TrainedModel:
             PromptError: The prompt has a character outside the vocabulary.
             OptionError: A setting is out of range.
         """
-        config = SampleConfig.of("generate", settings)
+        config = self._sampling(settings)
         labels = self.labels(config.labels)
         known = None
         if config.novel:
-            known = self.known
+            known = self.known_lines(config.ignore_case)
         elif config.novel_label:
             known = _membership(self.bundle.labelled_lines(labels))
         return draw_samples(
@@ -186,7 +186,7 @@ class TrainedModel:
 
         Arguments and errors are those of `samples`; `num` and `novel` are ignored.
         """
-        config = SampleConfig.of("generate", settings)
+        config = self._sampling(settings)
         return stream_text(
             self.runner,
             self.vocabulary,
@@ -219,6 +219,8 @@ class TrainedModel:
         Raises:
             OptionError: The model has no such label.
         """
+        if isinstance(texts, (str, bytes)):
+            raise OptionError("texts is a single text; give a list of lines.")
         return score_lines(
             self.runner,
             self.vocabulary,
@@ -265,7 +267,18 @@ class TrainedModel:
     @functools.cached_property
     def known(self) -> Callable[[str | bytes], bool]:
         """A function that tells whether a line is in the training text (models of lines only)."""
-        return _membership(self.bundle.training_lines())
+        return self.known_lines()
+
+    def known_lines(self, ignore_case: bool = False) -> Callable[[str | bytes], bool]:
+        """A function that tells whether a line is in the training text, apart from blanks.
+
+        Args:
+            ignore_case: Whether upper and lower case are the same.
+
+        Raises:
+            BundleError: The model was not trained on lines, or has no record of them.
+        """
+        return _membership(self.bundle.training_lines(ignore_case), ignore_case)
 
     def read(self, text: str | bytes | Path | InputText, encoding: str | None = None) -> InputText:
         """Read a text like the corpus: normalized, and decoded if it is a file.
@@ -284,6 +297,11 @@ class TrainedModel:
             return text
         if isinstance(text, Path):
             return reading.read_file(text, self.card.corpus_config, encoding)
+        if isinstance(text, str) and len(text) < _LONGEST_NAME and names_file(text):
+            about = (
+                f"The text {brief(repr(text))} is also the name of a file, which Path(...) reads."
+            )
+            note([about], stacklevel=5)
         return reading.read_given(text, self.vocabulary, self.card)
 
     def read_prompt(self, path: str | Path, encoding: str | None = None) -> str | bytes:
@@ -366,6 +384,30 @@ class TrainedModel:
                 "is damaged; copy or train it again."
             )
         return text, parts
+
+    def _sampling(self, settings: Mapping[str, Any]) -> SampleConfig:
+        """The settings of `samples`, with the length at which lines are cut."""
+        config = SampleConfig.of("generate", settings)
+        if config.length is None and not is_constrained(config):  # those end by themselves
+            config = replace(config, length=self.card.line_limit)
+        note([*idle(config), *self._idle(config)], stacklevel=4)
+        return config
+
+    def _idle(self, config: SampleConfig) -> Iterator[str]:
+        """A sentence for each setting that has no effect with this model."""
+        lines, constrained = self.card.lines, is_constrained(config)
+        if config.repeat and not lines:
+            yield "repeat has no effect on a model of texts, which may always repeat themselves."
+        if config.ignore_case and not (lines or constrained):
+            yield "ignore_case has no effect without a constraint."
+        for name, text in (("stop", config.stop or ""), *(("ban", word) for word in config.ban)):
+            codes = self.vocabulary.to_codes(normalize(text, self.card.normalize))
+            strange = codes[self.vocabulary.lookup(codes) == UNKNOWN]
+            if len(strange) and not (config.ignore_case and name == "ban"):
+                yield (
+                    f"{name} {brief(repr(text))} has no effect: the model never writes "
+                    f"{describe(int(strange[0]), self.vocabulary.unit)}."
+                )
 
     @property
     def end(self) -> int | None:

@@ -7,10 +7,12 @@ last and makes the entry valid.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +39,35 @@ def cache_folder() -> Path:
     """Where prepared texts are kept: $KERAS_CHARLM_CACHE, or the user's cache folder."""
     if named := os.environ.get("KERAS_CHARLM_CACHE"):
         return Path(named)
-    return platformdirs.user_cache_path("keras_charlm", appauthor=False)
+    home = platformdirs.user_cache_path("keras_charlm", appauthor=False)
+    # Without a home, `~` stays as it is; a home may be read-only, as in a container.
+    if home.is_absolute() and _can_be_made(home):
+        return home
+    return _substitute()
+
+
+def _substitute() -> Path:
+    """A folder for temporary files that only this user can write."""
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    folder = Path(tempfile.gettempdir()) / f"keras_charlm-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if user != "" and folder.lstat().st_uid != user:  # another user's, who could change the texts
+        raise OSError(errno.EPERM, "it belongs to another user", str(folder))
+    return folder
+
+
+def substituted() -> str | None:
+    """A sentence for the user, if texts are not kept in the user's cache folder."""
+    folder = cache_folder()
+    if folder.parent != Path(tempfile.gettempdir()) or os.environ.get("KERAS_CHARLM_CACHE"):
+        return None
+    return f"The home folder cannot be written, so the prepared text is kept in {folder}."
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder can be written, or made."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,8 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True)
         cache.tidy(folder)
         entry, notices = find_or_read(names, files, config, folder, stdin, remedy)
+        if notice := cache.substituted():
+            notices.append(notice)
     except OSError as error:
         raise CorpusError(
             f"The prepared text cannot be kept in {folder} ({error.strerror or error}); make room "

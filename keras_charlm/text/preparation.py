@@ -15,7 +15,7 @@ from keras_charlm.text.cache import Entry, SymbolWriter
 from keras_charlm.text.decoding import LineEnds, open_blocks, read_pieces
 from keras_charlm.text.filetype import Remedy
 from keras_charlm.text.labels import Coder
-from keras_charlm.text.sources import can_be_read_again
+from keras_charlm.text.sources import can_be_read_again, sources
 from keras_charlm.text.transcript import append, label_columns, named, table_text
 
 
@@ -244,6 +244,26 @@ def _recipe(config: CorpusConfig) -> bytes:
         f"char {config.encoding} {config.normalize} keep={config.keep_line_ends} "
         f"lines={config.lines} 1{more}"
     ).encode()
+
+
+def holds(files: tuple[str, ...], config: CorpusConfig, sha256: str) -> bool:
+    """Whether files still hold a text; True too if they cannot be read twice.
+
+    Args:
+        files: `Corpus.files` of the text.
+        config: How it was read.
+        sha256: `Corpus.sha256` of the text.
+    """
+    try:
+        found = sources(files, config) if files else []
+        if not files or not all(map(can_be_read_again, found)):
+            return True
+        digest, _ = _hash_files(found, config, [])
+    except CorpusError:
+        return False
+    return sha256 in (
+        _key(digest, incomplete, joined) for incomplete in (False, True) for joined in (False, True)
+    )
 
 
 def file_names(paths: list[str]) -> str:

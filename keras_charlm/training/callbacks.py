@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_charlm.display import Display, duration
+from keras_charlm.display import Display, command, duration
 from keras_charlm.errors import Interrupted, TrainingError
 from keras_charlm.evaluation.evaluator import Evaluator
 from keras_charlm.evaluation.scores import Tally
@@ -372,7 +372,7 @@ class Saving(keras.callbacks.Callback):
             self.save()
             raise Interrupted(
                 f"Stopped after batch {self.schedule.progress.step:,}, and nothing is lost; "
-                f"continue with: kcharlm fit --resume {self.folder}",
+                f"continue with: {command('kcharlm', 'fit', '--resume', self.folder)}",
                 self.signals.get("signal", signal.SIGTERM),
             )
         if self.save_now:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_charlm.display import command
 from keras_charlm.errors import BundleError, TrainingError
 from keras_charlm.files import lock
 from keras_charlm.saved.bundle import (
@@ -102,15 +104,18 @@ def choose(output: str | Path | None, name: str, overwrite: bool) -> Path:
         while not (overwrite or _free(folder)):
             folder, number = MODELS / f"{name}-{number}", number + 1
         return folder
+    if str(output) == "":
+        raise BundleError("--output is empty; name a folder for the model.")
     folder = Path(output)
+    check_replaceable(folder)
     recover(folder)
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file; name a folder for the model with --output.")
     model, checkpoint = (folder / CONFIG).exists(), (folder / CHECKPOINT).exists()
     if (folder / CHECKPOINT / STATE).exists() and not overwrite:
         raise BundleError(
-            f"{folder} holds a training that has not ended; continue it with kcharlm fit --resume "
-            f"{folder}, or replace it with --overwrite."
+            f"{folder} holds a training that has not ended; continue it with "
+            f"{command('kcharlm', 'fit', '--resume', folder)}, or replace it with --overwrite."
         )
     if model and not overwrite:
         raise BundleError(
@@ -119,6 +124,23 @@ def choose(output: str | Path | None, name: str, overwrite: bool) -> Path:
     if folder.exists() and any(folder.iterdir()) and not (model or checkpoint):
         raise BundleError(f"{folder} holds something that is not a model; name another --output.")
     return folder
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise BundleError if a folder cannot be renamed, as it is when the model is ready."""
+    real = folder.resolve()
+    here = Path.cwd()
+    if real == here or real in here.parents:
+        raise BundleError(
+            f"{folder} is the current folder or one around it, which cannot be replaced by the "
+            "model; name a new folder in it, or leave it first (cd ..)."
+        )
+    parent = next(path for path in real.parents if path.exists())
+    if os.path.ismount(real) or (real.exists() and not os.access(parent, os.W_OK)):
+        why = "is a mount point" if os.path.ismount(real) else f"is in {parent}, a read-only folder"
+        raise BundleError(
+            f"{folder} {why}, so it cannot be replaced by the model; name a new folder in it."
+        )
 
 
 def _free(folder: Path) -> bool:
@@ -137,24 +159,33 @@ def _free(folder: Path) -> bool:
     )
 
 
+def _is_training(folder: Path) -> bool:
+    """Whether a folder holds a model or a training."""
+    return (folder / CHECKPOINT).is_dir() or (folder / CONFIG).is_file()
+
+
 def resumable(path: str | Path) -> Path:
     """The folder of a model whose training has not ended, by its path or name.
 
     Raises:
         BundleError: There is none, or its training has ended.
     """
+    if str(path) == "":
+        raise BundleError("The model's name is empty; name the folder of a training.")
     folder = Path(path)
+    check_replaceable(folder)
     recover(folder)
-    if not folder.is_dir() and len(folder.parts) == 1:
+    if len(folder.parts) == 1 and not _is_training(folder):
         recover(MODELS / folder)
-        if (MODELS / folder).is_dir():
+        if _is_training(MODELS / folder):
             folder = MODELS / folder
     if (folder / CHECKPOINT / STATE).is_file():
         return folder
     if (folder / CONFIG).is_file():
         raise BundleError(
             f"The training of {folder} has ended, so there is nothing to resume; start a new one "
-            f"from its weights with: kcharlm fit CORPUS --init-from {folder}"
+            "from its weights with: "
+            f"{command('kcharlm', 'fit', 'CORPUS', '--init-from', folder)}"
         )
     raise BundleError(
         f"There is no training to resume in {folder}; start one with: kcharlm fit CORPUS"

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm.display import Display
+from keras_charlm.display import Display, command
 from keras_charlm.errors import CharLMError, Interrupted, TrainingError
 from keras_charlm.saved.bundle import Bundle, shipped
 from keras_charlm.text.corpus import Corpus
@@ -94,7 +94,8 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
             raise
         raise TrainingError(
             f"{lost} is gone, and the training stopped after batch {job.progress.step:,}; "
-            f"start every worker again with: kcharlm fit --resume {job.folder.path}"
+            "start every worker again with: "
+            f"{command('kcharlm', 'fit', '--resume', job.folder.path)}"
         ) from error
     finally:
         job.display.stop()

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_charlm.config import FitConfig
+from keras_charlm.display import command
 from keras_charlm.errors import CharLMError, Interrupted, TrainingError
 from keras_charlm.text.streams import Windows
 from keras_charlm.training.schedule import Schedule
@@ -91,7 +92,9 @@ def explained(error: BaseException, fit: FitConfig, folder: Path, step: int) -> 
         folder: The model's folder.
         step: Batches done.
     """
-    go_on = f"continue with: kcharlm fit --resume {folder}" if step else "start again."
+    go_on = "start again."
+    if step:
+        go_on = f"continue with: {command('kcharlm', 'fit', '--resume', folder)}"
     if isinstance(error, KeyboardInterrupt):
         return Interrupted(
             f"Stopped immediately, and only the work since the last checkpoint is lost; {go_on}",

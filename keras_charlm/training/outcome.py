@@ -13,11 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_charlm.display import Display, quiet
+from keras_charlm.display import Display, command, quiet
 from keras_charlm.evaluation import ngram
 from keras_charlm.evaluation.evaluator import Evaluator
 from keras_charlm.evaluation.labels import Labelled, bits_by_label
-from keras_charlm.evaluation.scores import Tally
+from keras_charlm.evaluation.scores import Tally, margin
 from keras_charlm.export import packing, tflite
 from keras_charlm.export.graph import OnDeviceGraph
 from keras_charlm.files import write_json
@@ -28,6 +28,7 @@ from keras_charlm.saved.history import write_samples
 from keras_charlm.saved.weights import compress_weights
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.labelled import LabelledLineStream
+from keras_charlm.text.likeness import key_fingerprints, line_texts
 from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import UNKNOWN
 from keras_charlm.training.checkpoint import Checkpoints
@@ -149,6 +150,10 @@ class Outcome:
                 if isinstance(stream, Labelled):
                     by_label = bits_by_label(*stream.examples(), bits[name], split.labels)
                     scores.setdefault("labels", {})[name] = by_label
+        if best is None and "validation" in bits:
+            error = margin(bits["validation"])
+            if math.isfinite(error):
+                scores["validation"]["margin"] = error
         if bits and split.train.length <= _SOON_COUNTED:
             scores["baseline"] = ngram.scores(split, bits)
         return scores
@@ -158,8 +163,10 @@ class Outcome:
         split, work = self.split, self.checkpoints.folder
         write_json(folder / bundle.VOCABULARY, split.vocabulary.to_dict())
         if split.train_lines is not None:
-            lines = np.unique(split.train_lines.fingerprints).astype("<u8")
-            lines.tofile(folder / bundle.LINES)
+            for name, ignore_case in ((bundle.LINES, False), (bundle.LINES_NOCASE, True)):
+                texts = line_texts(self.text, split.train_lines)
+                lines = np.unique(key_fingerprints(texts, ignore_case)).astype("<u8")
+                lines.tofile(folder / name)
         if isinstance(split.train, LabelledLineStream):
             split.train.fingerprints().astype("<u8").tofile(folder / bundle.LABELS)
         # Written from the progress, not copied: after a kill the files may be newer than that.
@@ -181,7 +188,7 @@ class Outcome:
         except Exception as error:
             self.display.note(
                 f"The report could not be written ({error}); try again with: "
-                f"kcharlm report {self.folder}"
+                f"{command('kcharlm', 'report', self.folder)}"
             )
 
 

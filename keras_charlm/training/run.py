@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 import keras
 import numpy as np
@@ -14,12 +14,14 @@ import numpy as np
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.config_base import expect, lists_settings
 from keras_charlm.display import Display
+from keras_charlm.effects import idle
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.network.model import recurrent_layers
 from keras_charlm.saved.weights import count_parameters
 from keras_charlm.settings import FitSettings
 from keras_charlm.text.corpus import reopen
 from keras_charlm.text.given import Given, given_text
+from keras_charlm.text.preparation import holds
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.training import base, checkpoint
 from keras_charlm.training.arguments import (
@@ -125,7 +127,7 @@ def _job(
     plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start)
     plan, own = _with_own(asked, plan, split, workers)
     check_size(plan, split.vocabulary)
-    for notice in [*notices, *_without_effect(asked.corpus, asked.settings)]:
+    for notice in [*notices, *_idle(asked, split, start)]:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
     return Job(home, plan, text, split, workers, display, start, own=own)
@@ -217,6 +219,8 @@ def resumed(
     plan = Plan.from_dict(saved["settings"])
     check_devices(plan, workers.replicas)
     text = workers.in_turn(lambda: reopen(plan.files, plan.corpus, plan.sha256, stdin))
+    if workers.chief and not holds(plan.files, plan.corpus, plan.sha256):
+        display.note(f"{text.name} has changed since; the training goes on with the old text.")
     split = split_corpus(text, plan.fit.seed, plan.fit.label_dropout)
     vocabulary = split.vocabulary
     size = sum(array.nbytes for array in arrays.values())
@@ -231,13 +235,21 @@ def resumed(
     )
 
 
+def _idle(asked: Request, split: Split, start: Bundle | None) -> Iterator[str]:
+    """A sentence for each setting of `fit` that has no effect on this text."""
+    fit_config = asked.fit
+    yield from idle(asked.corpus)
+    yield from idle(fit_config)
+    if asked.paths and asked.corpus.glob and not any(Path(p).is_dir() for p in asked.paths):
+        yield "glob has no effect without a folder."
+    if start and fit_config.size != base.AUTO:
+        yield f"size has no effect: the network is that of {start.card.name}."
+    if fit_config.patience and split.validation.length <= split.validation.lead:
+        yield "patience has no effect without a validation part."
+    if fit_config.join_timeout != FitConfig().join_timeout and not addresses():
+        yield "join_timeout has no effect without several workers."
+
+
 def _display(verbose: int) -> Display:
     """The display of the training; only the chief worker shows anything."""
     return Display(0 if worker_index() else verbose)
-
-
-def _without_effect(config: CorpusConfig, given: dict[str, Any]) -> list[str]:
-    """A notice for each given setting that changes nothing."""
-    if config.unit == "byte" and "encoding" in given:
-        return ["--encoding has no effect with --unit byte, which decodes nothing."]
-    return []

@@ -80,7 +80,10 @@ class SampleWriter:
         """A few lines of a list, or a piece of text; bytes are decoded as UTF-8."""
         split, lines = self.split, self.corpus.lines
         config = SampleConfig(
-            num=_NAMES if lines else 1, length=None if lines else _LENGTH, seed=seed
+            num=_NAMES if lines else 1,
+            length=None if lines else _LENGTH,
+            seed=seed,
+            repeat=True,
         )
         drawn = draw_samples(
             runner,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from keras_charlm.display import counted, duration
+from keras_charlm.display import command, counted, duration
 from keras_charlm.saved.bundle import REPORT
 from keras_charlm.saved.card import Card
 from keras_charlm.saved.description import (
@@ -26,13 +26,15 @@ _FEW = 100  # batches; a shorter training has hardly begun
 
 
 def part_sizes(text: Corpus, split: Split) -> dict[str, Any]:
-    """Number of characters, and for a corpus of lines also of lines, in each part of the text."""
+    """Number of characters, and for a corpus of lines also of lines and of
+    the longest line, in each part of the text."""
     sizes: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
         stream = getattr(split, name)
         sizes[name] = {"characters": max(0, stream.length - stream.lead)}
         if text.config.records:
             sizes[name]["lines"] = len(stream.lines)
+            sizes[name]["longest"] = int(stream.lines.lengths.max(initial=0))
     return sizes
 
 
@@ -97,6 +99,8 @@ def _kept(card: Card, progress: Progress) -> str:
     if progress.best is not None:
         return f"epoch {epoch} of {len(progress.history)}, the best on validation"
     few = f": {held_out:,} characters of validation text are too few to choose by"
+    if (error := card.scores.get("validation", {}).get("margin")) is not None:
+        few += f" (+- {error:.2f} bits)"
     return f"epoch {epoch}, the last{few if held_out else ''}"
 
 
@@ -125,7 +129,10 @@ def end(card: Card, folder: Path, unit: str, progress: Progress) -> list[str]:
     lines.append(f"model       {folder}")
     if (page := folder / REPORT).exists():
         lines.append(f"report      {page}")
-    following = [f"kcharlm generate {folder}", f"kcharlm inspect {folder} TEXT-FILE"]
+    following = [
+        command("kcharlm", "generate", folder),
+        command("kcharlm", "inspect", folder, "TEXT-FILE"),
+    ]
     if page.exists():
         following.insert(1, f"open {page} in a browser")
     return [*lines, *(f"{'' if i else 'next':<12}{step}" for i, step in enumerate(following))]
