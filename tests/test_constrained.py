@@ -163,7 +163,7 @@ OWN = {"ends_with": "a", "ban": ("bb",), "max_length": 5}
 
 def test_a_file_with_its_own_rule_has_the_same_interface_and_draws_what_fits(model, own):
     ruled = keras_charlm.load(own)
-    drawn = list(ruled.samples(num=100, seed=0, temp=1.0))
+    drawn = list(ruled.samples(num=100, seed=0, temp=1.0, repeat=True))
     assert len(drawn) == 100
     assert all(fits(s.text, SampleConfig(**OWN)) for s in drawn)
     tables = tables_of(model, **OWN)
