@@ -97,7 +97,7 @@ def run(model: TrainedModel, count: int, num: int) -> Iterator[tuple[dict[str, A
     for values in draw_combinations(letters, count):
         began = time.perf_counter()
         try:
-            samples = model.samples(num=num, seed=0, **values)
+            samples = model.samples(num=num, seed=0, repeat=True, **values)
         except OptionError as error:
             assert "fits all the constraints" in str(error), error
             yield values, "contradiction"

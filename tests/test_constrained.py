@@ -11,6 +11,7 @@ from test_tflite import generate
 import keras_charlm
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import OptionError
+from keras_charlm.export.constrained import Rule
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.tables import ENTRIES, Tables, compile_tables
 
@@ -162,7 +163,7 @@ OWN = {"ends_with": "a", "ban": ("bb",), "max_length": 5}
 
 def test_a_file_with_its_own_rule_has_the_same_interface_and_draws_what_fits(model, own):
     ruled = keras_charlm.load(own)
-    drawn = list(ruled.samples(num=100, seed=0, temp=1.0))
+    drawn = list(ruled.samples(num=100, seed=0, temp=1.0, repeat=True))
     assert len(drawn) == 100
     assert all(fits(s.text, SampleConfig(**OWN)) for s in drawn)
     tables = tables_of(model, **OWN)
@@ -226,3 +227,12 @@ def test_what_cannot_be_exported_is_refused(model, tmp_path, given, message):
     with pytest.raises(OptionError, match=message):
         model.export(tmp_path / "x", **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_label_does_not_count_in_a_line():
+    import tensorflow as tf
+
+    moves = tf.constant([-2, 1, -2, -2, -2, 0])  # two states of three classes
+    rule = Rule(tf.constant([0, 1, 2]), moves, 3)
+    after = rule.read(tf.constant([[0], [1], [0]]), tf.constant([3, 7, 1]))
+    assert after.numpy().ravel().tolist() == [0, 1, 1]

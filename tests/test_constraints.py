@@ -82,7 +82,9 @@ def test_frequencies_are_the_conditional_probabilities(model, given_, way, monke
         monkeypatch.setattr(conditional, "MOST_NODES", 0)
     config = SampleConfig(**{"temp": 1.0, **given_})
     exact, num = probabilities(model, config), 2000 if way == "rejection" else 400
-    drawn = [s.text for s in model.samples(seed=SEED, num=num, **{"temp": 1.0, **given_})]
+    drawn = [
+        s.text for s in model.samples(repeat=True, seed=SEED, num=num, **{"temp": 1.0, **given_})
+    ]
     assert set(drawn) <= set(exact)
     observed = {text: drawn.count(text) for text in exact}
     frequent = [text for text, p in exact.items() if p * num >= 5]
@@ -99,7 +101,7 @@ def test_particles_draw_long_lines_as_probable_as_they_should_be(model, monkeypa
     monkeypatch.setattr(conditional, "MOST_NODES", 0)
     given_ = {"min_length": 6, "max_length": 7, "temp": 1.0}
     exact = probabilities(model, SampleConfig(**given_))
-    drawn = [s.text for s in model.samples(seed=SEED, num=150, **given_)]
+    drawn = [s.text for s in model.samples(repeat=True, seed=SEED, num=150, **given_)]
     cost = {text: -np.log2(p) for text, p in exact.items()}
     mean = sum(p * cost[text] for text, p in exact.items())
     spread = np.std([cost[text] for text in drawn]) / np.sqrt(len(drawn))
@@ -144,20 +146,20 @@ def test_every_text_fits_and_contradictions_are_refused(model, values):
         with pytest.raises(OptionError, match="No text"):
             model.samples(**values)
         return
-    drawn = list(model.samples(seed=SEED, num=20, **values))
+    drawn = list(model.samples(repeat=True, seed=SEED, num=20, **values))
     assert len(drawn) == 20
     assert all(fits(sample.text, config) for sample in drawn)
 
 
 def test_a_seed_gives_the_same_text_alone_and_among_others(model):
     values = {"ends_with": "a", "max_length": 5}
-    several = list(model.samples(seed=SEED, num=6, **values))
+    several = list(model.samples(repeat=True, seed=SEED, num=6, **values))
     alone = [next(model.samples(seed=SEED + i, **values)) for i in range(6)]
     assert several == alone
 
 
 def test_the_prompt_belongs_to_a_line(model):
-    drawn = list(model.samples("ab", seed=SEED, num=10, match="abc.*", max_length=5))
+    drawn = list(model.samples("ab", repeat=True, seed=SEED, num=10, match="abc.*", max_length=5))
     assert all(s.whole.startswith("abc") and len(s.whole) <= 5 for s in drawn)
     with pytest.raises(OptionError, match="begins with the prompt 'ab'"):
         model.samples("ab", starts_with="b")
@@ -174,8 +176,10 @@ def test_a_text_has_its_length_and_no_banned_word(text_model):
 
 
 def test_best_of_keeps_the_likeliest(model):
-    by_seed = {s.seed: s for s in model.samples(seed=SEED, num=20)}  # without empty ones
-    best = list(model.samples(seed=SEED, num=3, best_of=4))
+    by_seed = {
+        s.seed: s for s in model.samples(repeat=True, seed=SEED, num=20)
+    }  # without empty ones
+    best = list(model.samples(repeat=True, seed=SEED, num=3, best_of=4))
     for group, sample in enumerate(best):
         seeds = range(SEED + 4 * group, SEED + 4 * group + 4)
         several = [by_seed[seed] for seed in seeds if seed in by_seed]
@@ -214,7 +218,7 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_drawn(model, valu
 def test_banned_words_come_from_a_file(model, tmp_path):
     path = tmp_path / "words.txt"
     path.write_text("a\n\nbb\n")
-    drawn = list(model.samples(seed=SEED, num=20, ban_file=str(path), max_length=6))
+    drawn = list(model.samples(repeat=True, seed=SEED, num=20, ban_file=str(path), max_length=6))
     assert not any("a" in s.text or "bb" in s.text for s in drawn)
 
 
