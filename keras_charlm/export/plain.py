@@ -19,7 +19,7 @@ from keras_charlm.network.model import named_weights
 from keras_charlm.saved import bundle
 from keras_charlm.saved.trained import TrainedModel
 
-TOLERANCE = 1e-5  # largest difference accepted between logits
+TOLERANCE = 1e-5  # largest difference accepted between logits, times the largest logit if above 1
 _CLASSES = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
 
 
