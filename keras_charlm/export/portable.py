@@ -69,6 +69,7 @@ def _widen_vectors(model: schema.ModelT, graph: schema.SubGraphT) -> None:
     Before TensorFlow 2.19, XNNPACK adds and multiplies by such constants before they have values.
     """
     operators: list[schema.OperatorT] = []
+    widened: list[schema.TensorT] = []  # one may be read several times
     for operator in graph.operators:
         constant = graph.tensors[operator.inputs[0]]
         if (
@@ -79,9 +80,11 @@ def _widen_vectors(model: schema.ModelT, graph: schema.SubGraphT) -> None:
             values = np.asarray(model.buffers[constant.buffer].data).view(np.float16)
             wide = graph.tensors[operator.outputs[0]]
             wide.buffer = _add_buffer(model, values.astype(np.float32))
-            constant.buffer = 0
+            widened.append(constant)
         else:
             operators.append(operator)
+    for constant in widened:
+        constant.buffer = 0
     graph.operators = operators
 
 
