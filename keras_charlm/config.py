@@ -40,7 +40,6 @@ class CorpusConfig(Settings):
     glob: str | None = setting(
         None,
         "Which files of a folder and its subfolders to read, e.g. '*.c'; hidden ones are skipped.",
-        usual=True,
     )
     skip_unreadable: bool = setting(
         False, "Skip files that are binary, unreadable or wrongly encoded, and list them."
@@ -56,7 +55,7 @@ class CorpusConfig(Settings):
         usual=True,
     )
     text_column: str | None = setting(
-        None, "The column of the CSV or TSV file that has the text.", flag="--text", usual=True
+        None, "The column of the CSV or TSV file that has the text.", flag="--text"
     )
     label_by_file: bool = setting(
         False, "The name of each file, without its suffix, labels its lines or its text."
