@@ -15,7 +15,7 @@ import click
 
 from keras_charlm import __version__
 from keras_charlm.display import printable
-from keras_charlm.errors import CharLMError, OptionError, OptionNote, brief
+from keras_charlm.errors import CharLMError, OptionError, OptionNote
 
 VERBS = {
     "fit": "Train a model on a text.",
@@ -128,7 +128,7 @@ def _run() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.message = printable(brief(error.message))
+        error.message = _line(error.message)
         error.show()
         sys.exit(error.exit_code)
     except CharLMError as error:
@@ -154,8 +154,12 @@ def _run() -> None:
 
 def fail(message: object, code: int) -> NoReturn:
     """Print an error and exit."""
-    text = printable(str(message)).replace("\n", "\u2424")
-    if len(text) > _LONGEST:  # what was given is in the middle, what to do at the end
-        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-    click.echo(f"kcharlm: {text}", err=True)
+    click.echo(f"kcharlm: {_line(message)}", err=True)
     sys.exit(code)
+
+
+def _line(message: object) -> str:
+    """An error as a line without its middle, where what was given is, if it is long."""
+    text = printable(str(message)).replace("\n", "\u2424")
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"

@@ -279,27 +279,7 @@ def draw_samples(
         # At temperature 0 every line is the same.
         limit = 1 if lines and not config.temp and not config.repeat else 100 * config.num
     counts = Counts() if counts is None else counts
-    yielded: set[bytes] = set()  # the keys of the lines
-
-    def accept(sample: Sample) -> bool:
-        line = sample.whole
-        if lines and not line.strip():
-            return False
-        counts.drawn += 1
-        counts.cut += lines and not sample.ended
-        novel = known is None or (sample.ended and not known(line))
-        counts.novel += novel
-        if (config.novel or config.novel_label) and not novel:
-            return False
-        if lines and not config.repeat:
-            key = line_key(line, config.ignore_case)
-            if key in yielded:
-                counts.repeated += 1
-                return False
-            yielded.add(key)
-        counts.yielded += 1
-        return True
-
+    accept = _Acceptance(config, lines, known, counts)
     num = config.num * config.best_of
     sampler: Sampler
     if is_constrained(config):
@@ -309,6 +289,40 @@ def draw_samples(
     if config.best_of > 1:
         sampler = Best(sampler, config.num, config.best_of)
     return _in_order(sampler, accept, limit)
+
+
+@dataclass
+class _Acceptance:
+    """Decides whether a sample is yielded, and counts why not.
+
+    Args:
+        config, lines, known, counts: As for `draw_samples`.
+    """
+
+    config: SampleConfig
+    lines: bool
+    known: Callable[[str | bytes], bool] | None
+    counts: Counts
+    yielded: set[bytes] = field(default_factory=set)  # the keys of the lines so far
+
+    def __call__(self, sample: Sample) -> bool:
+        line, config, counts = sample.whole, self.config, self.counts
+        if self.lines and not line.strip():
+            return False
+        counts.drawn += 1
+        counts.cut += self.lines and not sample.ended
+        novel = self.known is None or (sample.ended and not self.known(line))
+        counts.novel += novel
+        if (config.novel or config.novel_label) and not novel:
+            return False
+        if self.lines and not config.repeat:
+            key = line_key(line, config.ignore_case)
+            if key in self.yielded:
+                counts.repeated += 1
+                return False
+            self.yielded.add(key)
+        counts.yielded += 1
+        return True
 
 
 def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> Iterator[Sample]:
