@@ -105,9 +105,40 @@ def draw(
         `drawn` int32 (B, N), ids, UNKNOWN after the end; `lengths`, `done` and `steps` int32 (B,);
         `nats` float32 (B,), sum of -ln p over the texts; and the states before the last character.
     """
-    rows, columns = last.shape[0], tf.range(LINE)
+    rows = last.shape[0]
     # A prompt may be one that no text that fits begins with.
     possible = tf.reduce_any(rule.after(rule.read(first[-1], last)) >= 0, axis=1)
+    none, begins = tf.zeros(rows, tf.int32), request.active & possible
+    active, drawn = begins & (request.length > 0), nothing(last, LINE)
+    start = (
+        tf.constant(0),
+        last,
+        active,
+        request.masks,
+        ~begins,
+        drawn,
+        none,
+        none,
+        tf.zeros(rows),
+    )
+    body = _drawing_step(step, logits_of, rule, last, first, request)
+    _, _, _, _, done, drawn, lengths, steps, nats, *states = tf.while_loop(
+        lambda n, before, active, *_: tf.reduce_any(active), body, (*start, *first)
+    )
+    results = {"drawn": drawn, "lengths": lengths, "done": tf.cast(done, tf.int32)}
+    return results | {"steps": steps, "nats": nats}, states
+
+
+def _drawing_step(
+    step: Step,
+    logits_of: Callable[[tf.Tensor], tf.Tensor],
+    rule: Rule,
+    last: tf.Tensor,
+    first: Sequence[tf.Tensor],
+    request: Request,
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """The body of the loop of `draw`, whose arguments it takes: one character of each row."""
+    columns = tf.range(LINE)
 
     def body(n, before, active, masks, ended, drawn, lengths, steps, nats, *states):
         x, after = step(before, states)
@@ -135,24 +166,7 @@ def draw(
         before = tf.where(again, last, chosen)
         return n + 1, before, active, masks, ended | stops, drawn, lengths, steps, nats, *states
 
-    none, begins = tf.zeros(rows, tf.int32), request.active & possible
-    active, drawn = begins & (request.length > 0), nothing(last, LINE)
-    start = (
-        tf.constant(0),
-        last,
-        active,
-        request.masks,
-        ~begins,
-        drawn,
-        none,
-        none,
-        tf.zeros(rows),
-    )
-    _, _, _, _, done, drawn, lengths, steps, nats, *states = tf.while_loop(
-        lambda n, before, active, *_: tf.reduce_any(active), body, (*start, *first)
-    )
-    results = {"drawn": drawn, "lengths": lengths, "done": tf.cast(done, tf.int32)}
-    return results | {"steps": steps, "nats": nats}, states
+    return body
 
 
 def keep_ended(

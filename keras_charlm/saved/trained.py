@@ -319,9 +319,10 @@ class TrainedModel:
             CorpusError: It cannot be read, or is not text in the corpus's encoding.
         """
         config = reading.with_encoding(self.card.corpus_config, encoding)
-        text = read_text(
-            str(path), replace(config, lines=False, separator=None, documents=False), READ
+        config = replace(
+            config, lines=False, separator=None, documents=False, labels=(), text_column=None
         )
+        text = read_text(str(path), config, READ)
         if not self.card.lines:
             return text
         if isinstance(text, bytes):
