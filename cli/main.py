@@ -74,6 +74,15 @@ class _Verbs(click.Group):
                 param.callback = _check_path
         return command
 
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader has closed the pipe, as `| head` does. Python flushes stdout at exit, and
+            # would report the error again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from None
+
     def resolve_command(self, ctx, args):
         if args and args[0] in _OTHER_NAMES:
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{_OTHER_NAMES[args[0]]}'?")
@@ -137,11 +146,6 @@ def _run() -> None:
         fail("Stopped.", 130)
     except MemoryError:
         fail("There is not enough memory; lower --batch-size, --seq-length or --units.", 1)
-    except BrokenPipeError:
-        # The reader has closed the pipe, as `| head` does. Python flushes stdout at exit, and would
-        # report the error again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         fail(
             f"{error.filename or 'The output'} cannot be read or written "

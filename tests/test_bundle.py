@@ -7,7 +7,7 @@ import pytest
 from keras_charlm.charlm import load
 from keras_charlm.errors import BundleError
 from keras_charlm.saved.bundle import open_bundle, publish, recover, shipped
-from keras_charlm.saved.card import Card
+from keras_charlm.saved.card import FORMAT, Card
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_card_survives_json(text_model):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"format": 99}, "has format 99, and this program reads format 5; update"),
+        ({"format": 99}, f"has format 99, and this program reads format {FORMAT}; update"),
         ({"format": 1}, "has format 1, .* so train the model again"),
         ({"format": "x"}, "no model's configuration"),
         ({"model": {"cell": "transformer"}}, "damaged"),

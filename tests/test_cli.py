@@ -264,7 +264,7 @@ def test_info_tells_what_a_model_is(kcharlm, text_model):
     assert code == 0
     for label in ("1 x 8 lstm", "cats: 1,500 characters", "validation", "model.tflite", "keras "):
         assert label in out
-    assert json.loads(kcharlm("info", text_model, "--json")[1])["format"] == 5
+    assert json.loads(kcharlm("info", text_model, "--json")[1])["format"] == FORMAT
 
 
 def test_info_tells_what_is_missing(kcharlm, list_model, here):

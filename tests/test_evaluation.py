@@ -142,3 +142,10 @@ def test_an_empty_text_has_no_score():
     scores = Evaluator(network(), 0)(text(0))
     assert scores.characters == 0
     assert math.isnan(scores.bits_per_character)
+
+
+def test_more_rows_than_a_window_may_have_characters(monkeypatch):
+    monkeypatch.setattr(evaluator_module, "_MOST_IN_MEMORY", 4)
+    monkeypatch.setattr(evaluator_module, "_by_steps", lambda model: False)
+    evaluator = Evaluator(network(), 0)
+    assert evaluator.total(text(2000), rows=12).characters == 2000

@@ -55,8 +55,8 @@ def test_without_a_file_the_validation_part_is_scored(request, evaluate, kind):
     model = request.getfixturevalue(kind)
     found = evaluate(model, "--baseline", "ngram", "--by", "kind")
     card = keras_charlm.load(model).card
-    for name, value in card.scores["validation"].items():
-        assert found[name] == pytest.approx(value, rel=1e-5)
+    stored = {k: v for k, v in card.scores["validation"].items() if k != "margin"}
+    assert {name: found[name] for name in stored} == pytest.approx(stored, rel=1e-5)
     assert found["text"] == f"the validation part of {card.corpus['name']}"
     split = parts(model)
     counted = ngram.baseline(split)
@@ -162,7 +162,7 @@ def test_novelty_of_training_text_is_none(evaluate, text_model, text_file):
 def test_novelty_of_a_list_counts_lines(evaluate, list_model):
     model = keras_charlm.load(list_model)
     found = evaluate(list_model, "--novelty")["novelty"]
-    drawn = [sample.text for sample in model.samples(num=1000, temp=0.8, seed=0)]
+    drawn = [sample.text for sample in model.samples(num=1000, temp=0.8, seed=0, repeat=True)]
     assert found["drawn"]["pieces"] == 1000
     assert found["drawn"]["lines"] == pytest.approx(np.mean([model.known(t) for t in drawn]))
     assert found["drawn"]["lines"] > 0

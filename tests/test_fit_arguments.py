@@ -16,6 +16,7 @@ import keras_charlm
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, CorpusError, OptionError
 from keras_charlm.text.given import given_text
+from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training import compiled
 from keras_charlm.training.own import Own, restored, separate
 from keras_charlm.training.progress import Progress
@@ -167,7 +168,7 @@ def test_a_schedule_of_the_user_s_sets_the_rate(name):
     assert fit.schedule == "own Rising" and not Schedule(fit, 1, Progress()).sets_rate
     network = compiled.build(
         ModelConfig(layers=1, units=2, embedding=2, dropout=0.0),
-        fit, "float32", 3, Workers(tf.distribute.get_strategy()), own,
+        fit, "float32", Vocabulary("char", (97, 98)), Workers(tf.distribute.get_strategy()), own,
     )  # fmt: skip
     network.optimizer.iterations.assign(4)
     assert float(network.optimizer.learning_rate) == pytest.approx(0.005)
@@ -208,7 +209,7 @@ def test_the_same_text_in_every_form_is_the_same_corpus(home):
         (["a\nb"], OptionError, "has several lines"),
         ("a\ud800", CorpusError, "half of a surrogate pair at 1"),
         ("a\0b" * 200, CorpusError, "The text 'text' looks binary"),
-        (b"\xff\xfe" * 200, CorpusError, "The text 'text' is not utf-8"),
+        (b"\xff\xfe" * 200, CorpusError, "The text 'text' is utf-16"),
     ],
     ids=["empty", "none", "number", "numbers", "lines", "surrogate", "nul", "bytes"],
 )

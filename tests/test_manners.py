@@ -289,3 +289,13 @@ def test_temperatures_that_are_no_normal_numbers_are_0(temp, names):
     assert names.generate(temp=temp, seed=3) == names.generate(temp=0, seed=4)
     logits = np.array([[9, 1, 3, 2]], np.float32)
     assert draw(logits, np.array([0.999], np.float32), np.float32(temp)).numpy().tolist() == [2]
+
+
+@pytest.mark.parametrize("args", [["info", "names"], ["score", "names", "-"], ["generate", "-h"]])
+def test_a_reader_that_leaves_early_is_no_error(args):
+    command = [sys.executable, "-m", "kcharlm", *args]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, input=b"Ann\n", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

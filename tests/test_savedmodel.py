@@ -300,7 +300,9 @@ def test_lines_end_where_the_list_s_lines_end(list_model, exported):
     (rows,) = served(
         folder, body("rows", **{**SETTINGS, "prompt": ["a"] * 20, "length": 1000, "seed": seeds})
     )
-    expected = {s.seed: s for s in model.samples("a", num=20, seed=0, temp=1.0)}
+    expected = {
+        s.seed: s for s in model.samples("a", num=20, seed=0, temp=1.0, length=1000, repeat=True)
+    }
     for row in rows:
         assert row["text"] == expected[row["seed"]].text
         assert row["bits_per_character"] == pytest.approx(

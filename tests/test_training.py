@@ -290,6 +290,7 @@ def test_a_float16_model_is_scored_as_it_is_stored(text_file, tmp_path):
     scores, stored = (model.evaluate(part).to_dict() for model in (trained, device_file))
     assert scores.pop("text") == stored.pop("text") == "a text"
     assert stored == pytest.approx(scores, rel=1e-5)
+    assert trained.card.scores["validation"].pop("margin") > 0
     assert trained.card.scores["validation"] == pytest.approx(scores, rel=1e-5)
 
 

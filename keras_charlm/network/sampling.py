@@ -65,7 +65,8 @@ def draw(
     """
     known = logits[:, 1:]  # (B, V - 1)
     size = known.shape[1]
-    greedy = tf.less(temperature, _LEAST_NORMAL)
+    # Float16 files round this bound to 0, so the comparison includes it.
+    greedy = tf.less_equal(temperature, _LEAST_NORMAL)
     divisor = tf.where(greedy, 1.0, temperature)
     kept = tf.where(greedy, 1, tf.where(tf.equal(top_k, 0), size, top_k))
     # Without any of them the order does not matter, and sorting thousands of characters is slow.
