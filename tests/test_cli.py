@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, babble
 
+from keras_charlm.saved.card import FORMAT
+
 TOY = ["--layers", "1", "--units", "8", "--batch-size", "4", "--seq-length", "8"]
 COMMAND = [sys.executable, "-m", "kcharlm"]
 

@@ -234,7 +234,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_still_read(
         lambda: keras_charlm.resume(folder / "m"),
         lambda: keras_charlm.load(text_model).export(folder / "x.tflite"),
     ):
-        with pytest.raises(CharLMError, match="cannot be written|a read-only folder"):
+        with pytest.raises(CharLMError, match=r"cannot be written|a read-only folder"):
             attempt()
     monkeypatch.setenv("KERAS_CHARLM_CACHE", str(folder / "cache"))
     with pytest.raises(CorpusError, match="KERAS_CHARLM_CACHE"):
