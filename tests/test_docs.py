@@ -152,8 +152,9 @@ def test_the_python_listings_run(page, tmp_path, monkeypatch, capfd):
     (tmp_path / "corpus.txt").write_text("Once upon a time. Some other text.\n" * 60)
     code, *_ = blocks(page, "python")  # the others: tests/test_pieces.py
     small = "epochs=1, layers=1, units=8, embedding=4, seq_length=8, verbose=0"
-    assert "max_time=600" in code
-    code = re.sub(r"max_time=600(, batch_size=\d+)?", f"{small}, batch_size=4", code)
+    limit = r'max_time=(600|"10m")(, batch_size=\d+)?'
+    assert re.search(limit, code)
+    code = re.sub(limit, f"{small}, batch_size=4", code)
     exec(compile(code, page.name, "exec"), {})
     assert "Once upon a time" in capfd.readouterr().out
 
