@@ -13,6 +13,7 @@ from keras_charlm.export.export import export
 from keras_charlm.network import model
 
 
+@pytest.mark.parametrize("labels", [0, 2])
 @pytest.mark.parametrize(
     "config",
     [
@@ -22,14 +23,14 @@ from keras_charlm.network import model
     ],
     ids=lambda config: config.cell,
 )
-def test_the_plain_network_computes_the_logits_of_the_trained_one(config):
-    network = model.build(config, 11, seed=1)
+def test_the_plain_network_computes_the_logits_of_the_trained_one(config, labels):
+    network = model.build(config, 11, seed=1, labels=labels)
     random = np.random.default_rng(0)
     for weight in network.trainable_variables:  # biases too: those of a fresh network are zero
         weight.assign(weight.numpy() + random.normal(0, 0.3, weight.shape))
-    ids = random.integers(0, 11, (1, 30)).astype(np.int32)
+    ids = random.integers(0, 11 + labels, (1, 30)).astype(np.int32)
     expected = model.run(network, ids, model.zero_states(network, 1))[0].numpy()
-    logits = np.asarray(plain.build(network, config, 11)(ids))
+    logits = np.asarray(plain.build(network, config, 11, labels)(ids))
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 

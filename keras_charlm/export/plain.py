@@ -23,7 +23,9 @@ TOLERANCE = 1e-5  # largest difference accepted between logits, times the larges
 _CLASSES = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
 
 
-def build(trained: keras.Model, config: ModelConfig, vocabulary_size: int) -> keras.Sequential:
+def build(
+    trained: keras.Model, config: ModelConfig, vocabulary_size: int, labels: int = 0
+) -> keras.Sequential:
     """Build the same network of Keras's own layers, with the trained weights.
 
     It reads every text from the zero state. A one-hot layer becomes an embedding with an identity
@@ -33,15 +35,17 @@ def build(trained: keras.Model, config: ModelConfig, vocabulary_size: int) -> ke
         trained: A network of `model.build`.
         config: Its configuration, resolved.
         vocabulary_size: Symbols (V), the unknown symbol included.
+        labels: Number of labels (L); their ids V, V + 1, ... are read and have no logits.
 
     Returns:
         A Sequential from ids int32 (B, T) to logits float32 (B, T, V).
     """
     assert config.layers is not None, "the configuration has to be resolved first"
     weights = [weight.numpy() for weight in named_weights(trained).values()]
+    inputs = vocabulary_size + labels
     embedding = keras.layers.Embedding(
-        vocabulary_size,
-        config.embedding or vocabulary_size,
+        inputs,
+        config.embedding or inputs,
         trainable=bool(config.embedding),
         name="embedding",
     )
@@ -54,9 +58,9 @@ def build(trained: keras.Model, config: ModelConfig, vocabulary_size: int) -> ke
     stack.append(keras.layers.Dense(vocabulary_size, name="logits"))
     plain = keras.Sequential(stack, name="charlm")
     if not config.embedding:
-        weights.insert(0, np.eye(vocabulary_size, dtype=np.float32))
+        weights.insert(0, np.eye(inputs, dtype=np.float32))
     elif config.tied:
-        weights[-2] = weights[-2] @ weights[0].T  # (H, D) @ (D, V)
+        weights[-2] = weights[-2] @ weights[0][:vocabulary_size].T  # (H, D) @ (D, V)
     for layer in plain.layers:
         own, weights = weights[: len(layer.weights)], weights[len(layer.weights) :]
         if not isinstance(layer, keras.layers.Dropout):
@@ -78,17 +82,18 @@ def write(opened: TrainedModel, file: Path) -> dict[str, Any]:
         ExportError: The file computes other logits than the model.
         OSError: The file cannot be written.
     """
-    plain = build(opened.model, opened.card.model, opened.vocabulary.size)
+    vocabulary = opened.vocabulary
+    plain = build(opened.model, opened.card.model, vocabulary.size, vocabulary.labels)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         plain.save(path)
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(bundle.VOCABULARY, json.dumps(opened.vocabulary.to_dict()))
+            archive.writestr(bundle.VOCABULARY, json.dumps(vocabulary.to_dict()))
         loaded = keras.models.load_model(path)
         file.write_bytes(path.read_bytes())
-    graph = OnDeviceGraph(opened.model, opened.card.model, opened.vocabulary)
+    graph = OnDeviceGraph(opened.model, opened.card.model, vocabulary)
     trial, trained = checking.reference(opened, graph.runner())
-    ids = opened.vocabulary.lookup(trial.codes[:-1])[None]  # (1, N - 1)
+    ids = vocabulary.lookup(trial.codes[:-1])[None]  # (1, N - 1)
     logits = np.asarray(loaded(ids.astype(np.int32)))[0]  # (N - 1, V)
     worst = float(np.abs(logits - trained.logits).max(initial=0.0))
     scale = max(1.0, float(np.abs(trained.logits).max(initial=0.0)))
