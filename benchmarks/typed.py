@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 from keras_charlm import config
-from keras_charlm.config_base import Settings, value_types
+from keras_charlm.config_base import Settings, help_in_python, value_types
 
 PATH = Path(__file__).parent.parent / "keras_charlm" / "settings.py"
 HEAD = '''"""The settings of the functions as types, for editors and type checkers.
@@ -62,7 +62,8 @@ def _class(name: str, kind: type[Settings], others: tuple[str, ...]) -> str:
         if field.name in inherited or field.name not in ONLY.get(name, types):
             continue
         lines.append(f"    {field.name}: {_type(field, *types[field.name])}")
-        text = f'"""{field.metadata["help"].replace(chr(92), chr(92) * 2)}"""'
+        meaning = help_in_python(field, [kind]).replace(chr(92), chr(92) * 2)
+        text = f'"""{meaning}"""'
         lines += textwrap.wrap(text, 96, initial_indent=" " * 4, subsequent_indent=" " * 4)
     return "\n".join(lines) + "\n"
 

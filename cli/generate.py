@@ -133,7 +133,7 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
             )
             if number
         ]
-        reason = f"of {drawn} {', '.join(reasons) or 'none has any text'}"
+        reason = f"in {counts.drawn:,} draws {', '.join(reasons) or 'none has any text'}"
     click.echo(
         f"fewer: {counts.yielded:,} of {config.num:,}, because {reason}; try a higher --temp",
         err=True,

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_charlm.config import EvaluateConfig, ExportConfig, InspectConfig, SampleConfig
 from keras_charlm.config_base import expect, lists_settings
+from keras_charlm.effects import note
 from keras_charlm.notebook import table
 from keras_charlm.saved.description import describe_network
 from keras_charlm.saved.reading import InputText
@@ -90,6 +91,8 @@ class CharLM(TrainedModel):
         Example:
             >>> model.generate("Once", length=100, temp=0.5, seed=1)
         """
+        if settings.get("num", 1) != 1:
+            note(["num has no effect with generate, which draws one text; use samples."])
         sample = next(self.samples(prompt, **settings), None)
         if sample is None:
             return self.vocabulary.from_codes(np.array([]))

@@ -58,7 +58,7 @@ class CorpusConfig(Settings):
         None, "The column of the CSV or TSV file that has the text.", flag="--text"
     )
     label_by_file: bool = setting(
-        False, "The name of each file, without its suffix, labels its lines or its text."
+        False, "The name of each file, without its suffix, labels its documents, or its whole text."
     )
     separator: str | None = setting(
         None,
@@ -88,6 +88,11 @@ class CorpusConfig(Settings):
     def __post_init__(self) -> None:
         take_texts(self, "labels")
         super().__post_init__()
+        if self.table and (self.documents or self.separator is not None):
+            raise OptionError(
+                "Each row of a table is a document, so separator and documents do not go with its "
+                "columns; leave them out, or take labels from the files' names with label_by_file."
+            )
         if self.table:
             object.__setattr__(self, "lines", True)  # the class is frozen
         if repeated := [name for name in self.labels if self.labels.count(name) > 1]:

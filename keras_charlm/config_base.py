@@ -10,7 +10,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 OWN = "own "
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_FLAG = re.compile(r"--[a-z][a-z-]*")
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -34,12 +35,27 @@ def lists_settings(*kinds: type[Settings]) -> Callable[[Function], Function]:
         for field in (field for kind in kinds for field in fields(kind)):
             bounds = field.metadata
             chosen = f"One of {', '.join(bounds['choices'])}. " if "choices" in bounds else ""
-            text = f"{field.name}: {bounds['help']} {chosen}Default: {field.default!r}."
+            meaning = help_in_python(field, kinds)
+            text = f"{field.name}: {meaning} {chosen}Default: {field.default!r}."
             lines += textwrap.wrap(text, 96, initial_indent=" " * 4, subsequent_indent=" " * 8)
         function.__doc__ = "\n".join(lines)
         return function
 
     return decorate
+
+
+def help_in_python(field: dataclasses.Field, kinds: Sequence[type[Settings]]) -> str:
+    """A field's help text, with names of settings where the command line has flags.
+
+    Args:
+        field: The field.
+        kinds: The configurations whose flags it may mention.
+    """
+    every = [field for kind in kinds for field in fields(kind)]
+    names = {x.metadata["flag"]: x.name for x in every if "flag" in x.metadata}
+    return _FLAG.sub(
+        lambda match: names.get(match[0], match[0][2:].replace("-", "_")), field.metadata["help"]
+    )
 
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:

@@ -37,18 +37,18 @@ class CorpusSettings(TypedDict, total=False):
     text_column: str | None
     """The column of the CSV or TSV file that has the text."""
     label_by_file: bool
-    """The name of each file, without its suffix, labels its lines or its text."""
+    """The name of each file, without its suffix, labels its documents, or its whole text."""
     separator: str | None
     """Text between two documents of several lines, such as poems or recipes; \\n in it is a
     newline."""
     documents: bool
     """Each file is a separate document."""
     keep_blanks: bool
-    """With --lines, --separator or --documents: keep the blanks at both ends of each document
-    instead of removing them."""
+    """With lines, separator or documents: keep the blanks at both ends of each document instead
+    of removing them."""
     duplicates: bool
-    """With --lines, --separator or --documents: keep every copy of a document, so that frequent
-    ones weigh more. All copies go to the same part of the split."""
+    """With lines, separator or documents: keep every copy of a document, so that frequent ones
+    weigh more. All copies go to the same part of the split."""
     min_count: int
     """Characters that occur fewer times in the training part are read as the unknown symbol."""
     val_frac: float
@@ -152,8 +152,8 @@ class ConstraintSettings(TypedDict, total=False):
     match: str | None
     """Draw only texts that this regular expression matches as a whole."""
     ignore_case: bool
-    """Constraints, --novel and the search for repeated lines do not distinguish between upper
-    and lower case."""
+    """Constraints, novel and the search for repeated lines do not distinguish between upper and
+    lower case."""
 
 
 class SampleSettings(ConstraintSettings, TypedDict, total=False):
@@ -182,7 +182,7 @@ class SampleSettings(ConstraintSettings, TypedDict, total=False):
     """For models of lines: print only lines that are not in the training text, apart from
     blanks."""
     novel_label: bool
-    """With --label: print only lines that the training text does not have with this label."""
+    """With labels: print only lines that the training text does not have with this label."""
     unknown_ok: bool
     """Read characters of the prompt that the model has never seen as the unknown symbol."""
     labels: str | Sequence[str]
@@ -205,7 +205,7 @@ class EvaluateSettings(TypedDict, total=False):
     """Also score the network while it is trained further on the text that it has read so far
     (dynamic evaluation)."""
     dynamic_rate: float
-    """Learning rate of --dynamic."""
+    """Learning rate of dynamic."""
     window: int | None
     """Also score the text in windows of this many characters, each from a zero state, as models
     with a limited context are scored."""
@@ -218,9 +218,9 @@ class EvaluateSettings(TypedDict, total=False):
     """Also generate text and measure how much of it is copied verbatim from the training text,
     compared with the same amount of FILE."""
     temp: float
-    """Temperature of the text generated for --novelty."""
+    """Temperature of the text generated for novelty."""
     seed: int
-    """Seed of the text generated for --novelty."""
+    """Seed of the text generated for novelty."""
 
 
 class ExportSettings(ConstraintSettings, TypedDict, total=False):
@@ -234,7 +234,7 @@ class ExportSettings(ConstraintSettings, TypedDict, total=False):
     """Format of the weights: none is float32; float16 takes half the space, int8 a quarter; by
     default int8 for a page, and none for a file."""
     budget: int | None
-    """Largest size of the file, e.g. 300KB; chooses the most precise --quantize that fits."""
+    """Largest size of the file, e.g. 300KB; chooses the most precise quantize that fits."""
     license: str | None
     """Licence of the training text, stored in the file's card."""
     engine: Literal["own", "litert"]
@@ -243,7 +243,7 @@ class ExportSettings(ConstraintSettings, TypedDict, total=False):
     """Write the page as one HTML file, which also works when opened from a disk."""
     runtime: str | None
     """Folder of the npm package @litertjs/core, to include it in the page; by default a page
-    with --engine litert loads a fixed version from the network."""
+    with engine litert loads a fixed version from the network."""
 
 
 class InspectSettings(TypedDict, total=False):

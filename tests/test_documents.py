@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import keras_charlm
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError, OptionError
+from keras_charlm.evaluation.labels import labelled_text
 from keras_charlm.text import corpus, decoding
 from keras_charlm.text.split import split_corpus
 
@@ -69,6 +70,7 @@ def test_each_file_may_be_a_document(tmp_path):
         ({"lines": True, "documents": True}, "different ways to divide a text; give one"),
         ({"separator": "--", "documents": True}, "give one"),
         ({"separator": ""}, "separator is empty"),
+        ({"labels": "gender", "documents": True}, "Each row of a table is a document"),
     ],
 )
 def test_settings_that_exclude_each_other(settings, message):
@@ -114,3 +116,28 @@ def test_a_model_of_documents_ends_them_by_itself(tmp_path, kcharlm):
     code, out, _ = kcharlm("generate", tmp_path / "poems", "--num", 3, "--seed", 1)
     assert (code, out.count("--------\n"), END in out) == (0, 2, False)
     assert "documents separated by '---'" in kcharlm("info", tmp_path / "poems")[1]
+
+
+def test_labels_of_files_are_read_before_each_of_their_documents(tmp_path):
+    for seed, name in enumerate(("sea", "sun")):
+        (tmp_path / f"{name}.txt").write_text("\n---\n".join(poems(seed=seed)))
+    settings = {"separator": "---", "label_by_file": True, "epochs": 1, **TINY}
+    model = keras_charlm.fit(tmp_path, tmp_path / "poems", glob="*.txt", **settings)
+    text = model.read(tmp_path / "sea.txt")
+    label = model.labels("sea")
+    stream = labelled_text(text.codes(), model, label).labelled()
+    ids = stream.read(np.array([0]), stream.end())[0]
+    at = np.flatnonzero(ids == label[0].id)
+    assert len(at) == len(poems())
+    assert (ids[at - 1] == model.vocabulary.id_of(ord(END))).all()
+    characters = sum(len(poem) + 1 for poem in poems())
+    assert model.evaluate(text, labels="sea").characters == characters
+
+
+def test_each_labelled_file_may_be_a_document(tmp_path):
+    for name in ("sea", "sun"):
+        (tmp_path / f"{name}.txt").write_text(f"The {name}.\nIt is old.\n")
+    config = CorpusConfig(glob="*.txt", documents=True, label_by_file=True)
+    found = corpus.prepare([tmp_path], config)
+    assert texts(found) == ["The sea.\nIt is old.", "The sun.\nIt is old."]
+    assert found.labels == (("file", "sea"), ("file", "sun"))

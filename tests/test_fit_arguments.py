@@ -222,5 +222,7 @@ def test_texts_that_cannot_be_read_are_refused(home, text, error, message):
 def test_a_text_and_a_corpus_or_an_encoding_are_refused(home):
     with pytest.raises(OptionError, match="Both a corpus and a text"):
         keras_charlm.fit("corpus.txt", text=TEXT)
+    with pytest.raises(OptionError, match="labels names columns of a table, and a list"):
+        keras_charlm.fit(text=["Emma", "Noah"], labels=["girl", "boy"])
     with pytest.raises(OptionError, match="'latin-1', and the text is decoded"):
         keras_charlm.fit(text=TEXT, encoding="latin-1")

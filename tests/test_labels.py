@@ -1,7 +1,9 @@
 """Laws of labels: read before a text, never drawn, and each acts on its own line."""
 
+import bz2
 import random
 
+import keras
 import numpy as np
 import pytest
 from conftest import TINY
@@ -9,7 +11,7 @@ from conftest import TINY
 import keras_charlm
 from keras_charlm import fit, load
 from keras_charlm.config import CorpusConfig, SampleConfig
-from keras_charlm.errors import CorpusError, OptionError
+from keras_charlm.errors import CorpusError, OptionError, OptionNote
 from keras_charlm.text.corpus import prepare
 from keras_charlm.text.labels import FIRST_CODE, Label
 from keras_charlm.text.split import split_corpus
@@ -201,6 +203,9 @@ def test_files_label_their_lines(tmp_path):
     (tmp_path / "Dutch.txt").rename(tmp_path / "Flemish.txt")
     renamed = prepare([tmp_path / "Czech.txt", tmp_path / "Flemish.txt"], config)
     assert renamed.sha256 != corpus.sha256
+    (tmp_path / "Dutch.txt.bz2").write_bytes(bz2.compress(b"jansen\n"))
+    packed = prepare([tmp_path / "Czech.txt", tmp_path / "Dutch.txt.bz2"], config)
+    assert packed.labels == corpus.labels
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,11 @@ def test_files_label_their_lines(tmp_path):
         ("name,gender\nann,f\nbob,\n", {"labels": "gender"}, "line 3 has an empty label"),
         ("name,gender\nann,f\nbob\n", {"labels": "gender"}, "line 3 has 1 fields"),
         ("name,gender\n,f\n", {"labels": "gender"}, "line 2 has no text"),
-        ('name,gender\n"ann,f\n', {"labels": "gender"}, "is broken (unexpected end"),
+        (
+            'name,gender\n"ann,f\n',
+            {"labels": "gender"},
+            "(unexpected end of data); correct its quotation",
+        ),
         ('name,gender\n"a\nb",f\n', {"labels": "gender"}, "line 3 has a line break"),
         ("a,b,gender\nx,y,f\n", {"labels": "gender"}, "with --text"),
         ("gender\nf\n", {"labels": "gender"}, "no column for the text"),
@@ -219,7 +228,7 @@ def test_files_label_their_lines(tmp_path):
             {"labels": "gender", "text_column": "gender"},
             "both the text and a label",
         ),
-        ("", {"labels": "gender"}, "no column 'gender'; its first line names no columns"),
+        ("", {"labels": "gender"}, "is empty; its first line must name the columns"),
     ],
 )
 def test_a_wrong_table_is_one_sentence_with_its_line(tmp_path, content, settings, expected):
@@ -285,6 +294,27 @@ def test_scores_on_the_command_line(model, kcharlm, tmp_path):
     header, *rows = [line.split("\t") for line in out.splitlines()]
     assert code == 0 and header[3:] == ["gender", "gender_probability", "text"]
     assert [row[3] for row in rows] == ["female", "male"]
+
+
+def test_a_prior_that_does_not_exist_is_refused(model):
+    with pytest.raises(OptionError, match="label_prior is 'odd'; choose one of shares, even"):
+        model.scores(["dala"], label_prior="odd")
+
+
+def test_generate_says_that_it_draws_one_text(model):
+    with pytest.warns(OptionNote, match="num has no effect with generate"):
+        text = model.generate(num=3, seed=1)
+    assert text == model.generate(seed=1)
+
+
+def test_the_plain_keras_file_reads_the_labels(model, tmp_path):
+    report = model.export(tmp_path / "m.keras", to="keras")
+    assert report["largest_logit_difference"] < 1e-4
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert loaded.output_shape[-1] == model.vocabulary.size
+    ids = np.array([[label.id] for label in model.card.labels], np.int32)
+    female, male = np.asarray(loaded(ids))
+    assert not np.allclose(female, male)
 
 
 def test_settings_are_checked():

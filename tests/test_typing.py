@@ -12,6 +12,7 @@ import pytest
 import keras_charlm
 from benchmarks import typed
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig, SampleConfig
+from keras_charlm.config_base import help_in_python
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,9 +45,10 @@ def test_help_lists_every_setting_with_its_text_and_default(function, kinds):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     shown = " ".join(done.stdout.split())
     for field in (field for kind in kinds for field in fields(kind)):
-        text = " ".join(f"{field.name}: {field.metadata['help']}".split())
+        text = " ".join(f"{field.name}: {help_in_python(field, kinds)}".split())
         assert text in shown, field.name
         assert f"Default: {field.default!r}." in shown
+    assert "--" not in shown  # flags are of the command line
 
 
 def test_docstrings_keep_their_sections():

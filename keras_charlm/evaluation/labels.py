@@ -10,12 +10,11 @@ import numpy as np
 
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.corpus import Lines, prepare
-from keras_charlm.text.documents import DocumentStream
 from keras_charlm.text.labelled import LabelIds, LabelledLineStream
+from keras_charlm.text.labelled_files import LabelledFileStream
 from keras_charlm.text.labels import Label
-from keras_charlm.text.vocabulary import NEWLINE
 
-Labelled = (LabelledLineStream, DocumentStream)  # the streams with labels
+Labelled = (LabelledLineStream, LabelledFileStream)  # the streams with labels
 
 TABLES = (".csv", ".tsv", ".tab")  # suffixes of files with a header and columns
 
@@ -37,8 +36,8 @@ def labelled_table(path: Path, model: TrainedModel) -> LabelledLineStream:
 
 def labelled_text(
     codes: np.ndarray, model: TrainedModel, labels: Sequence[Label]
-) -> LabelledLineStream | DocumentStream:
-    """A text whose lines all have the same labels, or which has them as a whole.
+) -> LabelledLineStream | LabelledFileStream:
+    """A text whose lines or documents all have the same labels, or which has them as a whole.
 
     Args:
         codes: The code points or bytes of the text (N,).
@@ -49,9 +48,10 @@ def labelled_text(
     if not model.card.lines:
         lookup = model.vocabulary.lookup(np.arange(int(codes.max(initial=0)) + 1)).astype(np.int32)
         whole = np.array([0]), np.array([len(codes)]), np.arange(len(labels))[None]
-        return DocumentStream(codes, lookup, *whole, label_ids, model.start)
-    text = np.concatenate([[NEWLINE], codes, [NEWLINE]]).astype(np.int64)
-    ends = np.flatnonzero(text == NEWLINE)
+        return LabelledFileStream(codes, lookup, *whole, label_ids, model.start)
+    end = model.card.corpus_config.end
+    text = np.concatenate([[end], codes, [end]]).astype(np.int64)
+    ends = np.flatnonzero(text == end)
     starts, lengths = ends[:-1] + 1, np.diff(ends) - 1
     kept = lengths > 0
     count = int(kept.sum())
@@ -64,7 +64,7 @@ def labelled_text(
 def bits_by_label(
     lengths: np.ndarray, ids: np.ndarray, bits: np.ndarray, labels: Sequence[Label]
 ) -> list[dict[str, Any]]:
-    """The loss of the lines or documents of each label.
+    """The loss of the lines, documents or files of each label.
 
     Args:
         lengths: Characters of each, int (N,).

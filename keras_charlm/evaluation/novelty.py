@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.corpus import Corpus, Lines
-from keras_charlm.text.documents import DocumentStream
+from keras_charlm.text.labelled_files import LabelledFileStream
 from keras_charlm.text.likeness import key_fingerprints, line_texts
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import LineStream, TextStream
@@ -80,7 +80,7 @@ class TrainingText:
             ends = np.cumsum(lines.lengths + 1)
             block = int(np.searchsorted(ends, position, side="right"))
             position = int(lines.starts[block] + lines.lengths[block] - (ends[block] - position))
-        elif isinstance(self.split.train, DocumentStream):
+        elif isinstance(self.split.train, LabelledFileStream):
             position = self.split.train.locate(position)
         before = self.corpus.symbols[:position]
         config = self.corpus.config

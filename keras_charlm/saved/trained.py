@@ -217,8 +217,10 @@ class TrainedModel:
             labels the likeliest label of each column whose label is not given).
 
         Raises:
-            OptionError: The model has no such label.
+            OptionError: The model has no such label, or there is no such prior.
         """
+        if label_prior not in ("shares", "even"):
+            raise OptionError(f"label_prior is {label_prior!r}; choose one of shares, even.")
         if isinstance(texts, (str, bytes)):
             raise OptionError("texts is a single text; give a list of lines.")
         return score_lines(

@@ -21,7 +21,7 @@ from keras_charlm.errors import CorpusError
 from keras_charlm.text import cache, decoding, filetype
 from keras_charlm.text.cache import Entry
 from keras_charlm.text.decoding import check_encoding
-from keras_charlm.text.filetype import FIT, SUFFIXES, Remedy
+from keras_charlm.text.filetype import FIT, Remedy, stem
 from keras_charlm.text.labels import FIRST_CODE
 from keras_charlm.text.preparation import file_names, find_or_read
 from keras_charlm.text.records import strip_blanks
@@ -307,10 +307,9 @@ def _corpus(
     """
     first = "pipe" if is_kind(paths[0], Path.is_fifo) else paths[0]
     path = Path("stdin" if first == "-" else first).resolve()
-    name = path.stem if path.suffix in SUFFIXES else path.name
-    stem = path.name if path.is_dir() else Path(name).stem
+    name = path.name if path.is_dir() else stem(path)
     return Corpus(
-        name=stem or "corpus",
+        name=name or "corpus",
         files=() if paths == [str(NAMES)] else tuple(paths),
         file_count=entry.file_count,
         symbols=entry.symbols,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 import shlex
+from pathlib import Path
 from typing import NamedTuple
 
 from keras_charlm.errors import CorpusError
@@ -83,6 +84,11 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16", "utf-16-be"),
 )
+
+
+def stem(path: Path) -> str:
+    """The name of a file without its suffix, and without that of a compression."""
+    return Path(path.stem if path.suffix in SUFFIXES else path.name).stem
 
 
 def compression(head: bytes) -> str | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_charlm.text.corpus import Corpus, Lines
-from keras_charlm.text.documents import DocumentStream
 from keras_charlm.text.labelled import LabelIds, LabelledLineStream
+from keras_charlm.text.labelled_files import LabelledFileStream
 from keras_charlm.text.labels import FIRST_CODE, Label, make_labels
 from keras_charlm.text.streams import LineStream, TextStream
 from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
@@ -55,7 +55,7 @@ def split_corpus(corpus: Corpus, seed: int = 0, label_dropout: float = 0.0) -> S
     if corpus.config.records:
         return _split_lines(corpus, seed, label_dropout)
     if corpus.labels:
-        return _split_documents(corpus, seed, label_dropout)
+        return _split_labelled_files(corpus, seed, label_dropout)
     return _split_text(corpus)
 
 
@@ -72,12 +72,12 @@ def _split_text(corpus: Corpus) -> Split:
     return Split(vocabulary, train, validation, test, _start_code(corpus, counts, vocabulary))
 
 
-def _split_documents(corpus: Corpus, seed: int, label_dropout: float) -> Split:
-    """Split each document contiguously, so that every label is in every part."""
+def _split_labelled_files(corpus: Corpus, seed: int, label_dropout: float) -> Split:
+    """Split each file contiguously, so that every label is in every part."""
     config = corpus.config
-    marks = _labels_at(corpus)  # each before a document
+    marks = _labels_at(corpus)  # each before a file
     starts, stops = marks + 1, np.append(marks[1:], len(corpus.symbols))
-    numbers = corpus.alphabet[corpus.symbols[marks]][:, None] - FIRST_CODE  # (D, 1)
+    numbers = corpus.alphabet[corpus.symbols[marks]][:, None] - FIRST_CODE  # (F, 1)
     sizes = stops - starts
     ends = np.array([_cuts(n, config.val_frac, config.test_frac) for n in sizes.tolist()])
     bounds = [starts, *(starts + ends.T), stops]
@@ -92,7 +92,7 @@ def _split_documents(corpus: Corpus, seed: int, label_dropout: float) -> Split:
     ):
         own = stop > first
         parts.append(
-            DocumentStream(
+            LabelledFileStream(
                 corpus.symbols,
                 ids,
                 first[own],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from keras_charlm.errors import CorpusError
+from keras_charlm.text.records import split
+from keras_charlm.text.vocabulary import NEWLINE
 
 _DELIMITERS = ",;\t|"
 _TEXT = ("text", "name", "title")  # columns that are obviously the text, if there are several
@@ -30,10 +33,12 @@ def read_rows(
     Raises:
         CorpusError: A column is missing, or a row is broken.
     """
-    lines = _lines(pieces)
+    lines = (f"{line}\n" for line in split(pieces, NEWLINE))
     first = next(lines, "")
+    if not first:
+        raise CorpusError(f"{name} is empty; its first line must name the columns.")
     delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
     number = 0
     try:
         header = [column.strip() for column in next(reader, [])]
@@ -60,23 +65,9 @@ def read_rows(
                 )
             yield number, cell, [row[at].strip() for at in at_labels]
     except csv.Error as error:
-        raise CorpusError(f"{name} line {reader.line_num:,} is broken ({error}).") from None
-
-
-def _lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Lines with their ends; "\\n" alone ends a line, as other breaks were replaced."""
-    rest = ""
-    for piece in pieces:
-        *whole, rest = (rest + piece).split("\n")
-        yield from (line + "\n" for line in whole)
-    if rest:
-        yield rest
-
-
-def _chain(first: str, others: Iterator[str]) -> Iterator[str]:
-    if first:
-        yield first
-    yield from others
+        raise CorpusError(
+            f"{name} line {reader.line_num:,} is broken ({error}); correct its quotation marks."
+        ) from None
 
 
 def _find_columns(

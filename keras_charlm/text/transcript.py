@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.text.cache import SymbolWriter
+from keras_charlm.text.filetype import stem
 from keras_charlm.text.labels import FILE, Coder
 from keras_charlm.text.tables import read_rows
 from keras_charlm.text.vocabulary import NEWLINE
@@ -19,9 +20,9 @@ from keras_charlm.text.vocabulary import NEWLINE
 _ROWS = 10_000  # rows of a table that are written at once
 
 
-def stem(source: str) -> str:
-    """The name of a file without its suffix."""
-    return "stdin" if source == "-" else Path(Path(source).name.removesuffix(".gz")).stem
+def _label(source: str) -> str:
+    """The label that a file's name gives."""
+    return "stdin" if source == "-" else stem(Path(source))
 
 
 def label_columns(config: CorpusConfig) -> tuple[str, ...]:
@@ -33,7 +34,7 @@ def named(digest: Any, source: str, config: CorpusConfig) -> Any:
     """A hash that also depends on the name of a file, if that is its label."""
     if config.label_by_file:
         digest = digest.copy()
-        digest.update(f"\0{stem(source)}\0".encode("utf-8", "surrogatepass"))
+        digest.update(f"\0{_label(source)}\0".encode("utf-8", "surrogatepass"))
     return digest
 
 
@@ -57,7 +58,7 @@ def append(
         CorpusError: A row or a label is wrong.
     """
     name = "stdin" if source == "-" else source
-    by_file = [stem(source)] if config.label_by_file else []
+    by_file = [_label(source)] if config.label_by_file else []
     if config.unit == "byte":
         writer.write(b"")  # its alphabet comes before the labels
     if config.table:

@@ -85,6 +85,11 @@ def request(
         if files or stdin is not None:
             raise OptionError("Both a corpus and a text were given; give one of the two.")
         given = given_text(text, values)
+        if not isinstance(text, str) and given.settings.get("lines") and values.get("labels"):
+            raise OptionError(
+                "labels names columns of a table, and a list of texts has none; give the path of a "
+                "CSV file, or its content as one string."
+            )
         files, stdin, values = ["-"], given.stream, {**values, **given.settings}
     reading, model, fit = fit_configs(values)
     check_names(fit)

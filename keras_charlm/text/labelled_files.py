@@ -1,4 +1,7 @@
-"""Whole texts with labels: read in pieces that each begin with the start symbol and the labels."""
+"""Files with a label as a whole: read in pieces that each begin with the start symbol and labels.
+
+They are not the documents of a list (`records`): nothing ends them, and each is split.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from keras_charlm.text.streams import TextStream
 PIECE = 8192  # characters of a piece when texts are scored
 
 
-class DocumentStream(TextStream):
-    """Parts of several documents, one after another, of which each has labels.
+class LabelledFileStream(TextStream):
+    """Parts of several files, one after another, of which each has labels.
 
     `labelled` is their text with the labels, all other methods are of the text without them.
 
     Args:
         symbols: Integers (N,), memory-mapped or not.
         ids: Id of each symbol, int32 (A,).
-        starts, stops: The part of each document, int64 (D,).
-        labels: Number of the label of each document in each column, int64 (D, K).
+        starts, stops: The part of each file, int64 (F,).
+        labels: Number of the label of each file in each column, int64 (F, K).
         label_ids: How the labels are read.
         start: Id that is read before a text.
         seed: Seed of where pieces begin in each epoch; None cuts into equal pieces.
@@ -42,25 +45,25 @@ class DocumentStream(TextStream):
         self.starts, self.stops, self.labels = starts, stops, labels
         self.label_ids, self.first, self.seed = label_ids, start, seed
         self.ends = np.cumsum(stops - starts)
-        self._in_documents: tuple[int, list[np.ndarray]] | None = None
+        self._in_files: tuple[int, list[np.ndarray]] | None = None
 
     def labelled(self, width: int = PIECE) -> TextStream:
         return _Pieces(self, width)
 
     def examples(self) -> tuple[np.ndarray, np.ndarray]:
-        """Characters of each document, int64 (D,), and the ids of its labels, int32 (D, K)."""
+        """Characters of each file, int64 (F,), and the ids of its labels, int32 (F, K)."""
         return self.stops - self.starts, self.label_ids.ids[self.labels]
 
     def locate(self, position: int) -> int:
         """Where a character of this text is in the corpus, in symbols."""
-        document = int(np.searchsorted(self.ends, position, side="right"))
-        return int(self.stops[document] - (self.ends[document] - position))
+        file = int(np.searchsorted(self.ends, position, side="right"))
+        return int(self.stops[file] - (self.ends[file] - position))
 
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
         at = starts[:, None] + np.arange(width)  # (R, width)
         inside = np.clip(at, 0, max(self.length - 1, 0))
-        document = np.searchsorted(self.ends, inside, side="right")
-        ids = self.ids[self.symbols[self.stops[document] - (self.ends[document] - inside)]]
+        file = np.searchsorted(self.ends, inside, side="right")
+        ids = self.ids[self.symbols[self.stops[file] - (self.ends[file] - inside)]]
         return np.where(at == inside, ids, 0)
 
     def breaks(self, start: int, epoch: int = 0) -> np.ndarray:
@@ -70,14 +73,14 @@ class DocumentStream(TextStream):
         )
 
     def cuts(self, width: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cut the documents into pieces of about `width` characters.
+        """Cut the files into pieces of about `width` characters.
 
         Returns:
-            Where each piece begins in the corpus, its characters, and the number of its document,
+            Where each piece begins in the corpus, its characters, and the number of its file,
             int64 (P,) each. Their number is the same in every epoch.
         """
         random = None if self.seed is None else np.random.default_rng([self.seed, epoch, 3])
-        begins, documents = [], []
+        begins, files = [], []
         for n, breaks in enumerate(self._breaks_of_all(self.first)):
             size = int(self.stops[n] - self.starts[n])
             count = max(1, round(size / width))
@@ -86,33 +89,33 @@ class DocumentStream(TextStream):
             near = np.append(breaks, 2 * size)[np.searchsorted(breaks, wanted)]
             at = np.where(near - wanted < size / count / 2, near, wanted)
             begins.append(self.starts[n] + np.append(0, np.maximum(at, 1)))
-            documents.append(np.full(count, n))
-        first, number = np.concatenate(begins), np.concatenate(documents)
+            files.append(np.full(count, n))
+        first, number = np.concatenate(begins), np.concatenate(files)
         first = np.minimum(np.sort(first), self.stops[number])
         ends = np.append(first[1:], self.stops[-1])
         ends = np.minimum(ends, self.stops[number])
         return first, np.maximum(ends - first, 0), number
 
     def _breaks_of_all(self, start: int) -> list[np.ndarray]:
-        """Where paragraphs begin in each document, counted from its beginning."""
-        if self._in_documents is None or self._in_documents[0] != start:
+        """Where paragraphs begin in each file, counted from its beginning."""
+        if self._in_files is None or self._in_files[0] != start:
             bounds = zip(self.starts.tolist(), self.stops.tolist(), strict=True)
             texts = [TextStream(self.symbols, self.ids, *own) for own in bounds]
-            self._in_documents = start, [text.breaks(start) for text in texts]
-        return self._in_documents[1]
+            self._in_files = start, [text.breaks(start) for text in texts]
+        return self._in_files[1]
 
 
 class _Pieces(TextStream):
-    """The text of documents cut into pieces, each after the start symbol and its labels.
+    """The text of files cut into pieces, each after the start symbol and its labels.
 
     Args:
-        plain: The documents.
+        plain: The files.
         width: Characters of a piece, about.
     """
 
     lead = 1
 
-    def __init__(self, plain: DocumentStream, width: int):
+    def __init__(self, plain: LabelledFileStream, width: int):
         count = len(plain.cuts(width, 0)[0]) if len(plain.starts) else 0
         blocks = plain.length + count * (1 + plain.labels.shape[1])
         super().__init__(plain.symbols, plain.ids, 0, blocks)
@@ -122,8 +125,8 @@ class _Pieces(TextStream):
 
     def _cut(self, epoch: int) -> _Epoch:
         plain, ids = self.plain, self.plain.label_ids
-        begins, sizes, document = plain.cuts(self.width, epoch)
-        labels = ids.ids[plain.labels[document]]  # (P, K)
+        begins, sizes, file = plain.cuts(self.width, epoch)
+        labels = ids.ids[plain.labels[file]]  # (P, K)
         kept = labels >= 0
         if ids.dropout:
             random = np.random.default_rng([plain.seed or 0, epoch, 2])
