@@ -12,6 +12,7 @@ import keras_charlm
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import OptionError
 from keras_charlm.export.constrained import Rule
+from keras_charlm.generation import samples
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.tables import ENTRIES, Tables, compile_tables
 
@@ -236,3 +237,11 @@ def test_a_label_does_not_count_in_a_line():
     rule = Rule(tf.constant([0, 1, 2]), moves, 3)
     after = rule.read(tf.constant([[0], [1], [0]]), tf.constant([3, 7, 1]))
     assert after.numpy().ravel().tolist() == [0, 1, 1]
+
+
+def test_a_list_that_is_complete_is_not_drawn_again_and_again(monkeypatch):
+    monkeypatch.setattr(samples, "MOST_REJECTED", 40)
+    counts = samples.Counts()
+    drawn = keras_charlm.load("names").samples(match="A[bn]", num=500, seed=1, counts=counts)
+    assert sorted(sample.text for sample in drawn) == ["Ab", "An"]
+    assert counts.drawn < 200  # not 100 times 500

@@ -26,6 +26,7 @@ from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
 LENGTH = 500  # characters of a sample when no length is given
 LINE_LENGTH = 1000  # the same for lines, most of which end earlier
+MOST_REJECTED = 10_000  # samples in a row; after them the list is taken to be complete
 LINE_CHUNK = 8  # characters drawn between two checks for lines that have ended
 PATIENCE = 0.02  # seconds; pieces of a stream grow until drawing one takes this long
 
@@ -269,7 +270,8 @@ def draw_samples(
         counts: Updated with the numbers of samples drawn, novel, and so on.
 
     Returns:
-        An iterator of at most `config.num` samples; fewer if `limit` was reached.
+        An iterator of at most `config.num` samples; fewer if `limit` was reached, or if the last
+        `MOST_REJECTED` were all rejected.
 
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
@@ -335,15 +337,18 @@ def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> I
     """
     ended: dict[int, Sample] = {}  # by index
     needed, following = batch.num, 0
-    while batch.fill(min(needed, limit)):
+    rejected = 0  # since the last that was accepted
+    while rejected < MOST_REJECTED and batch.fill(min(needed, limit)):
         ended.update(batch.advance())
         # In order, so that which of several like lines is accepted depends on the seeds alone.
         while following in ended:
             sample = ended.pop(following)
             following += 1
             if accept(sample):
+                rejected = 0
                 yield sample
             else:
+                rejected += 1
                 needed += 1
 
 
