@@ -4,6 +4,8 @@ import json
 
 import click
 
+from keras_charlm.display import printable
+
 from .options import encoding_option, file_encoding, output_option, warn_of_unknown, watching
 
 
@@ -47,7 +49,8 @@ def compress(
     if as_json:
         click.echo(json.dumps({"output": str(path), **figures.to_dict()}))
         return
-    click.echo(f"{path}: {figures.compressed_bytes:,} bytes for {figures.bytes:,}")
+    shown = printable(str(path))
+    click.echo(f"{shown}: {figures.compressed_bytes:,} bytes for {figures.bytes:,}")
     if figures.stored:
         click.echo("The model predicts this content badly, so it is stored uncompressed.")
     elif figures.characters:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import click
 
+from keras_charlm.display import printable
+
 from .options import output_option, watching
 
 
@@ -20,4 +22,4 @@ def decompress(model: str, file: str, output: str | None, overwrite: bool) -> No
     opened = load(model)
     with watching("decompress") as watch:
         path, size = opened.decompress_file(file, output, overwrite=overwrite, watch=watch)
-    click.echo(f"{path}: {size:,} bytes")
+    click.echo(printable(f"{path}: {size:,} bytes"))

@@ -55,7 +55,7 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
 def _next(path: Path, kind: str | None) -> str:
     """What to do with an export."""
     if kind == "web" and path.is_file():
-        return f"open {path} in a browser, or send it to someone"
+        return f"open {command(path)} in a browser, or send it to someone"
     if kind == "web":
         return (
             f"{command('python', '-m', 'http.server', '--directory', path)}, then open "

@@ -48,7 +48,8 @@ _PATHS = (
 def _check_path(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Refuse an empty path, and say where a model's bare name may mean another one too."""
     if "" in (value if isinstance(value, tuple) else (value,)):
-        raise OptionError(f"{param.human_readable_name} is empty; give a name, or leave it out.")
+        name = param.opts[-1] if isinstance(param, click.Option) else param.human_readable_name
+        raise OptionError(f"{name} is empty; give a name, or leave it out.")
     if value and param.name in ("model", "init_from") and len(Path(value).parts) == 1:
         from keras_charlm.saved import bundle
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import click
 
 
@@ -30,9 +32,10 @@ def report(model: str, output: str | None, corpus: tuple[str, ...]) -> None:
     kcharlm report saved_models/shakespeare
     kcharlm report names -o names.html
     """
-    from keras_charlm.display import quiet
+    from keras_charlm.display import printable, quiet
 
     with quiet():  # Matplotlib logs to stderr if its folders are new or cannot be written
         from keras_charlm.report import report
 
-    click.echo(report.write(model, output, corpus=corpus, verbose=1))
+    page = str(report.write(model, output, corpus=corpus, verbose=1))
+    click.echo(printable(page) if sys.stdout and sys.stdout.isatty() else page)

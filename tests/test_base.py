@@ -51,7 +51,9 @@ def find(tmp_path, text, given=None, **config):
     path = tmp_path / "a.txt"
     path.write_text(text, encoding="utf-8")
     corpus = prepare([path], CorpusConfig(**config))
-    return base.find_base(corpus, split_corpus(corpus), given or {})
+    model, tuning = base.find_base(corpus, split_corpus(corpus), given or {})
+    assert (model is None) == (tuning is None)
+    return model
 
 
 def test_english_prose_starts_from_the_english_model(tmp_path):

@@ -70,6 +70,8 @@ def test_no_verb_passes_control_sequences_on(evil_model, evil_text, tmp_path):
         ["info", evil_model, "--json"],
         ["info", with_license],
         ["evaluate", with_license, evil_text],
+        ["compress", evil_model, evil_text, "-o", tmp_path / f"c{EVIL}"],
+        ["decompress", evil_model, tmp_path / f"c{EVIL}", "-o", tmp_path / f"d{EVIL}"],
     ):
         code, seen = terminal([*COMMAND, *command])
         assert code == 0, seen

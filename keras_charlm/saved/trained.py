@@ -349,11 +349,15 @@ class TrainedModel:
         pieces = read_pieces(blocks, str(path), config, READ)
         return split(pieces, config.end if config.records else NEWLINE)
 
-    def corpus(self, files: Sequence[str | Path] = ()) -> tuple[Corpus, Split]:
+    def corpus(
+        self, files: Sequence[str | Path] = (), *, only_files: bool = False
+    ) -> tuple[Corpus, Split]:
         """The text that the model was trained on, and the same split into parts.
 
         Args:
             files: The files of the text, if it is neither in the cache nor at its old path.
+            only_files: Read nothing but regular files at its old path: an untrusted model may name
+                pipes, devices or whole disks.
 
         Returns:
             The text and its parts.
@@ -372,9 +376,10 @@ class TrainedModel:
                     "order."
                 )
         else:
+            names = (f for f in card.corpus["files"] if not only_files or Path(f).is_file())
             try:
                 # A text that was piped in is in the cache or gone: stdin is empty here.
-                text = reopen(tuple(card.corpus["files"]), config, sha256, io.BytesIO())
+                text = reopen(tuple(names), config, sha256, io.BytesIO())
             except CorpusError:
                 raise CorpusError(
                     f"The text that {self.path} was trained on ({card.corpus['name']}) is no "

@@ -40,7 +40,9 @@ def open_base(model: str | Path) -> Bundle:
     return base
 
 
-def find_base(text: Corpus, split: Split, given: Mapping[str, Any]) -> Bundle | None:
+def find_base(
+    text: Corpus, split: Split, given: Mapping[str, Any]
+) -> tuple[Bundle, Tuning] | tuple[None, None]:
     """The bundled English model, if a training on a text had better start from it.
 
     English prose, verse or talk is then predicted far better; of other languages and of code that
@@ -52,20 +54,22 @@ def find_base(text: Corpus, split: Split, given: Mapping[str, Any]) -> Bundle | 
         given: The settings that the user gave.
 
     Returns:
-        The model; None if the text is long, a list, or bytes, if the user chose another network,
-        or if too many characters are unknown to the model.
+        The model, and the defaults for starting from it; None if the text is long, a list, or
+        bytes, if the user chose another network, or if too many characters are unknown to the
+        model.
     """
     shaped = given.get("size", AUTO) != AUTO or any(given.get(k) is not None for k in _SHAPE)
     home = shipped().get(ENGLISH)
     if home is None or shaped or text.config.unit == "byte" or text.config.records:
-        return None
+        return None, None
     length = split.train.length
     if not SHORTEST <= length <= LONGEST:
-        return None
+        return None, None
     base = open_base(home)
     if _known(base, split).mean() < KNOWN:
-        return None
-    return base if length <= LONGEST_FAR or find_tuning(base, split) is NEAR else None
+        return None, None
+    tuning = find_tuning(base, split)
+    return (base, tuning) if length <= LONGEST_FAR or tuning is NEAR else (None, None)
 
 
 def find_tuning(base: Bundle, split: Split) -> Tuning:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
-from keras_charlm.defaults import resolve
+from keras_charlm.defaults import Tuning, resolve
 from keras_charlm.errors import BundleError, OptionError, TrainingError
 from keras_charlm.files import LARGEST
 from keras_charlm.saved.bundle import Bundle
@@ -19,7 +19,6 @@ from keras_charlm.text import hints, streams
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import Vocabulary
-from keras_charlm.training.base import find_tuning
 from keras_charlm.training.compiled import dtype_policy
 from keras_charlm.training.workers import Workers
 
@@ -124,6 +123,7 @@ def make_plan(
     fit: FitConfig,
     replicas: int,
     base: Bundle | None = None,
+    tuning: Tuning | None = None,
 ) -> tuple[Plan, list[str]]:
     """Adapt the settings to the text and the devices.
 
@@ -133,6 +133,7 @@ def make_plan(
         model, fit: The configurations as given.
         replicas: Number of devices of all workers.
         base: The model to start from; its shape replaces that of `model`.
+        tuning: The defaults for starting from it.
 
     Returns:
         The plan, and a notice for each setting that differs from the request.
@@ -155,7 +156,6 @@ def make_plan(
     fit = replace(fit, batch_size=batch, seq_length=window)
     if base:
         model = replace(base.card.model, dropout=model.dropout, noise=model.noise)
-    tuning = find_tuning(base, split) if base else None
     model, fit = resolve(model, fit, split.train.length, tuning)
     plan = Plan(
         run=uuid.uuid4().hex,

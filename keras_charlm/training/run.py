@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.config_base import expect, lists_settings
+from keras_charlm.defaults import Tuning
 from keras_charlm.display import Display
 from keras_charlm.effects import idle
 from keras_charlm.errors import BundleError, OptionError
@@ -108,6 +109,7 @@ def _job(
 ) -> Job:
     """Read the text, and plan a training on it; the arguments are those of `fit`."""
     start: Bundle | None = None
+    tuning: Tuning | None = None
     if asked.network is not None:
         if init_from not in (None, base.AUTO):
             raise OptionError(
@@ -123,8 +125,10 @@ def _job(
     folder = workers.from_chief(lambda: os.fsencode(choose(output, text.name, overwrite)))
     split = split_corpus(text, asked.fit.seed, asked.fit.label_dropout)
     if init_from == base.AUTO and asked.paths:
-        start = base.find_base(text, split, asked.settings)
-    plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start)
+        start, tuning = base.find_base(text, split, asked.settings)
+    elif start:
+        tuning = base.find_tuning(start, split)
+    plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start, tuning)
     plan, own = _with_own(asked, plan, split, workers)
     check_size(plan, split.vocabulary)
     for notice in [*notices, *_idle(asked, split, start)]:

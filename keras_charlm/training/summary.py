@@ -134,5 +134,5 @@ def end(card: Card, folder: Path, unit: str, progress: Progress) -> list[str]:
         command("kcharlm", "inspect", folder, "TEXT-FILE"),
     ]
     if page.exists():
-        following.insert(1, f"open {page} in a browser")
+        following.insert(1, f"open {command(page)} in a browser")
     return [*lines, *(f"{'' if i else 'next':<12}{step}" for i, step in enumerate(following))]
