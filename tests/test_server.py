@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -20,6 +21,12 @@ from keras_charlm.server import serving
 from keras_charlm.server.app import Limits, application
 
 LIMITS = Limits(requests=3, body=2_000, seconds=0.3, prompt=50, drawn=2_000, texts=5)
+
+
+def run(coroutine):
+    """Run a coroutine in a thread of its own: Playwright's loop may be running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +122,12 @@ def test_too_many_requests_at_once_are_refused(list_model):
             asked = [client.post("/generate", json={"num": 20}) for _ in range(6)]
             return [answer.status_code for answer in await asyncio.gather(*asked)]
 
-    assert sorted(asyncio.run(ask())) == [200, 200, 503, 503, 503, 503]
+    assert sorted(run(ask())) == [200, 200, 503, 503, 503, 503]
 
 
 def test_a_hundred_clients_at_once_are_answered(running):
     address, process = running
-    result = asyncio.run(serve_load.load(address, process.pid, clients=100, seconds=3))
+    result = run(serve_load.load(address, process.pid, clients=100, seconds=3))
     assert not result.failures
     assert len(result.seconds) >= 100
     early, late = result.memory
