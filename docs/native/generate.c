@@ -6,8 +6,8 @@
  *     ./generate --lines --rule a.rule model.tflite "" 1    # a line that fits a rule
  *
  * DIR has libLiteRt.so: the folder of the Python package ai_edge_litert, or LiteRT's own release
- * for other systems. The declarations below are those of LiteRT 2.3's headers (its folder litert/c),
- * so that this file builds without them.
+ * for other systems; 2.1.6 is the oldest that fits. The declarations below are those of LiteRT 2.3's
+ * headers (its folder litert/c), so that this file builds without them.
  */
 #include <stdint.h>
 #include <stdio.h>

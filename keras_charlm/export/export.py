@@ -1,8 +1,8 @@
 """Export of a trained model: written, checked, reported, and moved into place atomically.
 
 Each kind of export is a module that is loaded when it is needed: `tflite` creates the on-device
-file, `rule` a file of constraints for it, `plain` a Keras file, `savedmodel` and `web` fill a
-folder; each returns its part of the report.
+file, `rule` a file of constraints for it, `plain` a Keras file, `savedmodel`, `web` and `android`
+fill a folder; each returns its part of the report.
 """
 
 from __future__ import annotations
@@ -156,6 +156,10 @@ def _convert(
     if config.to == "tflite":
         new.write_bytes(content)
         return report
+    if config.to == "android":
+        from keras_charlm.export import android
+
+        return {**report, **android.write(opened, new, content, config.app_id)}
     from keras_charlm.export import web
 
     if config.single_file:
