@@ -55,6 +55,15 @@ class ExportConfig(Settings):
         None,
         "Identity of the Android app, e.g. org.me.names; by default one to be replaced later.",
     )
+    apk: bool = setting(
+        False,
+        "With --to android: instead of a project, an installable package around the web page.",
+    )
+    keystore: str | None = setting(
+        None,
+        "File with the key that signs the package, made if it does not exist; by default "
+        "beside the package. Its password is KCHARLM_KEYSTORE_PASSWORD in the environment.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +75,8 @@ class ExportConfig(Settings):
             ("engine", ("web",)),
             ("single_file", ("web",)),
             ("app_id", ("android",)),
+            ("apk", ("android",)),
+            ("keystore", ("android",)),
         ):
             if self.to not in kinds and getattr(self, name) not in (None, "none", "own", False):
                 raise OptionError(
@@ -74,6 +85,8 @@ class ExportConfig(Settings):
                 )
         if self.runtime is not None and self.engine == "own":
             raise OptionError("--runtime is for --engine litert; give both, or neither.")
+        if self.keystore is not None and not self.apk:
+            raise OptionError("--keystore is for --apk; give both, or neither.")
         if self.single_file and self.engine == "litert":
             raise OptionError(
                 "--single-file is for the page's own engine; leave out --engine litert."

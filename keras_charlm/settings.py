@@ -247,6 +247,11 @@ class ExportSettings(ConstraintSettings, TypedDict, total=False):
     with engine litert loads a fixed version from the network."""
     app_id: str | None
     """Identity of the Android app, e.g. org.me.names; by default one to be replaced later."""
+    apk: bool
+    """With to android: instead of a project, an installable package around the web page."""
+    keystore: str | None
+    """File with the key that signs the package, made if it does not exist; by default beside
+    the package. Its password is KCHARLM_KEYSTORE_PASSWORD in the environment."""
 
 
 class InspectSettings(TypedDict, total=False):

@@ -114,7 +114,7 @@ def test_a_text_is_continued_in_pieces(classes, text_model):
 def test_odd_names_are_escaped(project):
     assert android.kotlin('a$b"\f\\é') == '"a\\$b\\"\\u000c\\\\\\u00e9"'
     assert android.kotlin(True) == "true"
-    assert android.xml_text("@home & 'me' <1>?") == "\\@home &amp; \\'me\\' &lt;1&gt;\\?"
+    assert ">\\@home &amp; \\'me\\' &lt;1&gt;\\?<" in android.strings("@home & 'me' <1>?")
     assert android.default_id("7 Names!") == "com.example.charlm.model7names"
     for path in project.rglob("*.xml"):
         ElementTree.parse(path)

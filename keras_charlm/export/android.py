@@ -20,7 +20,7 @@ MAIN = "app/src/main"
 FACTS, STRINGS = f"{MAIN}/kotlin/Facts.kt", f"{MAIN}/res/values/strings.xml"
 ASSETS, ICON = f"{MAIN}/assets", f"{MAIN}/res/drawable/icon.png"
 BUILD, README = "app/build.gradle.kts", "README.md"
-TEMPLATES = (FACTS, STRINGS, BUILD, README)  # the other files are copied
+TEMPLATES = (FACTS, BUILD, README)  # with STRINGS; the other files are copied
 
 
 def write(opened: TrainedModel, folder: Path, content: bytes, app_id: str | None) -> dict[str, Any]:
@@ -60,7 +60,6 @@ def project(opened: TrainedModel, app_id: str) -> dict[str, bytes]:
     name = opened.card.name
     values: dict[str, dict[str, Any]] = {
         FACTS: _facts(opened),
-        STRINGS: {"name": xml_text(name)},
         BUILD: {"app_id": app_id, "litert": LITERT},
         README: {
             "title": name,
@@ -74,6 +73,7 @@ def project(opened: TrainedModel, app_id: str) -> dict[str, bytes]:
     for path in TEMPLATES:
         text = templates.render(__package__, f"android/{path}", escape=False, **values[path])
         files[path] = text.encode()
+    files[STRINGS] = strings(name).encode()
     files[ICON] = (package / "page" / "icon-192.png").read_bytes()
     return files
 
@@ -115,9 +115,10 @@ def kotlin(value: str | bool) -> str:
     return json.dumps(value).replace("\\f", "\\u000c").replace("$", "\\$")
 
 
-def xml_text(text: str) -> str:
-    """A text as the value of a string resource (Android's escapes within XML's)."""
-    return escape(re.sub(r"[\\'\"@?]", r"\\\g<0>", text))
+def strings(name: str) -> str:
+    """The string resources of an app: its name, with Android's escapes within XML's."""
+    text = escape(re.sub(r"[\\'\"@?]", r"\\\g<0>", name))
+    return templates.render(__package__, f"android/{STRINGS}", escape=False, name=text)
 
 
 def default_id(name: str) -> str:
