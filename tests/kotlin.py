@@ -1,4 +1,4 @@
-"""Kotlin in the tests: the real compiler, and the compiled program, whose LiteRT is Python's."""
+"""Kotlin in the tests: the real compiler, and the compiled program."""
 
 import os
 import re
@@ -6,9 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
+import apps
 import pytest
-from ai_edge_litert.interpreter import Interpreter
 
 STUBS = Path(__file__).parent / "stubs" / "android"
 # The compiler ends before the Java machine's optimizing compiler would pay.
@@ -60,56 +59,9 @@ def compile_all(sources, folder):
     return f"{folder / 'classes'}{os.pathsep}{home / 'lib' / 'kotlin-stdlib.jar'}"
 
 
-class Program:
-    """stubs/android/main.kt, with the model in a folder. A call is a line of words to it."""
+class Program(apps.Program):
+    """stubs/android/main.kt, with the model and its files in a folder."""
 
     def __init__(self, class_path, folder):
-        self._interpreter = Interpreter(str(folder / "model.tflite"))
-        command = ["java", *JAVA, "-Dfile.encoding=UTF-8", "-cp", class_path, "MainKt", str(folder)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
-        )
-        assert self._answer() == "ready"
-
-    def __call__(self, *words):
-        self._send("\t".join(map(str, words)))
-        return self._answer()
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.stdout.close()
-        assert self._process.wait(30) == 0
-
-    def _send(self, line):
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def _answer(self):
-        """The program's answer; until then, answer what it asks LiteRT."""
-        while (line := self._process.stdout.readline()).startswith("LiteRT "):
-            _, call, *rest = line.split()
-            self._send(getattr(self, f"_{call}")(*rest))
-        return line.rstrip("\n")
-
-    def _open(self, name):
-        return name
-
-    def _input(self, signature, name):
-        runner = self._interpreter.get_signature_runner(signature)
-        return ",".join(map(str, runner.get_input_details()[name]["shape"]))
-
-    def _output(self, signature, name):
-        runner = self._interpreter.get_signature_runner(signature)
-        return ",".join(map(str, runner.get_output_details()[name]["shape"]))
-
-    def _run(self, signature, *given):
-        runner = self._interpreter.get_signature_runner(signature)
-        details, arrays = runner.get_input_details(), {}
-        for name, values in (part.split("=") for part in given):
-            array = np.array([float(value) for value in values.split(",")])
-            arrays[name] = array.astype(details[name]["dtype"]).reshape(details[name]["shape"])
-        outputs = runner(**arrays)
-        return " ".join(
-            f"{name}={','.join(map(str, array.ravel().tolist()))}"
-            for name, array in outputs.items()
-        )
+        command = ["java", *JAVA, "-Dfile.encoding=UTF-8", "-cp", class_path, "MainKt", folder]
+        super().__init__(command, folder / "model.tflite")

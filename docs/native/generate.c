@@ -268,6 +268,7 @@ int main(int argc, char **argv) {
     generate(codes + at, count - at, position, steps, state, state_size);
     get("text", drawn, (size_t)most);
     get("lengths", &lengths, 1);
+    if (lengths < 0) fail(argv[1], "a setting is out of range");
     get("done", &done, 1);
     if (rule) get("steps", &steps, 1);
     if (rule && !steps) fail(rule, "no text that begins with the prompt fits it");

@@ -1,7 +1,7 @@
 // The part of LiteRT's Kotlin interface that the listings and the Android project use, written down
 // from the sources of com.google.ai.edge.litert 2.1.6 (litert/kotlin; 2.1.0 and 2.2.0 declare the
 // same). Where the real one calls native code, this one asks the process at the other end of
-// standard input and output, which runs LiteRT's Python package: see Kotlin in tests/kotlin.py.
+// standard input and output, which runs LiteRT's Python package: see tests/apps.py.
 package com.google.ai.edge.litert
 
 import android.content.res.AssetManager
