@@ -31,7 +31,7 @@ def package(list_model, tmp_path_factory):
     (folder / "out").mkdir()
     file = folder / "out" / "list.apk"
     report = apk.write(opened, file, content, "org.me.list", folder / "out" / "my.keystore")
-    assert report["bytes"] == file.stat().st_size
+    assert report["package_bytes"] == file.stat().st_size
     assert {path.name for path in file.parent.iterdir()} == {"list.apk", "my.keystore"}
     return file
 

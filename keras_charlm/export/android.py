@@ -89,16 +89,17 @@ def _walk(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
 def _facts(opened: TrainedModel) -> dict[str, Any]:
     """The values of Facts.kt, as Kotlin."""
     card, shape = opened.card, opened.card.model
+    of_bytes = opened.vocabulary.unit == "byte"
     cell = {"lstm": "an LSTM", "gru": "a GRU", "rnn": "a recurrent"}[shape.cell]
     about = (
-        f"{'Invented' if card.lines else 'Written'} one {opened.vocabulary.unit} at a time by "
-        f"{cell} network of {shape.layers} × {shape.units} cells and {card.parameters:,} "
+        f"{'Invented' if card.lines else 'Written'} one {'byte' if of_bytes else 'character'} at a "
+        f"time by {cell} network of {shape.layers} x {shape.units} cells and {card.parameters:,} "
         "parameters, on this device."
     )
     return {
         "about": kotlin(about),
         "lines": kotlin(card.lines),
-        "bytes": kotlin(opened.vocabulary.unit == "byte"),
+        "bytes": kotlin(of_bytes),
         "start": card.start,
         "normalize": "null"
         if card.normalize == "none"

@@ -48,7 +48,8 @@ def write(
             Its password is in the environment variable KCHARLM_KEYSTORE_PASSWORD, or "android".
 
     Returns:
-        A report: that of the page, `app_id`, `bytes`, and `keystore`, the name of its file.
+        A report: that of the page, `app_id`, `keystore`, the name of its file, and
+        `package_bytes`.
 
     Raises:
         OptionError: The key cannot be used.
@@ -73,7 +74,7 @@ def write(
         **report,
         "app_id": identity,
         "keystore": keystore.name,
-        "bytes": file.stat().st_size,
+        "package_bytes": file.stat().st_size,
     }
 
 

@@ -23,6 +23,7 @@ class MainActivity : Activity() {
   private val worker = Executors.newSingleThreadExecutor() // the model's thread
   private var writer: Writer? = null
   private var running = false
+  private val drawn = mutableListOf<String>() // the lines on the screen
 
   private lateinit var column: LinearLayout
   private lateinit var prompt: EditText
@@ -53,6 +54,7 @@ class MainActivity : Activity() {
 
   override fun onDestroy() {
     writer?.stopped = true
+    worker.execute { writer?.close() }
     worker.shutdown()
     super.onDestroy()
   }
@@ -175,7 +177,7 @@ class MainActivity : Activity() {
     val content = field.text.toString()
     val value = if (content.isEmpty()) empty else content.toDoubleOrNull()
     if (value != null && value in low..high) return value
-    field.error = "A number from ${shown(low)} to ${shown(high)}, please."
+    field.error = "A number from ${shown(low)} to ${shown(high)} is needed."
     field.requestFocus()
     return null
   }
@@ -241,7 +243,10 @@ class MainActivity : Activity() {
     val count =
       writer.lines(begin, codes, many, seed, settings, conditions) { line, new ->
         if (new) fresh++
-        runOnUiThread { results.append(if (new) "$line •\n" else "$line\n") }
+        runOnUiThread {
+          drawn += line
+          results.append(if (new) "$line •\n" else "$line\n")
+        }
       }
     val end = if (count < many && !writer.stopped) " There seem to be no more." else ""
     return "$count invented, $fresh new (•). Seed $seed.$end"
@@ -264,6 +269,7 @@ class MainActivity : Activity() {
     running = true
     writer?.stopped = false
     go.text = "Stop"
+    drawn.clear()
     results.text = ""
     status.text = "Writing…"
   }
@@ -275,7 +281,7 @@ class MainActivity : Activity() {
   }
 
   private fun share() {
-    val product = if (Facts.LINES) results.text.toString().replace(" •", "") else prompt.text.toString()
+    val product = if (Facts.LINES) drawn.joinToString("\n") else prompt.text.toString()
     val intent = Intent(Intent.ACTION_SEND).setType("text/plain").putExtra(Intent.EXTRA_TEXT, product)
     startActivity(Intent.createChooser(intent, null))
   }

@@ -19,15 +19,14 @@ class KnownLines(content: ByteArray) {
 
   /** Whether a line was in the training text; in any case, as it stands or in a usual case. */
   fun has(line: String, anyCase: Boolean): Boolean {
+    if (has(line) || !anyCase) return has(line)
     val small = line.lowercase()
-    val words = Regex("(?<![\\p{L}\\p{M}])\\p{L}").replace(small) { it.value.uppercase() }
-    val spellings =
-      if (anyCase) setOf(line, small, words, small.replaceFirstChar(Char::uppercase), line.uppercase())
-      else setOf(line)
-    return spellings.any {
-      fingerprints.binarySearch(fingerprint(it.toByteArray()) xor Long.MIN_VALUE) >= 0
-    }
+    val words = WORD_START.replace(small) { it.value.uppercase() }
+    return setOf(small, words, small.replaceFirstChar { it.uppercase() }, line.uppercase()).any(::has)
   }
+
+  private fun has(line: String): Boolean =
+    fingerprints.binarySearch(fingerprint(line.toByteArray()) xor Long.MIN_VALUE) >= 0
 }
 
 /** BLAKE2b with a digest of 8 bytes, as a little-endian number. */
@@ -61,6 +60,8 @@ private fun mix(v: LongArray, a: Int, b: Int, c: Int, d: Int, word: Long, first:
   v[c] += v[d]
   v[b] = (v[b] xor v[c]).rotateRight(second)
 }
+
+private val WORD_START = Regex("(?<![\\p{L}\\p{M}])\\p{L}")
 
 private val IV =
   longArrayOf(

@@ -16,7 +16,7 @@ data class Conditions(
 )
 
 /** Turns prompts into texts. */
-class Writer(private val model: CharLM, private val known: KnownLines?) {
+class Writer(private val model: CharLM, private val known: KnownLines?) : AutoCloseable {
   /** Set by another thread to end `lines` or `text`. */
   @Volatile var stopped = false
 
@@ -94,6 +94,8 @@ class Writer(private val model: CharLM, private val known: KnownLines?) {
   private fun decode(codes: IntArray): String =
     if (Facts.BYTES) String(ByteArray(codes.size) { codes[it].toByte() })
     else String(codes, 0, codes.size)
+
+  override fun close() = model.close()
 
   companion object {
     /** Lines that are drawn for each line that is wanted, before the list counts as complete. */
