@@ -54,7 +54,7 @@ def test_the_package_is_signed_and_may_do_nothing(package):
 def test_a_key_with_another_password_is_refused(package, tmp_path, monkeypatch):
     monkeypatch.setenv(apk.PASSWORD, "wrong-one")
     key = package.with_name("my.keystore")
-    with pytest.raises(OptionError, match=r"my\.keystore cannot sign.*KCHARLM_KEYSTORE_PASSWORD"):
+    with pytest.raises(OptionError, match=r"my\.keystore cannot sign.*password was incorrect"):
         apk._sign(package, tmp_path / "new.apk", key, key)
 
 

@@ -120,16 +120,17 @@ def _sign(package: Path, file: Path, key: Path, named: Path) -> None:
              "--ks-pass", f"env:{PASSWORD}", "--out", file, package)  # fmt: skip
     except ExportError as error:
         raise OptionError(
-            f"The key in {named} cannot sign the package; its password is taken from {PASSWORD}, "
-            f"and apksigner says: {error}"
+            f"The key in {named} cannot sign the package; name another --keystore, or put its "
+            f"password into the environment variable {PASSWORD} ({error})."
         ) from None
     _run("apksigner", "verify", file)
 
 
 def _run(tool: str, *args: str | Path) -> None:
-    """Run a tool; an ExportError has its last line if it fails."""
+    """Run a tool; an ExportError has the beginning of what it says if it fails."""
     environment = {PASSWORD: USUAL_PASSWORD, **os.environ}
     done = subprocess.run([tool, *map(str, args)], capture_output=True, env=environment)
     if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise ExportError(f"{tool} failed: {brief(said[-1] if said else 'it says nothing')}")
+        said = (done.stderr or done.stdout).decode(errors="replace").splitlines()
+        lines = [line for line in said if line and not line[0].isspace()]  # no traceback of Java
+        raise ExportError(f"{tool} failed: {brief(': '.join(lines[:2]))}")
