@@ -11,6 +11,7 @@ import click
 
 from keras_charlm.display import Display, printable
 from keras_charlm.errors import OptionError
+from keras_charlm.files import is_kind
 
 from .options import encoding_option, file_encoding, text_values, warn_of_unknown
 
@@ -65,7 +66,7 @@ def score(
         raise OptionError("Both --tsv and --json were given; give one.")
     opened = load(model)
     texts = opened.read_lines(file, file_encoding(encoding, opened.vocabulary.unit))
-    size = Path(file).stat().st_size if file != "-" and Path(file).is_file() else 0
+    size = Path(file).stat().st_size if file != "-" and is_kind(file, Path.is_file) else 0
     display = Display()
     unknown = characters = 0
     with contextlib.ExitStack() as stack:

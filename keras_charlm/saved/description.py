@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.display import counted
+from keras_charlm.errors import brief
 from keras_charlm.text.labels import Label
 
 _LABELS = 50  # labels of a column that are listed
@@ -57,13 +58,13 @@ def describe_reading(config: CorpusConfig) -> str:
     elif config.documents:
         parts.append("one document a file")
     elif config.separator is not None:
-        parts.append(f"documents separated by {config.separator!r}")
+        parts.append(f"documents separated by {brief(repr(config.separator))}")
     return ", ".join(parts)
 
 
 def describe_labels(labels: Sequence[Label]) -> str:
     """The labels of a column with their shares: female 54.2%, male 45.8%."""
-    shown = ", ".join(f"{label.value} {label.share:.1%}" for label in labels[:_LABELS])
+    shown = ", ".join(f"{brief(label.value)} {label.share:.1%}" for label in labels[:_LABELS])
     return shown + (f" and {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else "")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_charlm.config import CorpusConfig
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, brief
+from keras_charlm.files import is_kind
 from keras_charlm.saved.card import Card
 from keras_charlm.text.corpus import Lines, prepare
 from keras_charlm.text.decoding import check_encoding
@@ -69,8 +70,8 @@ def read_file(path: Path, config: CorpusConfig, encoding: str | None = None) -> 
     Raises:
         CorpusError: It cannot be read, is not text, or is empty.
     """
-    if path.is_dir():
-        raise CorpusError(f"{path} is a folder; name one file.")
+    if is_kind(path, Path.is_dir):
+        raise CorpusError(f"{brief(path)} is a folder; name one file.")
     plain = replace(config, labels=(), text_column=None, label_by_file=False)
     corpus = prepare([path], with_encoding(plain, encoding), remedy=READ)
     lines = corpus.lines() if config.records else None

@@ -17,7 +17,7 @@ from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect, lists_settings, plain_number
 from keras_charlm.effects import idle, note
 from keras_charlm.errors import CorpusError, OptionError, brief
-from keras_charlm.files import names_file
+from keras_charlm.files import is_kind
 from keras_charlm.generation.constraints import is_constrained
 from keras_charlm.generation.litert import Runner, score_characters
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
@@ -32,6 +32,7 @@ from keras_charlm.text.filetype import READ
 from keras_charlm.text.labels import Label, choose
 from keras_charlm.text.likeness import key_fingerprints
 from keras_charlm.text.records import split
+from keras_charlm.text.sources import file_names
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.text.vocabulary import NEWLINE, UNKNOWN, describe, normalize
 
@@ -220,7 +221,9 @@ class TrainedModel:
             OptionError: The model has no such label, or there is no such prior.
         """
         if label_prior not in ("shares", "even"):
-            raise OptionError(f"label_prior is {label_prior!r}; choose one of shares, even.")
+            raise OptionError(
+                f"label_prior is {brief(repr(label_prior))}; choose one of shares, even."
+            )
         if isinstance(texts, (str, bytes)):
             raise OptionError("texts is a single text; give a list of lines.")
         return score_lines(
@@ -299,7 +302,7 @@ class TrainedModel:
             return text
         if isinstance(text, Path):
             return reading.read_file(text, self.card.corpus_config, encoding)
-        if isinstance(text, str) and len(text) < _LONGEST_NAME and names_file(text):
+        if isinstance(text, str) and len(text) < _LONGEST_NAME and is_kind(text, Path.is_file):
             about = (
                 f"The text {brief(repr(text))} is also the name of a file, which Path(...) reads."
             )
@@ -371,9 +374,9 @@ class TrainedModel:
             text = prepare(files, config)
             if text.sha256 != sha256:
                 raise CorpusError(
-                    f"{', '.join(map(str, files))} is not the text that {self.path} was trained on "
-                    "(its hash differs); name with --corpus the files that fit read, in their "
-                    "order."
+                    f"{file_names([*map(str, files)])} is not the text that {self.path} was "
+                    "trained on (its hash differs); name with --corpus the files that fit read, in "
+                    "their order."
                 )
         else:
             names = (f for f in card.corpus["files"] if not only_files or Path(f).is_file())

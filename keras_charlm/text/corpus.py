@@ -18,14 +18,15 @@ import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
+from keras_charlm.files import is_kind
 from keras_charlm.text import cache, decoding, filetype
 from keras_charlm.text.cache import Entry
 from keras_charlm.text.decoding import check_encoding
 from keras_charlm.text.filetype import FIT, Remedy, stem
 from keras_charlm.text.labels import FIRST_CODE
-from keras_charlm.text.preparation import file_names, find_or_read
+from keras_charlm.text.preparation import find_or_read
 from keras_charlm.text.records import strip_blanks
-from keras_charlm.text.sources import is_kind, sources
+from keras_charlm.text.sources import file_names, sources
 from keras_charlm.text.transcript import label_columns
 from keras_charlm.text.vocabulary import Vocabulary
 

@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, brief
 from keras_charlm.text import codepages
 
 HEAD = 8192  # bytes that are looked at
@@ -89,6 +89,11 @@ _MARKS = (
 def stem(path: Path) -> str:
     """The name of a file without its suffix, and without that of a compression."""
     return Path(path.stem if path.suffix in SUFFIXES else path.name).stem
+
+
+def shown_name(source: str) -> str:
+    """How a message names a file; '-' is stdin."""
+    return "stdin" if source == "-" else brief(source)
 
 
 def compression(head: bytes) -> str | None:

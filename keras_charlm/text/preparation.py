@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_charlm.config import CorpusConfig
-from keras_charlm.errors import CorpusError, brief
+from keras_charlm.errors import CorpusError
 from keras_charlm.text import cache
 from keras_charlm.text.cache import Entry, SymbolWriter
 from keras_charlm.text.decoding import LineEnds, open_blocks, read_pieces
 from keras_charlm.text.filetype import Remedy
 from keras_charlm.text.labels import Coder
-from keras_charlm.text.sources import can_be_read_again, sources
+from keras_charlm.text.sources import can_be_read_again, file_names, sources
 from keras_charlm.text.transcript import append, label_columns, named, table_text
 
 
@@ -264,12 +264,6 @@ def holds(files: tuple[str, ...], config: CorpusConfig, sha256: str) -> bool:
     return sha256 in (
         _key(digest, incomplete, joined) for incomplete in (False, True) for joined in (False, True)
     )
-
-
-def file_names(paths: list[str]) -> str:
-    """Some paths as an error names them."""
-    shown = ["stdin" if path == "-" else brief(path) for path in paths[:3]]
-    return ", ".join(shown) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _skip(error: CorpusError, config: CorpusConfig) -> str:

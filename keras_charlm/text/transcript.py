@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.text.cache import SymbolWriter
-from keras_charlm.text.filetype import stem
+from keras_charlm.text.filetype import shown_name, stem
 from keras_charlm.text.labels import FILE, Coder
 from keras_charlm.text.tables import read_rows
 from keras_charlm.text.vocabulary import NEWLINE
@@ -57,7 +57,7 @@ def append(
     Raises:
         CorpusError: A row or a label is wrong.
     """
-    name = "stdin" if source == "-" else source
+    name = shown_name(source)
     by_file = [_label(source)] if config.label_by_file else []
     if config.unit == "byte":
         writer.write(b"")  # its alphabet comes before the labels
