@@ -111,7 +111,8 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
         share = counts.novel / max(counts.drawn, 1)
         click.echo(f"novel: {counts.novel:,} of {drawn} ({share:.1%})", err=True)
     if card.lines and counts.cut and config.length is None:
-        limit, why = card.line_limit, ", twice the longest training line"
+        document = "line" if card.corpus_config.lines else "document"
+        limit, why = card.line_limit, f", twice the longest training {document}"
         click.echo(
             f"cut: {counts.cut:,} of {drawn} had not ended after "
             f"{limit or LINE_LENGTH:,} characters{why if limit else ''}; --length sets the limit",

@@ -1,5 +1,6 @@
 """Documents of several lines are a list as lines are: shuffled, undivided, ended by themselves."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -116,6 +117,48 @@ def test_a_model_of_documents_ends_them_by_itself(tmp_path, kcharlm):
     code, out, _ = kcharlm("generate", tmp_path / "poems", "--num", 3, "--seed", 1)
     assert (code, out.count("--------\n"), END in out) == (0, 2, False)
     assert "documents separated by '---'" in kcharlm("info", tmp_path / "poems")[1]
+
+
+def of_size(size, **config):
+    """The shipped names as if their longest and mean line had this many characters."""
+    model = keras_charlm.load("names")
+    split = {**model.card.split, "train": {"characters": size, "lines": 1, "longest": size}}
+    read = {**model.card.corpus["config"], "labels": (), "text_column": None}
+    read |= {"lines": not config, **config}
+    corpus = {**model.card.corpus, "config": read}
+    model.card = dataclasses.replace(model.card, split=split, corpus=corpus)
+    return model
+
+
+@pytest.mark.parametrize("size", [3, 8])
+def test_the_limit_of_a_document_follows_from_the_training_documents(size):
+    drawn = list(of_size(size, separator="--").samples(num=40, seed=1, temp=60))
+    assert max(len(sample.text) for sample in drawn) == 2 * size
+    assert all(sample.ended or len(sample.text) == 2 * size for sample in drawn)
+
+
+@pytest.mark.parametrize(("size", "limit"), [(100, 1000), (600, 3000), (9000, 5000)])
+def test_constraints_hold_for_long_documents_too(size, limit):
+    with pytest.raises(OptionError, match=f"No text of at most {limit} characters"):
+        of_size(size, separator="--").samples(min_length=limit + 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [({}, "line"), ({"separator": "--"}, "document"), ({"documents": True}, "document")],
+)
+def test_a_limit_that_cuts_is_told(config, kind, capsys):
+    from kcharlm.generate import _tell_counts
+
+    from keras_charlm.config import SampleConfig
+    from keras_charlm.generation.sample import Counts
+
+    counts = Counts(drawn=3, cut=2, novel=0, yielded=1)
+    _tell_counts(of_size(20, **config).card, SampleConfig(), counts)
+    assert capsys.readouterr().err == (
+        "cut: 2 of 3 drawn had not ended after 40 characters, twice the longest training "
+        f"{kind}; --length sets the limit\n"
+    )
 
 
 def test_labels_of_files_are_read_before_each_of_their_documents(tmp_path):
