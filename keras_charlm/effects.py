@@ -17,7 +17,7 @@ from keras_charlm.config_base import Settings
 from keras_charlm.errors import OptionNote
 
 # For each configuration: names of settings, when they have no effect, and that in words.
-_IDLE: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = {
+_UNUSED: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = {
     CorpusConfig: (
         (
             ("duplicates", "keep_blanks"),
@@ -45,9 +45,9 @@ _IDLE: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool], 
 }
 
 
-def idle(config: Settings) -> Iterator[str]:
+def unused(config: Settings) -> Iterator[str]:
     """A sentence for each setting that differs from its default and has no effect."""
-    for names, applies, why in _IDLE.get(type(config), ()):
+    for names, applies, why in _UNUSED.get(type(config), ()):
         if not applies(config):
             continue
         for field in dataclasses.fields(config):

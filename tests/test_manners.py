@@ -177,7 +177,7 @@ def test_a_changed_text_is_noticed(change, here):
     ],
 )
 def test_settings_without_effect_are_told(settings, said):
-    sentences = sorted(effects.idle(settings))
+    sentences = sorted(effects.unused(settings))
     assert [sentence.split()[0] for sentence in sentences] == sorted(said)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_charlm import backend
 from keras_charlm.config import EvaluateConfig
-from keras_charlm.effects import idle, note
+from keras_charlm.effects import note, unused
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
 from keras_charlm.evaluation.labels import (
@@ -41,7 +41,7 @@ def evaluate(
     watch: Watch | None = None,
 ) -> Evaluation:
     """Score a text; see `CharLM.evaluate` for arguments and errors."""
-    note([*idle(config), *_unread(text, corpus, config)], stacklevel=4)
+    note([*unused(config), *_unused_corpus(text, corpus, config)], stacklevel=4)
     _check(model, config)
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
@@ -87,7 +87,7 @@ def evaluate(
     return Evaluation(**vars(tally.scores()), **more)
 
 
-def _unread(text: object, corpus: Sequence[str | Path], config: EvaluateConfig) -> list[str]:
+def _unused_corpus(text: object, corpus: Sequence[str | Path], config: EvaluateConfig) -> list[str]:
     """A sentence if the training text is named but not needed."""
     if corpus and text is not None and not (config.baseline or config.novelty):
         return ["corpus has no effect without baseline or novelty: the training text is not read."]

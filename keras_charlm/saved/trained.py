@@ -15,7 +15,7 @@ import numpy as np
 from keras_charlm import backend
 from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect, lists_settings, plain_number
-from keras_charlm.effects import idle, note
+from keras_charlm.effects import note, unused
 from keras_charlm.errors import CorpusError, OptionError, brief
 from keras_charlm.files import is_kind
 from keras_charlm.generation.constraints import is_constrained
@@ -401,10 +401,10 @@ class TrainedModel:
         config = SampleConfig.of("generate", settings)
         if config.length is None and not is_constrained(config):  # those end by themselves
             config = replace(config, length=self.card.line_limit)
-        note([*idle(config), *self._idle(config)], stacklevel=4)
+        note([*unused(config), *self._unused_by_model(config)], stacklevel=4)
         return config
 
-    def _idle(self, config: SampleConfig) -> Iterator[str]:
+    def _unused_by_model(self, config: SampleConfig) -> Iterator[str]:
         """A sentence for each setting that has no effect with this model."""
         lines, constrained = self.card.lines, is_constrained(config)
         if config.repeat and not lines:
