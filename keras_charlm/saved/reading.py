@@ -14,7 +14,7 @@ from keras_charlm.saved.card import Card
 from keras_charlm.text.corpus import Lines, prepare
 from keras_charlm.text.decoding import check_encoding
 from keras_charlm.text.filetype import READ
-from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.streams import LineStream, Stream, TextStream
 from keras_charlm.text.vocabulary import Vocabulary, normalize
 
 _MANY = 0.05  # share of unknown characters that is worth a warning
@@ -43,7 +43,7 @@ class InputText:
             return "a text"
         return "stdin" if str(self.path) == "-" else str(self.path)
 
-    def stream(self, vocabulary: Vocabulary) -> TextStream | LineStream:
+    def stream(self, vocabulary: Vocabulary) -> Stream:
         """Its ids, as the parts of a corpus have them."""
         ids = vocabulary.lookup(self.alphabet).astype(np.int32)
         if self.lines is not None:
