@@ -72,8 +72,7 @@ def read_file(path: Path, config: CorpusConfig, encoding: str | None = None) -> 
     """
     if is_kind(path, Path.is_dir):
         raise CorpusError(f"{brief(path)} is a folder; name one file.")
-    plain = replace(config, labels=(), text_column=None, label_by_file=False)
-    corpus = prepare([path], with_encoding(plain, encoding), remedy=READ)
+    corpus = prepare([path], with_encoding(config.unlabelled(), encoding), remedy=READ)
     lines = corpus.lines() if config.records else None
     return InputText(path, corpus.symbols, corpus.alphabet, lines)
 

@@ -323,10 +323,7 @@ class TrainedModel:
         Raises:
             CorpusError: It cannot be read, or is not text in the corpus's encoding.
         """
-        config = reading.with_encoding(self.card.corpus_config, encoding)
-        config = replace(
-            config, lines=False, separator=None, documents=False, labels=(), text_column=None
-        )
+        config = reading.with_encoding(self.card.corpus_config.plain(), encoding)
         text = read_text(str(path), config, READ)
         if not self.card.lines:
             return text
