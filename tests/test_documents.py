@@ -116,7 +116,10 @@ def test_a_model_of_documents_ends_them_by_itself(tmp_path, kcharlm):
     assert evaluated.characters == sum(len(poem) + 1 for poem in poems())
     code, out, _ = kcharlm("generate", tmp_path / "poems", "--num", 3, "--seed", 1)
     assert (code, out.count("--------\n"), END in out) == (0, 2, False)
-    assert "documents separated by '---'" in kcharlm("info", tmp_path / "poems")[1]
+    about = kcharlm("info", tmp_path / "poems")[1]
+    assert "documents separated by '---'" in about and " documents, validation" in about
+    page = (tmp_path / "poems" / "report.html").read_text()
+    assert "a list of documents" in page and "documents are not in the training text" in page
 
 
 def of_size(size, **config):
