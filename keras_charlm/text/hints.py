@@ -32,6 +32,7 @@ _ODD = {
     "control character": (*range(1, 9), 11, *range(14, 32), *range(127, 0x85), *range(0x86, 0xA0)),
 }  # fmt: skip
 _CUE = re.compile(r"^(?:\d\d:)?\d\d:\d\d[,.]\d{3} --> ", re.MULTILINE)
+_JSON = re.compile(r'\s*(?:[\]\[{}]|"(?:[^"\\]|\\.)*"\s*:)')
 _TAG = re.compile(r"</?(?:p|div|br|span|a|li|td|tr|body|html|head|script)\b[^<>]{0,200}>", re.I)
 
 
@@ -124,6 +125,11 @@ def _markup(text: str) -> str | None:
         return (
             f"This looks like JSON lines with the fields {fields}: their syntax would be learnt "
             "too; extract one field first, e.g. with: jq -r .FIELD"
+        )
+    if text.startswith(("{", "[")) and len(lines) > 2 * sum(not _JSON.match(x) for x in lines):
+        return (
+            "This looks like JSON: its syntax would be learnt too; extract one field first, e.g. "
+            "with: jq -r '.[].FIELD'"
         )
     if columns := _columns(lines[:50]):
         return (
