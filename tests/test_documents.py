@@ -13,7 +13,7 @@ import keras_charlm
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation.labels import labelled_text
-from keras_charlm.text import corpus, decoding
+from keras_charlm.text import corpus, decoding, hints
 from keras_charlm.text.split import split_corpus
 
 END = "\x1e"
@@ -56,6 +56,20 @@ def test_a_separator_divides_a_text(tmp_path, monkeypatch, documents, separator,
     found = corpus.prepare([tmp_path / "in.txt"], config)
     assert texts(found) == expected
     assert found.text(0, len(found.symbols)).decode() == END + "".join(d + END for d in expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"separator": r"\n==\n"}, r"because the separator '\n==\n' is not in it"),
+        ({"documents": True}, "one file"),
+        ({"lines": True, "normalize": "nfkc"}, "a single document"),
+    ],
+)
+def test_a_single_document_is_noticed(tmp_path, settings, why):
+    (tmp_path / "in.txt").write_text("One." if "lines" in settings else "One.\nTwo.\n")
+    (notice,) = hints.hints(corpus.prepare([tmp_path / "in.txt"], CorpusConfig(**settings)))
+    assert notice.startswith("The text is only 1 ") and notice.endswith(f" characters, {why}.")
 
 
 def test_each_file_may_be_a_document(tmp_path):

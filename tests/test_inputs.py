@@ -391,7 +391,12 @@ def test_every_verb_reads_a_list_as_fit_does(tmp_path, lines, final, end, keep, 
 
 def test_a_prompt_for_a_list_is_without_the_newline_that_ends_its_file(tmp_path):
     model = opened("names")
-    for data, prompt in ((b"Ann\n", "Ann"), (b"Ann \r\n", "Ann "), (b"Ann\n\n", "Ann\n")):
+    for data, prompt in (
+        (b"Ann\n", "Ann"),
+        (b"Ann \r\n", "Ann "),
+        (b"Ann\n\n", "Ann\n"),
+        ("\ufeffAnn\u2028Bo\x85".encode(), "Ann\nBo"),
+    ):
         (tmp_path / "p.txt").write_bytes(data)
         assert model.read_prompt(tmp_path / "p.txt") == prompt
     (tmp_path / "p.txt").write_bytes(b"Ann\n")

@@ -323,7 +323,13 @@ class TrainedModel:
         Raises:
             CorpusError: It cannot be read, or is not text in the corpus's encoding.
         """
-        config = reading.with_encoding(self.card.corpus_config.plain(), encoding)
+        # Of a list, the line ends are replaced as in the corpus; blanks may be part of a prompt.
+        config = replace(
+            reading.with_encoding(self.card.corpus_config.unlabelled(), encoding),
+            separator=None,
+            documents=False,
+            keep_blanks=True,
+        )
         text = read_text(str(path), config, READ)
         if not self.card.lines:
             return text

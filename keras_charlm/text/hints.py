@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from keras_charlm.display import counted
+from keras_charlm.errors import brief
 from keras_charlm.text import decoding
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.vocabulary import NEWLINE
@@ -93,8 +94,11 @@ def _line_lengths(text: Corpus) -> Iterator[str]:
     if (rest := size - begun) > 0:
         lines, long, longest = lines + 1, long + (rest > _LONG), max(longest, rest)
     if lines == 1:
-        one = "document" if first and not text.config.lines else "line"
-        what = "a single document" if first else "one paragraph"
+        one, what = "line", "a single document" if first else "one paragraph"
+        if first and not text.config.lines:
+            one, what = "document", "one file"
+        if text.config.separator is not None:
+            what = f"because the separator {brief(repr(text.config.mark))} is not in it"
         yield f"The text is only 1 {one} of {counted(longest, 'character')}, {what}."
     elif long and (text.config.lines or not first):
         yield (
