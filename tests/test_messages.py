@@ -102,6 +102,26 @@ def test_python_shows_a_line_of_what_was_given(here):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("output", [".", "/", "..", "sub/.."])
+def test_an_export_replaces_no_folder_above(output, here):
+    (here / "sub").mkdir()
+    for to in ("tflite", "savedmodel"):
+        with pytest.raises(errors.OptionError, match="is a folder; name a new file or folder"):
+            keras_charlm.load("names").export(output, to=to, overwrite=True)
+
+
+@pytest.mark.parametrize("text", ["a text", "<!doctype html>\n<title>mine</title>\n", ""])
+def test_a_report_replaces_only_reports(text, here):
+    names, page = keras_charlm.load("names"), here / "page.html"
+    page.write_text(text)
+    with pytest.raises(errors.OptionError, match="exists and is no report"):
+        names.report(page)
+    assert page.read_text() == text
+    page.write_text('<meta name="generator" content="keras_charlm 0.1.0">')
+    if not text:
+        assert "<h1>names</h1>" in names.report(page).read_text()
+
+
 @pytest.mark.parametrize("kind", [errors.OptionNote, *errors.CharLMError.__subclasses__()])
 def test_no_message_is_longer_than_some_lines(kind):
     """Whatever a message is made of, its beginning and its end, with the advice, are shown."""

@@ -98,6 +98,8 @@ def _rule(config: ExportConfig, constraints: dict[str, Any]) -> SampleConfig | N
 
 def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path) -> None:
     """Check before any work that the export can be written, and clean up after a crash."""
+    if path.name in ("", ".."):  # such as . and /, which nothing can replace
+        raise OptionError(f"{path} is a folder; name a new file or folder in it with --output.")
     if model.resolve() in (path.resolve(), path.resolve().parent):
         raise OptionError(f"{path} is in the model's own folder; name another --output.")
     report = _report_path(path)
