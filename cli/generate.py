@@ -134,9 +134,10 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
             if number
         ]
         reason = f"in {counts.drawn:,} draws {', '.join(reasons) or 'none has any text'}"
+    too_short = novel and config.length is not None and counts.cut > counts.drawn / 2
+    advice = "a larger --length" if too_short else "a higher --temp"
     click.echo(
-        f"fewer: {counts.yielded:,} of {config.num:,}, because {reason}; try a higher --temp",
-        err=True,
+        f"fewer: {counts.yielded:,} of {config.num:,}, because {reason}; try {advice}", err=True
     )
 
 

@@ -116,9 +116,9 @@ def _show(one: Any, tsv: bool, as_json: bool) -> None:
     else:
         shown = "-" if mean is None else f"{mean:.3f}"
         extra = "".join(f"  {x.probability:4.0%} {x.value:<10}" for x in one.labels)
-        line = f"{shown:>8} {one.bits:9.2f} {one.characters:5}{extra}  {text}"
-        click.echo(printable(line))
+        line = printable(f"{shown:>8} {one.bits:9.2f} {one.characters:5}{extra}  {text}")
+        click.echo(line.replace("\n", "\u2424"))  # a document may have several lines
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\r", "\\r")
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\r", "\\r").replace("\n", "\\n")

@@ -30,10 +30,13 @@ _UNUSED: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool]
             "with unit byte, which reads files as they are",
         ),
     ),
-    FitConfig: ((("warmup",), lambda c: c.schedule == "char-rnn", "with schedule char-rnn"),),
+    FitConfig: (
+        (("warmup",), lambda c: c.schedule == "char-rnn", "with schedule char-rnn"),
+        (("warmup",), lambda c: c.schedule == "none", "with schedule none"),
+    ),
     SampleConfig: (
         (
-            ("top_k", "top_p", "min_p", "seed"),
+            ("top_k", "top_p", "min_p", "best_of", "seed"),
             lambda c: c.temp == 0,
             "at temp 0, which always takes the most likely character",
         ),

@@ -126,6 +126,12 @@ def test_a_model_of_documents_ends_them_by_itself(tmp_path, kcharlm):
     assert known == model.card.split["train"]["lines"]
     scored = list(model.scores(model.read_lines(file)))
     assert [score.text for score in scored] == poems()
+    for form, newline in (((), "\u2424"), (("--tsv",), r"\n")):
+        rows = kcharlm("score", tmp_path / "poems", file, *form)[1].splitlines()
+        assert [row.split(newline)[-1] for row in rows[len(form) :]] == [
+            score.text.split("\n")[-1] if "\n" in score.text else row
+            for score, row in zip(scored, rows[len(form) :], strict=True)
+        ]
     evaluated = keras_charlm.load(tmp_path / "poems" / "model.tflite").evaluate(file)
     assert evaluated.characters == sum(len(poem) + 1 for poem in poems())
     code, out, _ = kcharlm("generate", tmp_path / "poems", "--num", 3, "--seed", 1)

@@ -1,6 +1,7 @@
 """Names of any kind, lists, and settings without effect: what is shown can be used, and is said."""
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -169,7 +170,9 @@ def test_a_changed_text_is_noticed(change, here):
             ["normalize", "keep_line_ends"],
         ),
         (config.FitConfig(warmup=0.2, schedule="char-rnn"), ["warmup"]),
+        (config.FitConfig(warmup=0.2, schedule="none"), ["warmup"]),
         (config.SampleConfig(temp=0, top_k=3, min_p=0.1), ["top_k", "min_p"]),
+        (config.SampleConfig(temp=0, best_of=3), ["best_of"]),
         (config.SampleConfig(temp=1e-39, top_p=0.5), ["top_p"]),
         (config.SampleConfig(top_k=3), []),
         (config.EvaluateConfig(dynamic_rate=0.1, temp=0.3), ["dynamic_rate", "temp"]),
@@ -188,6 +191,19 @@ def test_a_stop_text_that_is_never_written_is_told(stop, names, kcharlm):
     code, out, err = kcharlm("generate", names.path, "--stop", stop, "--seed", 1)
     assert code == 0 and out
     assert err == f"note: {said}\n"
+
+
+def test_arguments_that_a_model_cannot_use_are_told(names, here, kcharlm):
+    copy = keras_charlm.load("names")
+    copy.card = dataclasses.replace(copy.card, labels=())
+    assert notes(lambda: copy.scores(["Anna"])) == []
+    (said,) = notes(lambda: copy.scores(["Anna"], label_prior="even"))
+    assert said == "label_prior has no effect on a model without labels."
+    (said,) = notes(lambda: keras_charlm.load("names").report(here / "page.html", corpus=["names.csv"]))
+    assert said.startswith("corpus has no effect: ")
+    (here / "x.txt").write_text("Anna\n")
+    err = kcharlm("inspect", "names", "x.txt", "--json", "--overwrite")[2]
+    assert err == "--overwrite has no effect without --output or --npz.\n"
 
 
 @pytest.mark.parametrize("name", ["a.txt", "two words", "Ännä"])
@@ -258,6 +274,7 @@ def test_fewer_lines_than_asked_for_are_explained(args, reason, kcharlm):
     assert len(set(printed)) == len(printed) < args[1]
     assert err.splitlines()[-1].startswith(f"fewer: {len(printed)} of {args[1]}, because ")
     assert reason in err
+    assert err.endswith("try a larger --length\n" if reason == "were cut" else "a higher --temp\n")
     if reason != "were cut":
         code, out, _ = kcharlm("generate", "names", *args, "--repeat")
         assert code == 0

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_charlm import templates
 from keras_charlm.display import Display, command, duration, printable, quiet
+from keras_charlm.effects import note
 from keras_charlm.errors import BundleError, CorpusError, OptionError, brief
 from keras_charlm.evaluation import ngram
 from keras_charlm.files import check_output, write_file, writing
@@ -69,11 +70,14 @@ def write(
         raise OptionError(f"{brief(page)} exists and is no report; name another --output.")
     folder = Path(folder or opened.path)
     baseline, reason = opened.card.scores.get("baseline", []), ""
-    if count and not (baseline and "test_margin" in baseline[-1]):  # older models have none
+    reads = count and not (baseline and "test_margin" in baseline[-1])  # older models have none
+    if reads:
         again, reason = _count(opened, corpus, Display(verbose))
         baseline = again or baseline
     elif not baseline:
         reason = f"this command adds it: {command('kcharlm', 'report', folder)}"
+    if corpus and not reads:
+        note(["corpus has no effect: the n-grams of this model are counted already."])
     html = render(opened, folder, baseline, reason)
     with writing(page):
         write_file(page, html.encode("utf-8", "replace"))

@@ -226,6 +226,8 @@ class TrainedModel:
             )
         if isinstance(texts, (str, bytes)):
             raise OptionError("texts is a single text; give a list of lines.")
+        if label_prior != "shares" and not self.card.labels:
+            note(["label_prior has no effect on a model without labels."])
         return score_lines(
             self.runner,
             self.vocabulary,

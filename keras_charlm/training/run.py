@@ -250,6 +250,8 @@ def _unused_in_fit(asked: Request, split: Split, start: Bundle | None) -> Iterat
         yield f"size has no effect: the network is that of {start.card.name}."
     if fit_config.patience and split.validation.length <= split.validation.lead:
         yield "patience has no effect without a validation part."
+    if fit_config.label_dropout != FitConfig().label_dropout and not split.labels:
+        yield "label_dropout has no effect without labels."
     if fit_config.join_timeout != FitConfig().join_timeout and not addresses():
         yield "join_timeout has no effect without several workers."
 
