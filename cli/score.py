@@ -70,7 +70,7 @@ def score(
     display = Display()
     unknown = characters = 0
     with contextlib.ExitStack() as stack:
-        if size and not sys.stdout.isatty():  # the bar would mix with the lines
+        if size and not (sys.stdout and sys.stdout.isatty()):  # the bar would mix with the lines
             display.start()
             stack.callback(display.stop)
             texts = _watched(texts, size, display)

@@ -199,7 +199,9 @@ def test_arguments_that_a_model_cannot_use_are_told(names, here, kcharlm):
     assert notes(lambda: copy.scores(["Anna"])) == []
     (said,) = notes(lambda: copy.scores(["Anna"], label_prior="even"))
     assert said == "label_prior has no effect on a model without labels."
-    (said,) = notes(lambda: keras_charlm.load("names").report(here / "page.html", corpus=["names.csv"]))
+    (said,) = notes(
+        lambda: keras_charlm.load("names").report(here / "page.html", corpus=["names.csv"])
+    )
     assert said.startswith("corpus has no effect: ")
     (here / "x.txt").write_text("Anna\n")
     err = kcharlm("inspect", "names", "x.txt", "--json", "--overwrite")[2]
@@ -307,6 +309,22 @@ def test_temperatures_that_are_no_normal_numbers_are_0(temp, names):
     assert names.generate(temp=temp) == names.generate(temp=0) == likeliest != ""
     logits = np.array([[9, 1, 3, 2]], np.float32)
     assert draw(logits, np.array([0.999], np.float32), np.float32(temp)).numpy().tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["score", "names", "-"], "There is no standard input to read; "),
+        (["evaluate", "names", "-"], "There is no standard input to read; "),
+        (["compress", "names", "-"], "Standard input cannot be read here; name a file."),
+        (["fit", "-"], "There is no standard input to read; "),
+        (["fit", "-", "--resume", "gone"], "There is no training to resume in gone"),
+    ],
+)
+def test_without_a_standard_input_a_sentence_says_so(args, said, kcharlm, here, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = kcharlm(*args)
+    assert code == 2 and err.startswith(f"kcharlm: {said}") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("args", [["info", "names"], ["score", "names", "-"], ["generate", "-h"]])

@@ -433,6 +433,8 @@ def _read(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
+        if str(path) == "-":
+            raise CompressionError("Standard input cannot be read here; name a file.") from None
         raise CompressionError(f"There is no file {brief(path)}; check the path.") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise CompressionError(
