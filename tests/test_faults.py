@@ -420,6 +420,7 @@ def test_a_pipe_is_read_once(tmp_path):
         ("generate {model} --length 5 > /dev/full", 1),
         ("info {model} > /dev/full", 1),
         ("generate {model} --num 2 --length 5 >&-", 1),
+        ("score {model} {text} >&-", 0),
         ("generate {model} --length 5 2>&- <&-", 0),
         ("fit {text} -o m --epochs 1 --layers 1 --units 8 2> /dev/full", 0),
         ("fit - -o m <&-", 2),

@@ -14,7 +14,7 @@ from typing import Any, Unpack
 from keras_charlm import backend, files
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.config_base import expect
-from keras_charlm.errors import BundleError, OptionError
+from keras_charlm.errors import BundleError, OptionError, brief
 from keras_charlm.generation.constraints import as_options, is_constrained
 from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved.trained import TrainedModel
@@ -68,6 +68,7 @@ def export(
     suffix = f".{config.to}" if config.to in FILES else f"-{config.to}"
     suffix = ".html" if config.single_file else suffix
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
+    files.check_name(path)
     with files.writing(path):
         _check_output(path, config, overwrite, opened.path)
         if _is_file(config):
@@ -97,6 +98,8 @@ def _rule(config: ExportConfig, constraints: dict[str, Any]) -> SampleConfig | N
 
 def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path) -> None:
     """Check before any work that the export can be written, and clean up after a crash."""
+    if path.name in ("", ".."):  # such as . and /, which nothing can replace
+        raise OptionError(f"{path} is a folder; name a new file or folder in it with --output.")
     if model.resolve() in (path.resolve(), path.resolve().parent):
         raise OptionError(f"{path} is in the model's own folder; name another --output.")
     report = _report_path(path)
@@ -197,9 +200,9 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(v)}" for name, v in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
+        return ", ".join(map(brief, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else brief(value)
