@@ -200,8 +200,10 @@ def test_min_p_keeps_characters_as_likely_as_a_share_of_the_likeliest():
         ({"match": "a(?=b)"}, "a look-around"),
         ({"match": "^a"}, "an anchor"),
         ({"match": "(a"}, "is not a regular expression"),
-        ({"match": "(a|b)*a(a|b){20}"}, "more than 5,000 states"),
+        ({"match": "(a|b)*a(a|b){20}"}, "more than 20,000 states"),
         ({"match": "((a{99}){99}){99}"}, "more than 5,000 parts"),
+        ({"match": "(a?){2400}"}, "more than 10,000,000 steps to compile"),
+        ({"match": "a{4000}", "length": 4000}, "4,002 states for each of 4,000 characters"),
         ({"starts_with": "x"}, "starts_with is 'x', but the model's vocabulary has no 'x'"),
         ({"min_length": 5, "max_length": 4}, "min_length 5 is more than max_length 4"),
         ({"match": "ab", "min_length": 3}, "No text of at most 1000 characters fits"),
@@ -248,6 +250,30 @@ def test_words_are_found_wherever_they_are(text, words):
     for letter in text:
         state = machine.step(state, letter) if state is not None else None
     assert (state is None) == any(word in text for word in words)
+
+
+def test_an_empty_group_is_not_repeated_a_billion_times():
+    pattern = Pattern("(?:){1000000000}a")
+    assert pattern.accepts(pattern.step(pattern.start, "a"))
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ({"match": "a{9}"}, 1),
+        ({"match": "[ab]{3}|c"}, 9),
+        ({"match": "[aA]b", "ignore_case": True}, 1),
+        ({"starts_with": "a", "max_length": 3}, 13),
+        ({"max_length": 400}, np.inf),
+    ],
+    ids=str,
+)
+def test_a_rule_counts_its_texts(values, count):
+    letters = "\nAabc" if "ignore_case" in values else "\nabc"
+    vocabulary = Vocabulary("char", tuple(map(ord, letters)))
+    longest = values.get("max_length", 400)
+    rule = compile_rule(vocabulary, SampleConfig(**values), longest, vocabulary.id_of(10))
+    assert rule.count(0, 1) == count
 
 
 def test_symbols_that_no_constraint_tells_apart_share_a_class():

@@ -11,7 +11,7 @@ import numpy as np
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import OptionError, brief
 from keras_charlm.generation.conditional import Conditional
-from keras_charlm.generation.constraints import Rule, compile_rule
+from keras_charlm.generation.constraints import compile_rule
 from keras_charlm.generation.litert import SignatureRunner
 from keras_charlm.generation.sample import Sample, Task
 from keras_charlm.text.vocabulary import Vocabulary
@@ -57,23 +57,6 @@ def _costs(sample: Sample) -> tuple[bool, float, int]:
     return not sample.whole, sample.bits_per_character or 0.0, sample.seed
 
 
-def _compile(
-    vocabulary: Vocabulary,
-    config: SampleConfig,
-    longest: int,
-    usual: int | None,
-    end: int | None,
-    normalize: str,
-) -> Rule:
-    """Compile the constraints for texts of usual length, or for longer ones if none fits."""
-    if usual is not None and usual < longest:
-        try:
-            return compile_rule(vocabulary, config, usual, end, normalize)
-        except OptionError:
-            pass  # the same again, or only longer texts fit
-    return compile_rule(vocabulary, config, longest, end, normalize)
-
-
 class Fitting:
     """Draws samples that fit the constraints, one after another."""
 
@@ -104,7 +87,7 @@ class Fitting:
             longest = min(longest, config.max_length)
         if lines:  # empty lines are never yielded
             config = replace(config, min_length=max(config.min_length, 1))
-        rule = _compile(vocabulary, config, longest, usual, end, normalize)
+        rule = compile_rule(vocabulary, config, longest, end, normalize, usual)
         state = rule.automaton.run(read)
         if len(read) > longest or not rule.open_until[len(read), state]:
             raise OptionError(
