@@ -77,12 +77,21 @@ class Batch:
         task: What to draw.
         lines: Whether samples are lines.
         num: Number of samples requested; a single one is drawn without a batch.
+        stride: Difference between the seeds of two samples, modulo 2**31.
     """
 
     def __init__(
-        self, runner: SignatureRunner, vocabulary: Vocabulary, task: Task, lines: bool, num: int
+        self,
+        runner: SignatureRunner,
+        vocabulary: Vocabulary,
+        task: Task,
+        lines: bool,
+        num: int,
+        stride: int = 1,
     ):
         self.runner, self.vocabulary, self.task, self.num = runner, vocabulary, task, num
+        self.stride = stride
+        self.count = np.inf  # different texts that can be drawn
         # Lines end at different times: with short chunks, rows wait less for each other.
         short = lines and num > 1 and not runner.rule_size
         self.chunk = LINE_CHUNK if short else runner.draw_width
@@ -165,7 +174,7 @@ class Batch:
         return Sample(text, task.prompt, self._seed(row.index), mean, done or cut >= 0)
 
     def _seed(self, index: int) -> int:
-        return (self.task.seed + index) % 2**31
+        return (self.task.seed + self.stride * index) % 2**31
 
     def _bits(self, r: int, length: int) -> float:
         """Bits of the first `length` characters of a row's last chunk, found by redrawing them."""

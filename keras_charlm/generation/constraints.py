@@ -148,7 +148,7 @@ def compile_rule(
         longest: Most characters of a text (L).
         end: Id of the character that ends a text; None if a text ends at `longest`.
         normalize: Unicode normalization of the constraints.
-        usual: Most characters of a text, unless only longer ones fit.
+        usual: Most characters of a text, or twice or four times as many if only longer texts fit.
 
     Raises:
         OptionError: A constraint is wrong, no text fits all, or they need too many states.
@@ -162,13 +162,16 @@ def compile_rule(
     folded = [chr(code).casefold() if config.ignore_case else code for code in vocabulary.codes]
     different = {(int(c), x) for c, x in zip(automaton.classes[1:], folded, strict=True) if c}
     sizes = np.bincount([c for c, _ in different], minlength=automaton.moves.shape[1])
-    for limit in sorted({min(usual or longest, longest), longest}):
+    limit = min(usual or longest, longest)
+    rule = _with_lengths(automaton, config.min_length, limit, end is not None, sizes)
+    while not rule.open_until[0, 1]:
+        if limit == longest:
+            raise OptionError(
+                f"No text of at most {longest} characters fits all the constraints; loosen one."
+            )
+        limit = min(2 * limit, longest)
         rule = _with_lengths(automaton, config.min_length, limit, end is not None, sizes)
-        if rule.open_until[0, 1]:
-            return rule
-    raise OptionError(
-        f"No text of at most {longest} characters fits all the constraints; loosen one."
-    )
+    return rule
 
 
 def _with_lengths(

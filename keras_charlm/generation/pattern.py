@@ -20,7 +20,7 @@ from typing import Any
 from keras_charlm.errors import OptionError, brief
 
 MOST_PARTS = 5000  # states of the nondeterministic automaton of an expression
-MOST_STEPS = 10_000_000  # from one of them to the next; one to two seconds
+MOST_STEPS = 5_000_000  # from one of them to the next; about a second
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
 _CLASSES = {
     "CATEGORY_DIGIT": r"\d",

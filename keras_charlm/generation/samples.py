@@ -219,8 +219,8 @@ def draw_samples(
         counts: Updated with the numbers of samples drawn, novel, and so on.
 
     Returns:
-        An iterator of at most `config.num` samples; fewer if `limit` was reached, or if the last
-        `MOST_REJECTED` were all rejected.
+        An iterator of at most `config.num` samples; fewer if no others fit, if `limit` was reached,
+        or if the last `MOST_REJECTED` were all rejected.
 
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
@@ -230,7 +230,6 @@ def draw_samples(
         # At temperature 0 every line is the same.
         limit = 1 if lines and not config.temp and not config.repeat else 100 * config.num
     counts = Counts() if counts is None else counts
-    accept = _Acceptance(config, lines, known, counts)
     num = config.num * config.best_of
     sampler: Sampler
     if is_constrained(config):
@@ -239,6 +238,7 @@ def draw_samples(
         sampler = Batch(runner, vocabulary, task, lines, num)
     if config.best_of > 1:
         sampler = Best(sampler, config.num, config.best_of)
+    accept = _Acceptance(config, lines, known, counts, sampler.count)
     return _in_order(sampler, accept, limit)
 
 
@@ -248,13 +248,16 @@ class _Acceptance:
 
     Args:
         config, lines, known, counts: As for `draw_samples`.
+        possible: At most so many different texts can be drawn.
     """
 
     config: SampleConfig
     lines: bool
     known: Callable[[str | bytes], bool] | None
     counts: Counts
+    possible: float
     yielded: set[bytes] = field(default_factory=set)  # the keys of the lines so far
+    refused: set[bytes] = field(default_factory=set)  # those of known lines, if few are possible
 
     def __call__(self, sample: Sample) -> bool:
         line, config, counts = sample.whole, self.config, self.counts
@@ -265,6 +268,9 @@ class _Acceptance:
         novel = self.known is None or (sample.ended and not self.known(line))
         counts.novel += novel
         if (config.novel or config.novel_label) and not novel:
+            if sample.ended and self.possible < np.inf:
+                self.refused.add(line_key(line, config.ignore_case))
+                self._note_whether_complete()
             return False
         if self.lines and not config.repeat:
             key = line_key(line, config.ignore_case)
@@ -272,11 +278,15 @@ class _Acceptance:
                 counts.repeated += 1
                 return False
             self.yielded.add(key)
+            self._note_whether_complete()
         counts.yielded += 1
         return True
 
+    def _note_whether_complete(self) -> None:
+        self.counts.complete = len(self.yielded) + len(self.refused) >= self.possible
 
-def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> Iterator[Sample]:
+
+def _in_order(batch: Sampler, accept: _Acceptance, limit: int) -> Iterator[Sample]:
     """Yield the accepted samples in order of index; each rejected one is replaced by another.
 
     Args:
@@ -287,7 +297,9 @@ def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> I
     ended: dict[int, Sample] = {}  # by index
     needed, following = batch.num, 0
     rejected = 0  # since the last that was accepted
-    while rejected < MOST_REJECTED and batch.fill(min(needed, limit)):
+    while (
+        rejected < MOST_REJECTED and not accept.counts.complete and batch.fill(min(needed, limit))
+    ):
         ended.update(batch.advance())
         # In order, so that which of several like lines is accepted depends on the seeds alone.
         while following in ended:
