@@ -64,7 +64,10 @@ class Runtime:
     @property
     def environment(self) -> str:
         """Name of its environment's folder; two runtimes may share one."""
-        return f"{'litert' if self.kind == 'compiled' else self.kind}-{self.version}"
+        return f"{_SHARED.get(self.kind, self.kind)}-{self.version}"
+
+
+_SHARED = {"compiled": "litert", "savedmodel": "tensorflow"}  # of one package
 
 
 def _litert(version: str, *more: str) -> Runtime:
