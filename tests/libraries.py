@@ -115,6 +115,7 @@ def write_savedmodel(
             "temperature": np.array([0.8], np.float32),
             "top_k": np.array([0], np.int32),
             "top_p": np.array([0.9], np.float32),
+            "min_p": np.array([0.01], np.float32),
             "seed": np.array([3], np.int32),
             **none,
         },
