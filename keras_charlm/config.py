@@ -434,8 +434,8 @@ class ExportConfig(Settings):
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
         "the browser that contains the on-device file; keras: a .keras file of Keras's own layers; "
-        "rule: constraints, for an app that has the on-device file.",
-        choices=("tflite", "savedmodel", "web", "keras", "rule"),
+        "onnx: a file for ONNX Runtime; rule: constraints, for an app that has the on-device file.",
+        choices=("tflite", "savedmodel", "web", "keras", "onnx", "rule"),
     )
     quantize: str | None = setting(
         None,
@@ -470,7 +470,7 @@ class ExportConfig(Settings):
         for name, kinds in (
             ("quantize", ("tflite", "web")),
             ("budget", ("tflite", "web")),
-            ("license", ("tflite", "web")),
+            ("license", ("tflite", "web", "onnx")),
             ("runtime", ("web",)),
             ("engine", ("web",)),
             ("single_file", ("web",)),

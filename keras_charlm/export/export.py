@@ -1,13 +1,14 @@
 """Export of a trained model: written, checked, reported, and moved into place atomically.
 
 Each kind of export is a module that is loaded when it is needed: `tflite` creates the on-device
-file, `rule` a file of constraints for it, `plain` a Keras file, `savedmodel` and `web` fill a
-folder; each returns its part of the report.
+file, `rule` a file of constraints for it, `plain` a Keras file, `onnx` an ONNX file, `savedmodel`
+and `web` fill a folder; each returns its part of the report.
 """
 
 from __future__ import annotations
 
 import time
+from importlib import util
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,7 +22,7 @@ from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.settings import ExportSettings
 
 REPORT = ".report.json"  # added to the export's name
-FILES = ("tflite", "rule", "keras")  # the exports that are one file; others are folders
+FILES = ("tflite", "rule", "keras", "onnx")  # the exports that are one file; others are folders
 
 
 def export(
@@ -58,6 +59,11 @@ def export(
     constraints = {name: given.pop(name) for name in CONSTRAINTS if name in given}
     config = ExportConfig.of("export", given)
     rule = _rule(config, constraints)
+    if config.to == "onnx" and not all(map(util.find_spec, ("onnx", "onnxruntime"))):
+        raise OptionError(
+            "--to onnx needs the packages onnx and onnxruntime; install them with: "
+            "pip install 'keras_charlm[onnx]'"
+        )
     if output is not None:
         expect("output", output, (str, Path), "a path")
     opened = TrainedModel.of(model)
@@ -153,6 +159,10 @@ def _convert(
         from keras_charlm.export import plain
 
         return plain.write(opened, new)
+    if config.to == "onnx":
+        from keras_charlm.export import onnx
+
+        return onnx.write(opened, new, config.license)
     from keras_charlm.export import tflite
 
     content, report = tflite.write(opened, config, rule)
