@@ -59,11 +59,6 @@ def export(
     constraints = {name: given.pop(name) for name in CONSTRAINTS if name in given}
     config = ExportConfig.of("export", given)
     rule = _rule(config, constraints)
-    if config.to == "onnx" and not all(map(util.find_spec, ("onnx", "onnxruntime"))):
-        raise OptionError(
-            "--to onnx needs the packages onnx and onnxruntime; install them with: "
-            "pip install 'keras_charlm[onnx]'"
-        )
     if output is not None:
         expect("output", output, (str, Path), "a path")
     opened = TrainedModel.of(model)
@@ -77,10 +72,7 @@ def export(
     files.check_name(path)
     with files.writing(path):
         _check_output(path, config, overwrite, opened.path)
-        if config.apk:
-            from keras_charlm.export import apk
-
-            apk.check(_keystore(config, path))
+        _check_tools(config, path)
         if _is_file(config):
             report: dict[str, Any] = {}
             files.replace_file(
@@ -121,6 +113,19 @@ def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path
     files.check_output(path, overwrite, folder=not _is_file(config))
     if not cut_short:
         files.check_output(report, overwrite)
+
+
+def _check_tools(config: ExportConfig, path: Path) -> None:
+    """Check before any work that the programs and packages an export needs are installed."""
+    if config.to == "onnx" and not all(map(util.find_spec, ("onnx", "onnxruntime"))):
+        raise OptionError(
+            "--to onnx needs the packages onnx and onnxruntime; install them with: "
+            "pip install 'keras_charlm[onnx]'"
+        )
+    if config.apk:
+        from keras_charlm.export import apk
+
+        apk.check(_keystore(config, path))
 
 
 def _fill(
