@@ -9,7 +9,7 @@ import click
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.display import command, printable
 
-from .options import given, load_tensorflow, output_option, settings
+from .options import given, output_option, settings
 
 
 @click.command()
@@ -39,10 +39,8 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
     """
     options = given(options)
     kind = options.get("to")
-    # Report a mistake before TensorFlow loads, which takes seconds.
+    # Report a mistake before the model is opened.
     ExportConfig(**{name: options[name] for name in options.keys() - set(CONSTRAINTS)})
-    if kind != "rule":
-        load_tensorflow()
     from keras_charlm.export import export
 
     report = export.export(model, output, overwrite=overwrite, **options)
@@ -71,6 +69,8 @@ def _next(path: Path, kind: str | None) -> str:
         return f"open {path} in Android Studio; README.md there says more"
     if kind == "savedmodel":
         return f"{path / 'README.md'} says how to serve it"
+    if kind == "onnx":
+        return f"onnxruntime.InferenceSession({str(path)!r}), in any program with ONNX Runtime"
     if kind == "keras":
         return f"keras.models.load_model({str(path)!r}), in any program with Keras"
     return command("kcharlm", "generate", path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numbers
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from keras_charlm.config_base import Settings, refuse_unknown, setting, take_texts
@@ -109,6 +109,14 @@ class CorpusConfig(Settings):
             )
         if self.separator == "":
             raise OptionError("separator is empty; give the text between two documents.")
+
+    def unlabelled(self) -> CorpusConfig:
+        """The same, but without labels: how other texts are read."""
+        return replace(self, labels=(), text_column=None, label_by_file=False)
+
+    def plain(self) -> CorpusConfig:
+        """The same, but without labels and not divided into documents."""
+        return replace(self.unlabelled(), lines=False, separator=None, documents=False)
 
     @property
     def records(self) -> bool:

@@ -20,9 +20,9 @@ class ExportConfig(Settings):
         "tflite",
         "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
         "the browser that contains the on-device file; android: an app, as a project for Android "
-        "Studio; keras: a .keras file of Keras's own layers; rule: constraints, for an app that "
-        "has the on-device file.",
-        choices=("tflite", "savedmodel", "web", "android", "keras", "rule"),
+        "Studio; keras: a .keras file of Keras's own layers; onnx: a file for ONNX Runtime; rule: "
+        "constraints, for an app that has the on-device file.",
+        choices=("tflite", "savedmodel", "web", "android", "keras", "onnx", "rule"),
     )
     quantize: str | None = setting(
         None,
@@ -70,7 +70,7 @@ class ExportConfig(Settings):
         for name, kinds in (
             ("quantize", ("tflite", "web", "android")),
             ("budget", ("tflite", "web", "android")),
-            ("license", ("tflite", "web", "android")),
+            ("license", ("tflite", "web", "android", "onnx")),
             ("runtime", ("web",)),
             ("engine", ("web",)),
             ("single_file", ("web",)),

@@ -226,11 +226,11 @@ class EvaluateSettings(TypedDict, total=False):
 class ExportSettings(ConstraintSettings, TypedDict, total=False):
     """Fields of ExportConfig."""
 
-    to: Literal["tflite", "savedmodel", "web", "android", "keras", "rule"]
+    to: Literal["tflite", "savedmodel", "web", "android", "keras", "onnx", "rule"]
     """tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for
     the browser that contains the on-device file; android: an app, as a project for Android
-    Studio; keras: a .keras file of Keras's own layers; rule: constraints, for an app that has
-    the on-device file."""
+    Studio; keras: a .keras file of Keras's own layers; onnx: a file for ONNX Runtime; rule:
+    constraints, for an app that has the on-device file."""
     quantize: Literal["none", "float16", "int8"] | None
     """Format of the weights: none is float32; float16 takes half the space, int8 a quarter; by
     default int8 for a page or an app, and none for a file."""

@@ -18,6 +18,7 @@ from typing import Any
 from keras_charlm import templates
 from keras_charlm.export import litertjs, singlefile, weights
 from keras_charlm.generation.litert import Runner
+from keras_charlm.generation.samples import LENGTH, LINE_LENGTH
 from keras_charlm.saved.trained import TrainedModel
 
 FORMAT = 2
@@ -157,6 +158,7 @@ def _facts(
         "lines": card.lines,
         "normalize": card.normalize,
         "start": card.start,
+        "length": card.line_limit or (LINE_LENGTH if card.lines else LENGTH),
         "labels": [asdict(label) for label in card.labels],
         "cell": shape.cell,
         "layers": shape.layers,
