@@ -25,7 +25,7 @@ def generate(tmp_path_factory):
         pytest.skip(f"no libLiteRt.so in {folder}")
     version = metadata.version("ai-edge-litert")
     if tuple(map(int, version.split(".")[:3])) < (2, 1, 6):
-        pytest.skip(f"ai-edge-litert {version}; generate.c needs 2.1.6, whose interface is another")
+        pytest.skip(f"ai-edge-litert {version}; generate.c needs the interface of 2.1.6")
     program = tmp_path_factory.mktemp("native") / "generate"
     subprocess.run(
         [
