@@ -71,7 +71,7 @@ _START, _TRAINING = "Starting", "Training"
     cls=GroupedOption,
     group=_TRAINING,
     type=click.Choice(["ray"]),
-    help="Start the workers with Ray Train instead of by TF_CONFIG.",
+    help="Start the workers with Ray instead of by TF_CONFIG.",
 )
 @click.option(
     "--workers",

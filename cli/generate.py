@@ -119,6 +119,13 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
         )
     if counts.yielded == config.num:
         return
+    if counts.complete:
+        click.echo(
+            f"fewer: {counts.yielded:,} of {config.num:,}, because no other line fits; loosen a "
+            "constraint, or give --repeat",
+            err=True,
+        )
+        return
     if card.lines and not (config.temp or config.repeat):
         reason = f"at temperature 0 every {card.document} is the same"
     else:

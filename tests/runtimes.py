@@ -64,7 +64,10 @@ class Runtime:
     @property
     def environment(self) -> str:
         """Name of its environment's folder; two runtimes may share one."""
-        return f"{'litert' if self.kind == 'compiled' else self.kind}-{self.version}"
+        return f"{_SHARED.get(self.kind, self.kind)}-{self.version}"
+
+
+_SHARED = {"compiled": "litert", "savedmodel": "tensorflow"}  # of one package
 
 
 def _litert(version: str, *more: str) -> Runtime:
@@ -127,9 +130,9 @@ def examples(kinds: tuple[tuple, ...] = KINDS, shipped: bool = True) -> list[Exa
     return made
 
 
-def random_network(config: ModelConfig, size: int) -> Any:
+def random_network(config: ModelConfig, size: int, labels: int = 0) -> Any:
     """A network with uneven probabilities, and with biases."""
-    network = model.build(config, size, seed=1)
+    network = model.build(config, size, seed=1, labels=labels)
     random = np.random.default_rng(0)
     for weight in network.trainable_variables:
         noise = random.normal(0, 1.5 if "logits" in weight.path else 0.3, weight.shape)

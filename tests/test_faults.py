@@ -73,7 +73,7 @@ def test_work_killed_at_random_moments_ends_alike_and_leaves_nothing():
             sys.executable,
             Path(__file__).with_name("faults.py"),
             "--kills",
-            "8",
+            "5",
             "--seed",
             str(seed),
             "--work",
@@ -282,7 +282,7 @@ def test_one_folder_takes_one_training_and_a_dead_one_s_place_is_taken(text_file
             "--layers",
             "1",
             "--units",
-            "8",
+            "5",
             "--checkpoint-every",
             "0.01s",
         ]

@@ -359,10 +359,11 @@ def test_the_saved_model_draws_what_the_on_device_file_draws(model):
     labels = ["female", "gender=male", ""]
     values = {
         "prompt": ["", "da", "da"],
-        "length": 20,
-        "temperature": 0.8,
-        "top_k": 0,
-        "top_p": 1.0,
+        "length": [20],
+        "temperature": [0.8],
+        "top_k": [0],
+        "top_p": [1.0],
+        "min_p": [0.0],
     }
     out = server.functions["generate"](
         *values.values(), np.array([1, 2, 3], np.int32), [["", label] for label in labels]

@@ -135,10 +135,14 @@ def _data(
         packed = weights.pack(opened.card.model, opened.vocabulary, trained, content)
         data = {WEIGHTS: packed, PROGRAM: program.read_bytes()}
     if opened.card.lines:
-        fingerprints = opened.bundle.training_lines()  # (L,), rising
-        data[LINES] = fingerprints.astype("<u8").tobytes()
-        report["novelty"] = {"lines": len(fingerprints), "bytes": len(data[LINES])}
+        data[LINES] = fingerprints(opened)
+        report["novelty"] = {"lines": len(data[LINES]) // 8, "bytes": len(data[LINES])}
     return data, report
+
+
+def fingerprints(opened: TrainedModel) -> bytes:
+    """The fingerprints of a list's training lines, 8 bytes each, little-endian and sorted."""
+    return opened.bundle.training_lines().astype("<u8").tobytes()
 
 
 def _facts(

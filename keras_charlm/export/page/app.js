@@ -75,7 +75,7 @@ function lay() {
   $("copy").addEventListener("click", () => copy(product(), "Copied."));
   $("share").addEventListener("click", share);
   $("keep").addEventListener("click", keepSeed);
-  $("share").hidden = !navigator.share;
+  $("share").hidden = !navigator.share && !self.phone;
   $("list").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button) copy(button.dataset.text, `Copied ${button.dataset.text}.`);
@@ -390,6 +390,8 @@ async function copy(text, done) {
 }
 
 async function share() {
+  // The Android package's browser view has no navigator.share, but the package's own program has.
+  if (self.phone) { self.phone.share(product()); return; }
   try {
     await navigator.share({ title: facts.name, text: product() });
   } catch (error) {
