@@ -114,10 +114,6 @@ class CorpusConfig(Settings):
         """The same, but without labels: how other texts are read."""
         return replace(self, labels=(), text_column=None, label_by_file=False)
 
-    def plain(self) -> CorpusConfig:
-        """The same, but without labels and not divided into documents."""
-        return replace(self.unlabelled(), lines=False, separator=None, documents=False)
-
     @property
     def records(self) -> bool:
         """Whether the text is a list of documents, lines or longer ones, that end themselves."""
@@ -129,7 +125,7 @@ class CorpusConfig(Settings):
         return 0x0A if self.lines else 0x1E
 
     @property
-    def mark(self) -> str:
+    def separator_text(self) -> str:
         """What separates two documents in a file; empty where the file is one."""
         text = (self.separator or "").replace("\\n", "\n").replace("\\t", "\t")
         return text.replace("\r\n", "\n")

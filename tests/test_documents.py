@@ -192,7 +192,7 @@ def test_labels_of_files_are_read_before_each_of_their_documents(tmp_path):
     text = model.read(tmp_path / "sea.txt")
     label = model.labels("sea")
     stream = labelled_text(text.codes(), model, label).labelled()
-    ids = stream.read(np.array([0]), stream.end())[0]
+    ids = stream.read(np.array([0]), stream.epoch_length())[0]
     at = np.flatnonzero(ids == label[0].id)
     assert len(at) == len(poems())
     assert (ids[at - 1] == model.vocabulary.id_of(ord(END))).all()

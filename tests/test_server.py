@@ -84,14 +84,19 @@ def test_the_page_and_the_health_check_answer(client):
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
-        ("/generate", 405, "This address takes POST only."),
-        ("/score", 405, "This address takes POST only."),
+        ("/generate", 405, "This address takes only POST."),
+        ("/score", 405, "This address takes only POST."),
         ("/nothing", 404, "There is nothing at this address."),
     ],
 )
 def test_an_address_that_is_opened_in_a_browser_says_what_it_takes(client, path, status, sentence):
     answer = client.get(path)
     assert (answer.status_code, answer.json()) == (status, {"error": sentence})
+    answer = client.post("/health", json={})
+    assert (answer.status_code, answer.json()["error"]) == (
+        405,
+        "This address takes only GET, HEAD.",
+    )
 
 
 def test_texts_end_as_those_of_python_do_and_say_so(client, list_model):

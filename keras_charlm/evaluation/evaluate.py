@@ -195,13 +195,16 @@ def _on_device(model: TrainedModel, stream: Stream) -> tuple[np.ndarray, np.ndar
     """-log2 p of each character, float32 (N,), and whether the model ranked it first, bool (N,)."""
     seen, codes = stream.labelled(), model.vocabulary.input_codes
     ids = ngram.read(seen, model.start)  # the start symbol is the first
-    begins, sizes = seen.segments() or (np.array([seen.lead]), np.array([seen.end() - seen.lead]))
+    begins, sizes = seen.segments() or (
+        np.array([seen.lead]),
+        np.array([seen.epoch_length() - seen.lead]),
+    )
     bits, hits = np.zeros(len(ids) - 1, np.float32), np.zeros(len(ids) - 1, bool)
     for at, size in zip((begins - seen.lead).tolist(), sizes.tolist(), strict=True):
         own = ids[at : at + size + 1]
         here = slice(at, at + size)
         bits[here], hits[here] = score_characters(model.runner, codes[own], own)
-    marks = seen.marks() - seen.lead
+    marks = seen.label_positions() - seen.lead
     return np.delete(bits, marks), np.delete(hits, marks)
 
 

@@ -98,7 +98,7 @@ class Evaluator:
             width: Characters of a window; the last one may be shorter.
         """
         stream, tally = stream.labelled(), Tally()
-        size = stream.end() - stream.lead
+        size = stream.epoch_length() - stream.lead
         starts = np.arange(0, max(size, 0), width)
         for begins in np.split(starts, range(_MOST_ROWS, len(starts), _MOST_ROWS)):
             positions = begins[:, None] + np.arange(width)  # (rows, width)
@@ -121,11 +121,11 @@ class Evaluator:
             -log2 p of each, float32 (N,), and whether the model ranked it first, bool (N,).
         """
         stream = stream.labelled()
-        size = max(stream.end() - stream.lead, 0)
+        size = max(stream.epoch_length() - stream.lead, 0)
         bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
         for positions, losses, hits, _ in self._windows(stream, rows):
             bits[positions], correct[positions] = losses / np.float32(math.log(2)), hits
-        marks = stream.marks() - stream.lead
+        marks = stream.label_positions() - stream.lead
         return np.delete(bits, marks), np.delete(correct, marks)
 
     def _windows(
@@ -138,7 +138,7 @@ class Evaluator:
             ranked it first, bool, and whether it is unknown, bool, (n,) each.
         """
         stream = stream.labelled()
-        if stream.end() <= stream.lead:
+        if stream.epoch_length() <= stream.lead:
             return
         for begins, first, stops in _rows(stream, rows, part, parts):
             length = int((stops - begins).max())
@@ -181,7 +181,7 @@ def _rows(
             if len(own):
                 yield begins[own], begins[own], begins[own] + sizes[own]
         return
-    size = stream.end() - stream.lead
+    size = stream.epoch_length() - stream.lead
     if rows is None:
         rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
     warm_up = WARM_UP if rows > 1 else 0
@@ -291,7 +291,7 @@ def _ids(stream: Stream, positions: np.ndarray, start: int) -> np.ndarray:
     Returns:
         Ids int32 (rows, window + 1).
     """
-    last = stream.end() - stream.lead - 1
+    last = stream.epoch_length() - stream.lead - 1
     width = min(positions.shape[1] + 1, last + 1)
     first = np.clip(positions[:, 0] - 1, 0, last + 1 - width)
     text = stream.read(first + stream.lead, width)

@@ -340,7 +340,7 @@ def _edges(split: Split) -> tuple[int, int | None]:
 
 def read(stream: Stream, start: int | None) -> np.ndarray:
     """All ids of a stream, int32 (N,), preceded by the start id unless the stream contains it."""
-    end = stream.end()
+    end = stream.epoch_length()
     ids = stream.read(np.array([0]), end)[0] if end else np.zeros(0, np.int32)
     return (
         ids if stream.lead or start is None else np.concatenate([np.array([start], np.int32), ids])

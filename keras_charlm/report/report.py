@@ -66,8 +66,9 @@ def write(
         )
     page = Page(output or opened.path / bundle.REPORT)
     check_output(page, overwrite=True)
-    if output and page.exists() and not _is_report(page):
-        raise OptionError(f"{brief(page)} exists and is no report; name another --output.")
+    with writing(page):  # a page that cannot be read
+        if output and page.exists() and not _is_report(page):
+            raise OptionError(f"{brief(page)} exists and is no report; name another --output.")
     folder = Path(folder or opened.path)
     baseline, reason = opened.card.scores.get("baseline", []), ""
     reads = count and not (baseline and "test_margin" in baseline[-1])  # older models have none
@@ -86,11 +87,10 @@ def write(
 
 def _is_report(path: Path) -> bool:
     """Whether a file is the report of a model, and no other page or text that would be lost."""
-    try:
-        with path.open("rb") as file:
-            return path.is_file() and b'content="keras_charlm ' in file.read(1000)
-    except OSError:
+    if not path.is_file():
         return False
+    with path.open("rb") as file:
+        return b'content="keras_charlm ' in file.read(1000)
 
 
 def render(

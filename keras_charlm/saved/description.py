@@ -58,7 +58,7 @@ def describe_reading(config: CorpusConfig) -> str:
     elif config.documents:
         parts.append("one document a file")
     elif config.separator is not None:
-        parts.append(f"documents separated by {brief(repr(config.mark))}")
+        parts.append(f"documents separated by {brief(repr(config.separator_text))}")
     return ", ".join(parts)
 
 

@@ -283,7 +283,8 @@ def _text(text: str | bytes) -> str:
 async def _refused(request: Request, error: Exception) -> Response:
     """An error as JSON."""
     if isinstance(error, HTTPException):
-        own = {404: "There is nothing at this address.", 405: "This address takes POST only."}
+        taken = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        own = {404: "There is nothing at this address.", 405: f"This address takes only {taken}."}
         values = {"error": own.get(error.status_code, error.detail)}
         return JSONResponse(values, error.status_code, headers=dict(error.headers or {}))
     return JSONResponse({"error": str(error)}, 400)

@@ -98,7 +98,7 @@ def _line_lengths(text: Corpus) -> Iterator[str]:
         if first and not text.config.lines:
             one, what = "document", "one file"
         if text.config.separator is not None:
-            what = f"because the separator {brief(repr(text.config.mark))} is not in it"
+            what = f"because the separator {brief(repr(text.config.separator_text))} is not in it"
         yield f"The text is only 1 {one} of {counted(longest, 'character')}, {what}."
     elif long and (text.config.lines or not first):
         yield (
@@ -138,7 +138,7 @@ def _markup(text: str) -> str | None:
     if columns := _columns(lines[:50]):
         return (
             f"This looks like a table with the columns {columns}: whole rows would be learnt, "
-            "separators too; extract one column first."
+            "separators too; name the column to read with --text, or extract it first."
         )
     return None
 

@@ -172,7 +172,9 @@ class _Reading:
 
     def _append(self, content: _Content, source: str) -> None:
         config, writer, begun = self._config, self._writer, self._writer.length
-        how = replace(config.plain(), unit="char") if config.table else config
+        how = config
+        if config.table:  # its text, before it is divided into rows
+            how = replace(config.unlabelled(), lines=False, unit="char")
         pieces = read_pieces(content.blocks, source, how, self._remedy, self._line_ends)
         if config.table or config.label_by_file:
             append_labelled(pieces, source, config, writer, self.coder)
@@ -234,7 +236,7 @@ def _recipe(config: CorpusConfig) -> bytes:
     """The settings that determine, besides the content, how a text is prepared."""
     more = " blanks" if config.records and config.keep_blanks else ""
     if config.records and not config.lines:
-        more += f" separator={config.mark!r}"
+        more += f" separator={config.separator_text!r}"
     if config.table or config.label_by_file:
         more += (
             f" labels={config.labels!r} {config.text_column!r} {config.label_by_file} {config.unit}"

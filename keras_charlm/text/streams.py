@@ -66,11 +66,11 @@ class Stream(abc.ABC):
         """Position and size of the segments that the text consists of; None for any."""
         return None
 
-    def end(self, epoch: int = 0) -> int:
+    def epoch_length(self, epoch: int = 0) -> int:
         """Length of an epoch's text; without labels it is the same in every epoch."""
         return self.length
 
-    def marks(self, epoch: int = 0) -> np.ndarray:
+    def label_positions(self, epoch: int = 0) -> np.ndarray:
         """Positions of the labels in an epoch's text, int64 (n,)."""
         return np.zeros(0, np.int64)
 
@@ -213,14 +213,14 @@ class Layout:
         sizes: Targets of each segment, int64 (n,).
         windows: Windows up to the end of each segment, int64 (n,).
         turn: Number of the window in which row 0 begins.
-        marks: Positions of the labels, which are not targets, int64 (m,), ascending.
+        label_positions: Positions of the labels, which are not targets, int64 (m,), ascending.
     """
 
     starts: np.ndarray
     sizes: np.ndarray
     windows: np.ndarray
     turn: int
-    marks: np.ndarray
+    label_positions: np.ndarray
 
     @functools.cached_property
     def targets(self) -> np.ndarray:
@@ -229,7 +229,10 @@ class Layout:
 
     def _count(self, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """Targets among the `sizes` characters from each of `starts`, int64 (n,)."""
-        return sizes - np.diff(np.searchsorted(self.marks, [starts, starts + sizes]), axis=0)[0]
+        return (
+            sizes
+            - np.diff(np.searchsorted(self.label_positions, [starts, starts + sizes]), axis=0)[0]
+        )
 
     def find(self, window: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where windows are in the text.
@@ -305,11 +308,13 @@ class Windows:
         order = random.permutation(len(begins))
         windows = np.cumsum(-(-sizes // self.seq_length)[order])
         turn = int(random.integers(self.batch_size * self.steps))
-        return Layout(begins[order], sizes[order], windows, turn, self.stream.marks(epoch))
+        return Layout(
+            begins[order], sizes[order], windows, turn, self.stream.label_positions(epoch)
+        )
 
     def _choose(self, epoch: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Choose segments that begin at breaks; returns their positions and sizes."""
-        end, cuts = self.stream.end(epoch), self._cuts
+        end, cuts = self.stream.epoch_length(epoch), self._cuts
         width = (end - self.stream.lead) / (cuts + 1)
         wanted = self.stream.lead + (np.arange(1, cuts + 1) - random.random()) * width
         breaks = self.stream.breaks(self.start, epoch)
