@@ -30,6 +30,8 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
     kcharlm export names --to tflite --quantize int8
     kcharlm export names --to tflite --budget 300KB
     kcharlm export names --to web --single-file
+    kcharlm export names --to android
+    kcharlm export names --to android --apk
     kcharlm export names --to tflite --ends-with a
     kcharlm export names --to rule --ends-with a -o a.rule
 
@@ -61,6 +63,10 @@ def _next(path: Path, kind: str | None) -> str:
         )
     if kind == "rule":
         return "give it to the on-device file as docs/mobile.md describes"
+    if kind == "android" and path.is_file():
+        return f"{command('adb', 'install', path)}, or open the file on the device"
+    if kind == "android":
+        return f"open {path} in Android Studio; README.md there says more"
     if kind == "savedmodel":
         return f"{path / 'README.md'} says how to serve it"
     if kind == "onnx":

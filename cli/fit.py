@@ -144,7 +144,7 @@ def fit(
     if not resume:
         run.fit(**options)
     elif corpus:  # the text is piped in again, as it may no longer be in the cache
-        run.resume(**options, stdin=sys.stdin.buffer)
+        run.resume(**options, stdin=getattr(sys.stdin, "buffer", None))
     else:
         run.resume(**options)
 

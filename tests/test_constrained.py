@@ -240,8 +240,19 @@ def test_a_label_does_not_count_in_a_line():
 
 
 def test_a_list_that_is_complete_is_not_drawn_again_and_again(monkeypatch):
+    names, counts = keras_charlm.load("names"), samples.Counts()
+    drawn = names.samples(match="A[bn]", num=500, seed=1, counts=counts)
+    assert sorted(sample.text for sample in drawn) == ["Ab", "An"]
+    assert counts.complete
+    five = ["Ada", "Eva", "Evia", "Mia", "Milina"]
+    drawn = names.samples(match="|".join(five), num=500, seed=1, novel=True)
+    novel = [name for name in five if not names.known(name)]
+    assert 0 < len(novel) < 5
+    assert sorted(sample.text for sample in drawn) == novel
+    # Lines that top-k excludes are counted, too: here rejections in a row tell.
     monkeypatch.setattr(samples, "MOST_REJECTED", 40)
     counts = samples.Counts()
-    drawn = keras_charlm.load("names").samples(match="A[bn]", num=500, seed=1, counts=counts)
-    assert sorted(sample.text for sample in drawn) == ["Ab", "An"]
-    assert counts.drawn < 200  # not 100 times 500
+    drawn = list(names.samples(match="A[a-z]", num=500, seed=1, top_k=12, counts=counts))
+    assert len(drawn) < 26
+    assert not counts.complete
+    assert counts.drawn < 2000  # not 100 times 500

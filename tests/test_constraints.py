@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.errors import OptionError
-from keras_charlm.generation import conditional
+from keras_charlm.generation import conditional, fitting
 from keras_charlm.generation.constraints import compile_rule
 from keras_charlm.generation.pattern import Pattern
 from keras_charlm.generation.words import Words
@@ -65,6 +65,15 @@ def probabilities(model, config):
     return {text: p / total for text, p in exact.items() if p > 0}
 
 
+def draw_by(way, monkeypatch):
+    """Choose the way to draw."""
+    never = 10**9
+    monkeypatch.setattr(fitting, "OFTEN", 0 if way == "free" else never)
+    monkeypatch.setattr(fitting, "ENOUGH", never)
+    if way == "particles":
+        monkeypatch.setattr(conditional, "MOST_WORK", 0)
+
+
 CASES = [
     {"max_length": 4},
     {"ends_with": "a", "max_length": 4},
@@ -76,12 +85,11 @@ CASES = [
 
 
 @pytest.mark.parametrize("given_", CASES, ids=str)
-@pytest.mark.parametrize("way", ["rejection", "particles"])
+@pytest.mark.parametrize("way", ["free", "rejection", "particles"])
 def test_frequencies_are_the_conditional_probabilities(model, given_, way, monkeypatch):
-    if way == "particles":
-        monkeypatch.setattr(conditional, "MOST_NODES", 0)
+    draw_by(way, monkeypatch)
     config = SampleConfig(**{"temp": 1.0, **given_})
-    exact, num = probabilities(model, config), 2000 if way == "rejection" else 400
+    exact, num = probabilities(model, config), 400 if way == "particles" else 2000
     drawn = [
         s.text for s in model.samples(repeat=True, seed=SEED, num=num, **{"temp": 1.0, **given_})
     ]
@@ -98,7 +106,7 @@ def test_frequencies_are_the_conditional_probabilities(model, given_, way, monke
 
 
 def test_particles_draw_long_lines_as_probable_as_they_should_be(model, monkeypatch):
-    monkeypatch.setattr(conditional, "MOST_NODES", 0)
+    draw_by("particles", monkeypatch)
     given_ = {"min_length": 6, "max_length": 7, "temp": 1.0}
     exact = probabilities(model, SampleConfig(**given_))
     drawn = [s.text for s in model.samples(repeat=True, seed=SEED, num=150, **given_)]
@@ -154,8 +162,19 @@ def test_every_text_fits_and_contradictions_are_refused(model, values):
 def test_a_seed_gives_the_same_text_alone_and_among_others(model):
     values = {"ends_with": "a", "max_length": 5}
     several = list(model.samples(repeat=True, seed=SEED, num=6, **values))
-    alone = [next(model.samples(seed=SEED + i, **values)) for i in range(6)]
+    alone = [next(model.samples(seed=sample.seed, **values)) for sample in several]
     assert several == alone
+
+
+def test_neighbouring_seeds_do_not_find_the_same_rare_text(model):
+    values = {"min_length": 6, "max_length": 9, "temp": 1.0}
+    drawn = [next(model.samples(seed=seed, **values)) for seed in range(20)]
+    assert len({sample.seed for sample in drawn}) == 20
+
+
+def test_a_text_that_was_drawn_freely_has_its_seed_without_the_constraint(model):
+    for sample in model.samples(repeat=True, seed=SEED, num=5, ends_with="a", max_length=5):
+        assert next(model.samples(seed=sample.seed)) == sample
 
 
 def test_the_prompt_belongs_to_a_line(model):
@@ -200,8 +219,10 @@ def test_min_p_keeps_characters_as_likely_as_a_share_of_the_likeliest():
         ({"match": "a(?=b)"}, "a look-around"),
         ({"match": "^a"}, "an anchor"),
         ({"match": "(a"}, "is not a regular expression"),
-        ({"match": "(a|b)*a(a|b){20}"}, "more than 5,000 states"),
+        ({"match": "(a|b)*a(a|b){20}"}, "more than 20,000 states"),
         ({"match": "((a{99}){99}){99}"}, "more than 5,000 parts"),
+        ({"match": "(a?){1600}"}, "more than 5,000,000 steps to compile"),
+        ({"match": "a{4000}", "length": 4000}, "4,002 states for each of 4,000 characters"),
         ({"starts_with": "x"}, "starts_with is 'x', but the model's vocabulary has no 'x'"),
         ({"min_length": 5, "max_length": 4}, "min_length 5 is more than max_length 4"),
         ({"match": "ab", "min_length": 3}, "No text of at most 1000 characters fits"),
@@ -248,6 +269,30 @@ def test_words_are_found_wherever_they_are(text, words):
     for letter in text:
         state = machine.step(state, letter) if state is not None else None
     assert (state is None) == any(word in text for word in words)
+
+
+def test_an_empty_group_is_not_repeated_a_billion_times():
+    pattern = Pattern("(?:){1000000000}a")
+    assert pattern.accepts(pattern.step(pattern.start, "a"))
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ({"match": "a{9}"}, 1),
+        ({"match": "[ab]{3}|c"}, 9),
+        ({"match": "[aA]b", "ignore_case": True}, 1),
+        ({"starts_with": "a", "max_length": 3}, 13),
+        ({"max_length": 400}, np.inf),
+    ],
+    ids=str,
+)
+def test_a_rule_counts_its_texts(values, count):
+    letters = "\nAabc" if "ignore_case" in values else "\nabc"
+    vocabulary = Vocabulary("char", tuple(map(ord, letters)))
+    longest = values.get("max_length", 400)
+    rule = compile_rule(vocabulary, SampleConfig(**values), longest, vocabulary.id_of(10))
+    assert rule.count(0, 1) == count
 
 
 def test_symbols_that_no_constraint_tells_apart_share_a_class():

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_charlm.network import model as network
-from keras_charlm.text.streams import NO_TARGET, LineStream, TextStream
+from keras_charlm.text.streams import NO_TARGET, Stream
 
 SEGMENT = 20  # characters predicted between two updates of the weights
 DECAY = 0.001  # decay of the weights towards the trained ones at each update
@@ -30,7 +30,7 @@ States = list[list[tf.Tensor]]  # per recurrent layer its states, (1, H) each
 def characters(
     model: keras.Model,
     start: int,
-    stream: TextStream | LineStream,
+    stream: Stream,
     rate: float,
     watch: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from keras_charlm.network.cores import by_core
 from keras_charlm.network.dispatch import fused
 from keras_charlm.network.layers import likeliest
 from keras_charlm.network.names import EMBEDDING, LOGITS
-from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.streams import Stream
 from keras_charlm.text.vocabulary import UNKNOWN
 
 # A long text is read in parallel rows. Each row but the first starts from a zero state, so it
@@ -51,7 +51,7 @@ class Evaluator:
         self._most = _MOST_ROWS * _WINDOW if _by_steps(model) else _MOST_IN_MEMORY
         self._read = _reader(model)
 
-    def __call__(self, stream: TextStream | LineStream, rows: int | None = None) -> Scores:
+    def __call__(self, stream: Stream, rows: int | None = None) -> Scores:
         """Score every character of a text given all before it, without dropout.
 
         Args:
@@ -66,7 +66,7 @@ class Evaluator:
 
     def total(
         self,
-        stream: TextStream | LineStream,
+        stream: Stream,
         rows: int | None = None,
         part: int = 0,
         parts: int = 1,
@@ -87,7 +87,7 @@ class Evaluator:
             unknown += int(strange.sum())
         return Tally(count, nats / math.log(2), correct, unknown)
 
-    def windows(self, stream: TextStream | LineStream, width: int) -> Tally:
+    def windows(self, stream: Stream, width: int) -> Tally:
         """Sums over a text that is read in windows, each from a zero state.
 
         A window's first character is predicted from the one before it, as in the validation of
@@ -111,9 +111,7 @@ class Evaluator:
             tally += Tally.of(bits, hits.numpy()[scored], strange)
         return tally
 
-    def characters(
-        self, stream: TextStream | LineStream, rows: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def characters(self, stream: Stream, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Score each of the N characters of a text.
 
         Args:
@@ -131,7 +129,7 @@ class Evaluator:
         return np.delete(bits, marks), np.delete(correct, marks)
 
     def _windows(
-        self, stream: TextStream | LineStream, rows: int | None, part: int = 0, parts: int = 1
+        self, stream: Stream, rows: int | None, part: int = 0, parts: int = 1
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Score the text window by window.
 
@@ -164,7 +162,7 @@ class Evaluator:
 
 
 def _rows(
-    stream: TextStream | LineStream, rows: int | None, part: int, parts: int
+    stream: Stream, rows: int | None, part: int, parts: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Divide a text among the rows of batches, which begin with a zero state.
 
@@ -197,7 +195,7 @@ def _rows(
         yield begins, first, np.minimum(begins + warm_up + share, size)
 
 
-def _predicted(stream: TextStream | LineStream, targets: np.ndarray) -> np.ndarray:
+def _predicted(stream: Stream, targets: np.ndarray) -> np.ndarray:
     """Targets that have logits: those in place of labels are not scored."""
     return np.where(targets < stream.first_label, targets, UNKNOWN)
 
@@ -281,7 +279,7 @@ def _stepwise(model: keras.Model, states: States) -> Callable[..., list[tf.Tenso
     return share
 
 
-def _ids(stream: TextStream | LineStream, positions: np.ndarray, start: int) -> np.ndarray:
+def _ids(stream: Stream, positions: np.ndarray, start: int) -> np.ndarray:
     """Read the characters at some positions of a text, and in each row the one before them.
 
     Args:

@@ -8,29 +8,31 @@ beginning fits) makes the next proposals of the same text likelier to be kept. T
 future of Park et al. ("Grammar-Aligned Decoding", 2024), with a rejection that makes each step
 exact. Where that takes too long, particles are weighted and resampled instead (sequential Monte
 Carlo; Lew et al., "Sequential Monte Carlo Steering", 2023); their distribution is close, not exact.
-They are steered towards characters after which a text fits more often, as far as the frequencies of
-the characters alone tell.
+They are steered towards characters after which a text fits more often, as far as pairs of
+characters tell: the last character, and the one before it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from keras_charlm.config import SampleConfig
 from keras_charlm.generation.constraints import Rule
 from keras_charlm.generation.litert import SignatureRunner
+from keras_charlm.generation.odds import Odds
 from keras_charlm.text.vocabulary import Vocabulary
 
 TRIALS = 4  # texts drawn by rejection to decide between the two ways
-MOST_NODES = 2000  # characters that may be proposed for them
-PARTICLES = 128  # 32 drew rare names of the shipped model that cost 30% more bits than exact ones
-LEAST = 1e-9  # of an estimated probability: what may fit must stay possible
-CACHE_BYTES = 64_000_000  # of logits and states that texts with the same beginning share
+MOST_WORK = 10_000  # for them: one for each character, `NEW` for one where the network has to run
+NEW = 10
+PARTICLES = 128
+MOST_MOVES = 10_000  # of all particles together: of a long text there are fewer
+CACHE_BYTES = 64_000_000  # of what texts with the same beginning share
 
 
-@dataclass
+@dataclass(frozen=True)
 class Beginning:
     """A beginning of a text: the network after it, and what may follow.
 
@@ -40,9 +42,8 @@ class Beginning:
         network: State of the network after it, float32 (1, S).
         surprise: -log2 p of each symbol at temperature 1, float64 (V,).
         weights: Probability of each symbol as it is sampled, 0 where it does not fit, float64 (V,).
-        bounds: By rejection, an upper bound of the probability that a text fits after each symbol;
-            for particles, an estimate of it, relative to that before the symbol; float64 (V,).
-        following: The beginnings that are one symbol longer.
+        odds: For particles, an estimate of the probability that a text fits after each symbol,
+            relative to that before the symbol, float64 (V,); ones otherwise.
     """
 
     length: int
@@ -50,13 +51,26 @@ class Beginning:
     network: np.ndarray
     surprise: np.ndarray
     weights: np.ndarray
-    bounds: np.ndarray
-    following: dict[int, Beginning] = field(default_factory=dict)
+    odds: np.ndarray
+
+
+class Node:
+    """A beginning in the tree of those that were proposed.
+
+    Attributes:
+        beginning: The beginning.
+        bounds: Upper bound of the probability that a text fits after each symbol, float64 (V,).
+        following: The beginnings that are one symbol longer.
+    """
+
+    def __init__(self, beginning: Beginning):
+        self.beginning, self.bounds = beginning, np.ones(len(beginning.weights))
+        self.following: dict[int, Node] = {}
 
     @property
     def bound(self) -> float:
-        """The bound or the estimate of the beginning itself."""
-        return float(self.weights @ self.bounds)
+        """The upper bound of the probability that a text with this beginning fits."""
+        return float(self.beginning.weights @ self.bounds)
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,14 @@ class Drawn:
     symbols: int  # with the end
 
 
-Particle = tuple[Beginning, list[int], float]  # where it is, its symbols, their bits
+@dataclass(frozen=True)
+class Path:
+    """What particles that drew the same symbols share."""
+
+    beginning: Beginning
+    symbols: list[int]
+    bits: float
+    complete: bool
 
 
 class Conditional:
@@ -84,6 +105,10 @@ class Conditional:
         rule_state: State of the rule's automaton after the prompt.
         read: Characters of the prompt that the rule counts.
         end: Id of the character that ends a text; None if only the length does.
+
+    Attributes:
+        rejects: Whether texts are drawn by rejection, rather than with particles. This depends on
+            the rule only, not on a seed: a seed gives the same text alone and among others.
     """
 
     def __init__(
@@ -100,104 +125,143 @@ class Conditional:
     ):
         self._runner, self._config, self._rule, self._end = runner, config, rule, end
         self._codes = vocabulary.codes_by_id.astype(np.int32)
-        self._cache: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
-        self._kept = CACHE_BYTES // (4 * (runner.state_size + len(self._codes)) + 200)
+        self._steps: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._beginnings: dict[tuple[int, ...], Beginning] = {}
+        self._fits: dict[tuple[int, int], np.ndarray] = {}
+        self._kept = CACHE_BYTES // (4 * runner.state_size + 32 * len(self._codes) + 500)
         self._last, self._state = last, state
         self._rule_state, self._read = rule_state, read
-        self._odds: np.ndarray | None = None
-        self._frequencies = np.zeros(len(self._codes))
-        # The way depends on the rule only, not on the seed: a seed gives the same text alone and
-        # among others.
-        self._nodes_left = max(MOST_NODES, 4 * rule.longest * (end is None))
+        self._odds: Odds | None = None
+        self._particles = min(PARTICLES, max(MOST_MOVES // rule.longest, 32))
+        self._work_left = max(MOST_WORK, 2 * TRIALS * NEW * rule.longest * (end is None))
         self._greedy = config.temp == 0 or config.top_k == 1
-        self._rejects = not self._greedy and all(
+        self.rejects = not self._greedy and all(
             self._by_rejection(np.random.Generator(np.random.Philox(n))) for n in range(TRIALS)
         )
-        if not self._rejects:
-            self._odds = self._chances()
+        if self._greedy:
+            self.steer(np.exp2(-self._first().surprise)[None])
+
+    def steer(self, counts: np.ndarray) -> None:
+        """Draw symbols more often after which a text fits more often.
+
+        Args:
+            counts: How often symbols follow symbols, float64 (V, V) or (1, V), as for `Odds`.
+        """
+        self._odds = Odds(self._rule, counts, self._end)
+        self._beginnings.clear()  # they are without odds
 
     def draw(self, seed: int) -> Drawn:
         """Draw a text; the same seed gives the same one."""
         random = np.random.Generator(np.random.Philox(seed))
-        if self._rejects:
-            self._nodes_left = 100 * MOST_NODES
+        if self.rejects:
+            self._work_left = 100 * MOST_WORK
             if drawn := self._by_rejection(random):
                 return drawn
-        if not self._greedy and (drawn := self._by_particles(random, mask_first=False)):
+        if not self._greedy and (drawn := self._by_particles(random)):
             return drawn
         # Every fitting text has a character that temperature, top-k, top-p or min-p exclude.
-        drawn = self._by_particles(random, mask_first=True)
-        assert drawn is not None, "the rule leaves a way open from every state"
-        return drawn
+        return self.draw_masked(random)
+
+    def draw_masked(self, random: np.random.Generator) -> Drawn:
+        """Draw a text by excluding the characters that do not fit, which bends the distribution."""
+        symbols: list[int] = []
+        bits, at = 0.0, self._first(mask_first=True)
+        while not self._complete(at, symbols):
+            symbol = _pick(at.weights, random.random())
+            symbols.append(symbol)
+            bits += float(at.surprise[symbol])
+            if symbol != self._end:
+                at = self._follow(at, symbols, mask_first=True)
+        return self._drawn(symbols, bits)
 
     def _by_rejection(self, random: np.random.Generator) -> Drawn | None:
         """Propose texts until one is kept; None if that takes too long or none can be drawn."""
-        first = self._first(mask_first=False)
-        while self._nodes_left > 0 and first.bound > 0:
+        first = Node(self._first())
+        while self._work_left > 0 and first.bound > 0:
             at, path, kept = first, [], True
             symbols: list[int] = []
-            while kept and not self._complete(at, symbols):
-                symbol = _pick(at.weights * at.bounds, random.random())
+            while kept and not self._complete(at.beginning, symbols):
+                symbol = _pick(at.beginning.weights * at.bounds, random.random())
                 path.append((at, symbol))
                 symbols.append(symbol)
+                self._work_left -= 1
                 if symbol == self._end:
                     continue
                 if symbol not in at.following:
-                    at.following[symbol] = self._follow(at, symbol, symbols, mask_first=False)
-                    self._nodes_left -= 1
+                    at.following[symbol] = Node(self._follow(at.beginning, symbols))
                     kept = random.random() < _certain(self._bound(at.following[symbol]))
                 at = at.following[symbol]
             for before, symbol in reversed(path):
                 if symbol in before.following:
                     before.bounds[symbol] = self._bound(before.following[symbol])
             if kept:
-                return self._drawn(symbols, sum(float(b.surprise[s]) for b, s in path))
+                bits = sum(float(node.beginning.surprise[symbol]) for node, symbol in path)
+                return self._drawn(symbols, bits)
         return None
 
-    def _by_particles(self, random: np.random.Generator, mask_first: bool) -> Drawn | None:
+    def _by_particles(self, random: np.random.Generator) -> Drawn | None:
         """Draw several texts at once, and take one by weight; None if all of them died."""
-        first = self._first(mask_first)
-        count = 1 if mask_first else PARTICLES
-        particles: list[Particle] = [(first, [], 0.0)] * count
-        weights = np.ones(count)
-        while not all(
-            self._complete(at, symbols) or not weight
-            for (at, symbols, _), weight in zip(particles, weights, strict=True)
-        ):
-            moved = self._move(particles, weights, random, mask_first)
-            particles, total = moved, weights.sum()
-            if not total > 0:
+        first, count = self._first(), self._particles
+        paths = [Path(first, [], 0.0, self._complete(first, []))]
+        of, weights = np.zeros(count, int), np.ones(count)  # each particle's path
+        while not all(path.complete for path in paths):
+            paths, of = self._move(paths, of, weights, random)
+            if not weights.sum() > 0:
                 return None
-            weights /= total
+            weights /= weights.sum()
             if 1 / (weights**2).sum() < count / 2:  # the effective number of particles
-                chosen = _resample(weights, random.random())
-                particles, weights = [particles[n] for n in chosen], np.full(count, 1 / count)
-        _, symbols, bits = particles[_pick(weights, random.random())]
-        return self._drawn(symbols, bits)
+                of = of[_resample(weights, random.random())]
+                weights = np.full(count, 1 / count)
+        path = paths[of[_pick(weights, random.random())]]
+        return self._drawn(path.symbols, path.bits)
 
     def _move(
         self,
-        particles: list[Particle],
+        paths: list[Path],
+        of: np.ndarray,
         weights: np.ndarray,
         random: np.random.Generator,
-        mask_first: bool,
-    ) -> list[Particle]:
-        """Draw a fitting symbol for each particle, and multiply its weight by their share."""
-        moved: list[Particle] = []
-        shared: dict[tuple[int, ...], Beginning] = {}
-        for n, (at, symbols, bits) in enumerate(particles):
-            if not self._complete(at, symbols):
-                weights[n] *= at.bound
-            if self._complete(at, symbols) or not weights[n]:
-                moved.append((at, symbols, bits))
+    ) -> tuple[list[Path], np.ndarray]:
+        """Draw a fitting symbol for each particle, and multiply its weight by their share.
+
+        Args:
+            paths: The different paths.
+            of: The path of each particle, int (N,).
+            weights: Of the particles, float64 (N,); they are changed.
+            random: Where the symbols come from.
+
+        Returns:
+            The paths after it, without those that no particle with a weight has, and that of each
+            particle.
+        """
+        moved: list[Path] = []
+        now = np.zeros(len(of), int)
+        for number, path in enumerate(paths):
+            members = np.flatnonzero((of == number) & (weights > 0))
+            if not members.size:
                 continue
-            symbol = _pick(at.weights * at.bounds, random.random())
-            symbols, bits = [*symbols, symbol], bits + float(at.surprise[symbol])
-            key = tuple(symbols)
-            if symbol != self._end and key not in shared:
-                shared[key] = self._follow(at, symbol, symbols, mask_first)
-            moved.append((shared.get(key, at), symbols, bits))
-        return moved
+            if path.complete:
+                now[members] = len(moved)
+                moved.append(path)
+                continue
+            chances = path.beginning.weights * path.beginning.odds
+            edges = np.cumsum(chances)
+            weights[members] *= edges[-1]
+            if not edges[-1] > 0:
+                continue
+            chosen = np.searchsorted(edges, random.random(len(members)) * edges[-1], side="right")
+            chosen = np.minimum(chosen, np.flatnonzero(chances)[-1])
+            for symbol in np.unique(chosen).tolist():
+                now[members[chosen == symbol]] = len(moved)
+                moved.append(self._further(path, symbol))
+        return moved, now
+
+    def _further(self, path: Path, symbol: int) -> Path:
+        symbols, at = [*path.symbols, symbol], path.beginning
+        bits = path.bits + float(at.surprise[symbol])
+        if symbol != self._end:
+            at = self._follow(at, symbols)
+        return Path(at, symbols, bits, self._complete(at, symbols))
 
     def _drawn(self, symbols: list[int], bits: float) -> Drawn:
         ended = bool(symbols) and symbols[-1] == self._end
@@ -208,76 +272,76 @@ class Conditional:
             return True
         return self._end is None and at.length == self._rule.longest
 
-    def _bound(self, at: Beginning) -> float:
-        """The bound of a beginning; 1 for a text that ends there."""
-        return 1.0 if self._complete(at, []) else at.bound
+    def _bound(self, node: Node) -> float:
+        """The bound of a node; 1 for a text that ends there."""
+        return 1.0 if self._complete(node.beginning, []) else node.bound
 
-    def _first(self, mask_first: bool) -> Beginning:
+    def _first(self, mask_first: bool = False) -> Beginning:
         network, logits = self._network((), self._last, self._state)
-        return self._beginning(self._read, self._rule_state, network, logits, mask_first)
+        return self._beginning(self._read, self._rule_state, 0, network, logits, mask_first)
 
-    def _follow(
-        self, at: Beginning, symbol: int, symbols: list[int], mask_first: bool
-    ) -> Beginning:
-        """Read a symbol after a beginning; `symbols` are all symbols so far."""
-        code = int(self._codes[symbol])
-        network, logits = self._network(tuple(symbols), code, at.network)
+    def _follow(self, at: Beginning, symbols: list[int], mask_first: bool = False) -> Beginning:
+        """Read the last of all symbols so far after the beginning without it."""
+        key, symbol = tuple(symbols), symbols[-1]
+        if not mask_first and key in self._beginnings:
+            return self._beginnings[key]
+        network, logits = self._network(key, int(self._codes[symbol]), at.network)
         state = self._rule.automaton.run([symbol], at.rule_state)
-        return self._beginning(at.length + 1, state, network, logits, mask_first)
+        after = self._beginning(at.length + 1, state, symbol, network, logits, mask_first)
+        if not mask_first:
+            if len(self._beginnings) >= self._kept:
+                self._beginnings.clear()
+            self._beginnings[key] = after
+        return after
 
     def _network(
         self, key: tuple[int, ...], code: int, state: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Read a code; returns the state (1, S) and the logits (V,)."""
-        if key not in self._cache:
-            if len(self._cache) >= self._kept:
-                self._cache.clear()
+        if key not in self._steps:
+            if len(self._steps) >= self._kept:
+                self._steps.clear()
             out = self._runner("step", text=np.array([code], np.int32), state=state)
-            self._cache[key] = out["state"], out["logits"][0]
-        return self._cache[key]
+            self._steps[key] = out["state"], out["logits"][0]
+            self._work_left -= NEW
+        return self._steps[key]
 
     def _beginning(
-        self, n: int, rule_state: int, network: np.ndarray, logits: np.ndarray, mask_first: bool
+        self,
+        n: int,
+        rule_state: int,
+        symbol: int,
+        network: np.ndarray,
+        logits: np.ndarray,
+        mask_first: bool,
     ) -> Beginning:
-        rule, fits = self._rule, np.zeros(len(self._codes), bool)
-        after = rule.automaton.moves[rule_state][rule.automaton.classes]  # (V,)
-        if n < rule.longest:
-            fits = rule.open_until[n + 1][after]
-        if self._end is not None:
-            fits[self._end] = rule.may_end[n, rule_state]
         values = logits.astype(np.float64)
         values -= values.max()
         surprise = (np.log(np.exp(values).sum()) - values) / np.log(2)
         values[0] = -np.inf  # the unknown symbol is never drawn
-        bounds = np.ones(len(values))
-        if self._odds is None:
-            self._frequencies += np.exp(values)
-        else:
-            bounds = self._odds[min(n + 1, rule.longest)][after]
-            if self._end is not None:
-                bounds[self._end] = 1.0
-            bounds = bounds / self._odds[n, rule_state]
+        fits, odds = self._fitting(n, rule_state), np.ones(len(values))
+        if self._odds is not None:
+            odds = self._odds.after(n, rule_state, symbol)
         if mask_first:
             with np.errstate(divide="ignore"):
-                values = np.where(fits, values + np.log(bounds), -np.inf)
-            bounds = np.ones(len(values))
+                values = np.where(fits, values + np.log(odds), -np.inf)
         weights = np.where(fits, probabilities(values, self._config), 0.0)
-        return Beginning(n, rule_state, network, surprise, weights, bounds)
+        return Beginning(n, rule_state, network, surprise, weights, odds)
 
-    def _chances(self) -> np.ndarray:
-        """How often a text fits if its characters are independent, float64 (L + 1, S)."""
-        rule, automaton = self._rule, self._rule.automaton
-        if not self._frequencies.any():
-            self._first(mask_first=False)
-        shares = self._frequencies / self._frequencies.sum() + LEAST
-        ends = 1.0 if self._end is None else shares[self._end]
-        by_class = np.bincount(automaton.classes, shares, automaton.moves.shape[1])  # (C,)
-        by_class[0] = 0
-        chances = rule.may_end * ends
-        for n in reversed(range(rule.longest)):
-            further = chances[n + 1][automaton.moves] @ by_class
-            chances[n] = np.where(rule.open_until[n], chances[n] + further, 0.0)
-        return np.maximum(chances, LEAST * rule.open_until)
+    def _fitting(self, n: int, rule_state: int) -> np.ndarray:
+        """Which symbols may follow n characters that lead to a state, bool (V,)."""
+        key = (n, rule_state)
+        if key not in self._fits:
+            rule, fits = self._rule, np.zeros(len(self._codes), bool)
+            if n < rule.longest:
+                after = rule.automaton.moves[rule_state][rule.automaton.classes]
+                fits = rule.open_until[n + 1][after]
+            if self._end is not None:
+                fits[self._end] = rule.may_end[n, rule_state]
+            if len(self._fits) >= self._kept:
+                self._fits.clear()
+            self._fits[key] = fits
+        return self._fits[key]
 
 
 def probabilities(logits: np.ndarray, config: SampleConfig) -> np.ndarray:
@@ -296,7 +360,8 @@ def probabilities(logits: np.ndarray, config: SampleConfig) -> np.ndarray:
     if config.temp == 0 or config.top_k == 1:
         return np.eye(len(logits))[logits.argmax()]
     weights = np.exp((logits - largest) / config.temp)
-    order = np.argsort(-weights, kind="stable")
+    if config.top_k or config.top_p < 1:
+        order = np.argsort(-weights, kind="stable")
     if config.top_k:
         weights[order[config.top_k :]] = 0
     if config.top_p < 1:

@@ -17,7 +17,8 @@ from keras_charlm.generation.words import Beginning, Words
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
-MOST_STATES = 5000
+MOST_STATES = 20_000
+MOST_ENTRIES = 10_000_000  # of a table with a row for each length and a column for each state
 MOST_CHARACTERS = 10_000  # of a constrained text
 NOWHERE = 0  # the state of texts that cannot fit any more
 _LITERALS = ("starts_with", "ends_with", "contains")
@@ -54,16 +55,28 @@ class Rule:
         open_until: Whether a text with n characters in a state may go on to one that fits, bool
             (L + 1, S).
         may_end: Whether it fits as it is, of the same shape.
+        sizes: Different characters of each class, upper and lower case counted once if constraints
+            ignore them, int (C,).
     """
 
     automaton: Automaton
     open_until: np.ndarray
     may_end: np.ndarray
+    sizes: np.ndarray
 
     @property
     def longest(self) -> int:
         """Characters that a text may have (L)."""
         return len(self.may_end) - 1
+
+    def count(self, n: int, state: int) -> float:
+        """How many texts go on from one of n characters in a state; infinite above 10**12."""
+        counts = self.may_end[self.longest].astype(float)
+        for at in reversed(range(n, self.longest)):
+            further = counts[self.automaton.moves] @ self.sizes
+            counts = np.where(self.open_until[at], self.may_end[at] + further, 0.0)
+            counts[counts > 1e12] = np.inf
+        return float(counts[state])
 
 
 def is_constrained(config: SampleConfig) -> bool:
@@ -125,6 +138,7 @@ def compile_rule(
     longest: int,
     end: int | None,
     normalize: str = "nfc",
+    usual: int | None = None,
 ) -> Rule:
     """Compile the constraints of a configuration.
 
@@ -134,6 +148,7 @@ def compile_rule(
         longest: Most characters of a text (L).
         end: Id of the character that ends a text; None if a text ends at `longest`.
         normalize: Unicode normalization of the constraints.
+        usual: Most characters of a text, or twice or four times as many if only longer texts fit.
 
     Raises:
         OptionError: A constraint is wrong, no text fits all, or they need too many states.
@@ -144,20 +159,38 @@ def compile_rule(
             f"{MOST_CHARACTERS:,}; lower length or max_length."
         )
     automaton = compile_automaton(vocabulary, config, end, normalize)
+    folded = [chr(code).casefold() if config.ignore_case else code for code in vocabulary.codes]
+    different = {(int(c), x) for c, x in zip(automaton.classes[1:], folded, strict=True) if c}
+    sizes = np.bincount([c for c, _ in different], minlength=automaton.moves.shape[1])
+    limit = min(usual or longest, longest)
+    rule = _with_lengths(automaton, config.min_length, limit, end is not None, sizes)
+    while not rule.open_until[0, 1]:
+        if limit == longest:
+            raise OptionError(
+                f"No text of at most {longest} characters fits all the constraints; loosen one."
+            )
+        limit = min(2 * limit, longest)
+        rule = _with_lengths(automaton, config.min_length, limit, end is not None, sizes)
+    return rule
+
+
+def _with_lengths(
+    automaton: Automaton, least: int, longest: int, ends: bool, sizes: np.ndarray
+) -> Rule:
+    """Bound the length of the texts that an automaton accepts."""
     moves, accepting = automaton.moves, automaton.accepting
+    if longest * len(moves) > MOST_ENTRIES:
+        raise OptionError(
+            f"The constraints need {len(moves):,} states for each of {longest:,} characters, more "
+            f"than {MOST_ENTRIES:,} in all; lower max_length or length, or shorten the constraints."
+        )
     n = np.arange(longest + 1)[:, None]
-    may_end = (
-        accepting[None] & (n >= config.min_length) & (True if end is not None else n == longest)
-    )
+    may_end = accepting[None] & (n >= least) & (True if ends else n == longest)
     open_until = may_end.copy()
     for at in reversed(range(longest)):
         open_until[at] |= open_until[at + 1][moves].any(axis=1)
     open_until[:, NOWHERE] = False
-    if not open_until[0, 1]:
-        raise OptionError(
-            f"No text of at most {longest} characters fits all the constraints; loosen one."
-        )
-    return Rule(automaton, open_until, may_end)
+    return Rule(automaton, open_until, may_end, sizes)
 
 
 def _fold(character: str, unit: str) -> str:
@@ -170,12 +203,14 @@ def _machines(
 ) -> list[Any]:
     """The automaton of each constraint."""
 
+    known = set(characters)
+
     def literal(name: str, text: str) -> str:
         codes = vocabulary.to_codes(unicode_normalize(text, normalize)).tolist()
         word = "".join(map(chr, codes))
         if config.ignore_case:
             word = "".join(_fold(c, vocabulary.unit) for c in word)
-        missing = [c for c in word if c not in characters]
+        missing = [c for c in word if c not in known]
         if missing and name in _LITERALS:
             raise OptionError(
                 f"{name} is {brief(repr(text))}, but the model's vocabulary has no "

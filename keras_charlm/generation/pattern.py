@@ -20,6 +20,7 @@ from typing import Any
 from keras_charlm.errors import OptionError, brief
 
 MOST_PARTS = 5000  # states of the nondeterministic automaton of an expression
+MOST_STEPS = 5_000_000  # from one of them to the next; about a second
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
 _CLASSES = {
     "CATEGORY_DIGIT": r"\d",
@@ -72,7 +73,11 @@ class Pattern:
         self._ascii = flags & re.ASCII
         self.ignore_case = ignore_case or bool(flags & re.IGNORECASE)
         self._empty: list[list[int]] = []  # moves that read nothing, by state
-        self._atoms: list[tuple[Atom, int] | None] = []  # the move that reads a character
+        self._reading: list[tuple[int, int] | None] = []  # the atom that is read, and what follows
+        self._atoms: list[Atom] = []
+        self._numbers: dict[str, int] = {}  # of the atoms: one that is repeated is tested once
+        self._signatures: dict[str, tuple[bool, ...]] = {}
+        self._steps = 0
         first = self._state()
         try:
             self._end = self._sequence(parsed, first)
@@ -82,8 +87,15 @@ class Pattern:
 
     def step(self, states: States, character: str) -> States | None:
         """The state after a character, or None if no match is left."""
-        moves = (self._atoms[state] for state in states)
-        after = [move[1] for move in moves if move and move[0](character)]
+        matches = self.signature(character)
+        moves = (self._reading[state] for state in states)
+        after = [move[1] for move in moves if move and matches[move[0]]]
+        self._steps += len(states)
+        if self._steps > MOST_STEPS:
+            raise OptionError(
+                f"match {brief(repr(self.expression))} takes more than {MOST_STEPS:,} steps to "
+                "compile; shorten it or its repetitions."
+            )
         return self._close(after) if after else None
 
     def accepts(self, states: States) -> bool:
@@ -92,13 +104,16 @@ class Pattern:
 
     def signature(self, character: str) -> tuple[bool, ...]:
         """Which parts of the expression match a character."""
-        return tuple(move[0](character) for move in self._atoms if move)
+        if character not in self._signatures:
+            matches = tuple(atom(character) for atom in self._atoms)
+            self._signatures[character] = matches
+        return self._signatures[character]
 
     def _state(self) -> int:
         if len(self._empty) >= MOST_PARTS:
             raise self._too_long()
         self._empty.append([])
-        self._atoms.append(None)
+        self._reading.append(None)
         return len(self._empty) - 1
 
     def _too_long(self) -> OptionError:
@@ -148,13 +163,19 @@ class Pattern:
             least, most, repeated = value
             return self._repeat(least, most, repeated, at)
         after = self._state()
-        self._atoms[at] = (self._either_case(self._atom(op, value)), after)
+        name = repr((op, value))
+        if name not in self._numbers:
+            self._numbers[name] = len(self._atoms)
+            self._atoms.append(self._either_case(self._atom(op, value)))
+        self._reading[at] = (self._numbers[name], after)
         # A state reads by one move only; what follows starts in a state of its own.
         return after
 
     def _repeat(self, least: int, most: Any, items: Any, at: int) -> int:
         for _ in range(least):
-            at = self._sequence(items, at)
+            before, at = at, self._sequence(items, at)
+            if at == before:  # it reads nothing, however often
+                break
         if most == constants.MAXREPEAT:
             loop, end = self._state(), self._state()
             first = self._state()

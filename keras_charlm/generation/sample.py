@@ -44,6 +44,7 @@ class Counts:
     cut: int = 0  # lines that reached the longest length before they ended
     repeated: int = 0  # lines like one that was yielded before
     yielded: int = 0  # samples that fit all conditions
+    complete: bool = False  # no other line fits the constraints
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect
 from keras_charlm.errors import OptionError
+from keras_charlm.generation.batch import Batch, call_generate
 from keras_charlm.generation.constraints import is_constrained
 from keras_charlm.generation.fitting import Best, Fitting, Sampler
 from keras_charlm.generation.litert import SignatureRunner
@@ -26,8 +27,8 @@ from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
 LENGTH = 500  # characters of a sample when no length is given
 LINE_LENGTH = 1000  # the same for lines, most of which end earlier
+DOCUMENT_LENGTH = 5000  # at most the same for documents of which the usual ones are longer
 MOST_REJECTED = 10_000  # samples in a row; after them the list is taken to be complete
-LINE_CHUNK = 8  # characters drawn between two checks for lines that have ended
 PATIENCE = 0.02  # seconds; pieces of a stream grow until drawing one takes this long
 
 
@@ -64,7 +65,7 @@ def _task(
         stop = vocabulary.from_codes(stop_codes)
         if len(stop_codes) == 1 and not lines:
             stop, stop_code = stop[:0], int(stop_codes[0])
-    default_length = LINE_LENGTH if lines else LENGTH
+    default_length = max(LINE_LENGTH, min(usual or 0, DOCUMENT_LENGTH)) if lines else LENGTH
     return Task(
         prompt,
         last,
@@ -92,52 +93,8 @@ def _read(runner: SignatureRunner, codes: np.ndarray) -> tuple[int, np.ndarray]:
     # `generate` leaves the last character of each piece unread: the next piece begins with it.
     for at in range(0, len(codes) - 1, runner.read_width - 1):
         piece = codes[at : at + runner.read_width]
-        state = _generate(runner, piece[None], zero, zero, 0, state, settings)["state"]
+        state = call_generate(runner, piece[None], zero, zero, 0, state, settings)["state"]
     return int(codes[-1]), state
-
-
-def _generate(
-    runner: SignatureRunner,
-    codes: np.ndarray,
-    seeds: np.ndarray,
-    positions: np.ndarray,
-    length: int,
-    state: np.ndarray,
-    settings: dict[str, np.ndarray],
-    idle: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Call `generate`, or `generate_batch` for more than one row.
-
-    Args:
-        runner: Runs the network.
-        codes: Codes to read before drawing, int (B, n).
-        seeds: int32 (B,).
-        positions: Characters already drawn in each row, int32 (B,).
-        length: Characters to draw.
-        state: float32 (B, S).
-        settings: The inputs that do not change.
-        idle: Rows that draw nothing, bool (B,).
-
-    Returns:
-        `text` int32 (B, N), `lengths` int32 (B,), `bits` float32 (B,), `done` (B,) and `state`
-        float32 (B, S).
-    """
-    rows, n = codes.shape
-    text = np.zeros((rows, runner.read_width), np.int32)
-    text[:, :n] = codes
-    text_length = np.full(rows, n, np.int32)
-    if idle is not None:
-        text_length[idle] = 0
-    return runner(
-        "generate" if rows == 1 else "generate_batch",
-        text=text,
-        text_length=text_length,
-        seed=seeds,
-        position=positions,
-        length=np.array([length], np.int32),
-        state=state,
-        **settings,
-    )
 
 
 def stream_text(
@@ -196,7 +153,9 @@ def _pieces(runner: SignatureRunner, vocabulary: Vocabulary, task: Task) -> Iter
         length = min(chunk, task.length - drawn)
         position = np.array([drawn], np.int32)
         began = time.perf_counter()
-        out = _generate(runner, np.array([[last]]), seed, position, length, state, task.settings)
+        out = call_generate(
+            runner, np.array([[last]]), seed, position, length, state, task.settings
+        )
         if time.perf_counter() - began < PATIENCE:
             chunk = min(2 * chunk, runner.draw_width)
         codes = out["text"][0, : out["lengths"][0]]
@@ -231,15 +190,6 @@ def _without_stop(pieces: Iterator[Any], stop: Any) -> Iterator[Any]:
         yield held
 
 
-@dataclass
-class _Row:
-    """A sample that is being drawn, in one row of a batch."""
-
-    index: int
-    codes: list[int] = field(default_factory=list)
-    bits: float = 0.0
-
-
 def draw_samples(
     runner: SignatureRunner,
     vocabulary: Vocabulary,
@@ -270,8 +220,8 @@ def draw_samples(
         counts: Updated with the numbers of samples drawn, novel, and so on.
 
     Returns:
-        An iterator of at most `config.num` samples; fewer if `limit` was reached, or if the last
-        `MOST_REJECTED` were all rejected.
+        An iterator of at most `config.num` samples; fewer if no others fit, if `limit` was reached,
+        or if the last `MOST_REJECTED` were all rejected.
 
     Raises:
         PromptError: The prompt has a character outside the vocabulary.
@@ -281,15 +231,15 @@ def draw_samples(
         # At temperature 0 every line is the same.
         limit = 1 if lines and not config.temp and not config.repeat else 100 * config.num
     counts = Counts() if counts is None else counts
-    accept = _Acceptance(config, lines, known, counts)
     num = config.num * config.best_of
     sampler: Sampler
     if is_constrained(config):
         sampler = Fitting(runner, vocabulary, config, task, lines, normalize)
     else:
-        sampler = _Batch(runner, vocabulary, task, lines, num)
+        sampler = Batch(runner, vocabulary, task, lines, num)
     if config.best_of > 1:
         sampler = Best(sampler, config.num, config.best_of)
+    accept = _Acceptance(config, lines, known, counts, sampler.count)
     return _in_order(sampler, accept, limit)
 
 
@@ -299,13 +249,16 @@ class _Acceptance:
 
     Args:
         config, lines, known, counts: As for `draw_samples`.
+        possible: At most so many different texts can be drawn.
     """
 
     config: SampleConfig
     lines: bool
     known: Callable[[str | bytes], bool] | None
     counts: Counts
+    possible: float
     yielded: set[bytes] = field(default_factory=set)  # the keys of the lines so far
+    refused: set[bytes] = field(default_factory=set)  # those of known lines, if few are possible
 
     def __call__(self, sample: Sample) -> bool:
         line, config, counts = sample.whole, self.config, self.counts
@@ -316,6 +269,9 @@ class _Acceptance:
         novel = self.known is None or (sample.ended and not self.known(line))
         counts.novel += novel
         if (config.novel or config.novel_label) and not novel:
+            if sample.ended and self.possible < np.inf:
+                self.refused.add(line_key(line, config.ignore_case))
+                self._note_whether_complete()
             return False
         if self.lines and not config.repeat:
             key = line_key(line, config.ignore_case)
@@ -323,11 +279,15 @@ class _Acceptance:
                 counts.repeated += 1
                 return False
             self.yielded.add(key)
+            self._note_whether_complete()
         counts.yielded += 1
         return True
 
+    def _note_whether_complete(self) -> None:
+        self.counts.complete = len(self.yielded) + len(self.refused) >= self.possible
 
-def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> Iterator[Sample]:
+
+def _in_order(batch: Sampler, accept: _Acceptance, limit: int) -> Iterator[Sample]:
     """Yield the accepted samples in order of index; each rejected one is replaced by another.
 
     Args:
@@ -338,7 +298,9 @@ def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> I
     ended: dict[int, Sample] = {}  # by index
     needed, following = batch.num, 0
     rejected = 0  # since the last that was accepted
-    while rejected < MOST_REJECTED and batch.fill(min(needed, limit)):
+    while (
+        rejected < MOST_REJECTED and not accept.counts.complete and batch.fill(min(needed, limit))
+    ):
         ended.update(batch.advance())
         # In order, so that which of several like lines is accepted depends on the seeds alone.
         while following in ended:
@@ -350,117 +312,3 @@ def _in_order(batch: Sampler, accept: Callable[[Sample], bool], limit: int) -> I
             else:
                 rejected += 1
                 needed += 1
-
-
-class _Batch:
-    """Draws samples in parallel, one in each row of a batch.
-
-    Args:
-        runner: Runs the network.
-        vocabulary: The model's characters.
-        task: What to draw.
-        lines: Whether samples are lines.
-        num: Number of samples requested; a single one is drawn without a batch.
-    """
-
-    def __init__(
-        self, runner: SignatureRunner, vocabulary: Vocabulary, task: Task, lines: bool, num: int
-    ):
-        self.runner, self.vocabulary, self.task, self.num = runner, vocabulary, task, num
-        # Lines end at different times: with short chunks, rows wait less for each other.
-        short = lines and num > 1 and not runner.rule_size
-        self.chunk = LINE_CHUNK if short else runner.draw_width
-        self.started = 0
-        rows = 1 if num == 1 else runner.rows
-        self.rows: list[_Row | None] = [None] * rows
-        self.last = np.full(rows, task.last, np.int32)  # code to read next (B,)
-        self.seeds = np.zeros(rows, np.int32)
-        self.positions = np.zeros(rows, np.int32)
-        self.state = np.repeat(task.state, rows, axis=0)  # (B, S)
-
-    def fill(self, total: int) -> bool:
-        """Start samples in free rows, up to `total` in all; returns whether any is unfinished."""
-        for r, row in enumerate(self.rows):
-            if row is None and self.started < total:
-                self.rows[r] = _Row(self.started)
-                self.last[r], self.positions[r] = self.task.last, 0
-                self.seeds[r] = self._seed(self.started)
-                self.state[r] = self.task.state[0]
-                self.started += 1
-        return any(self.rows)
-
-    def advance(self) -> Iterator[tuple[int, Sample]]:
-        """Draw a chunk in every row; yields the index and the sample of each row that ended."""
-        left = [self.task.length - len(row.codes) for row in self.rows if row]
-        length = min(self.chunk, *left)
-        idle = np.array([row is None for row in self.rows])
-        out = _generate(
-            self.runner,
-            self.last[:, None],
-            self.seeds,
-            self.positions,
-            length,
-            self.state,
-            self.task.settings,
-            idle,
-        )
-        for r, row in enumerate(self.rows):
-            if row is None:
-                continue
-            codes = out["text"][r, : out["lengths"][r]].tolist()
-            sample = self._extend(r, row, codes, float(out["bits"][r]), bool(out["done"][r]))
-            if sample:
-                yield row.index, sample
-                self.rows[r] = None
-            elif row.codes:
-                self.last[r] = row.codes[-1]
-        self.positions += length
-        self.state = out["state"]
-
-    def _extend(
-        self, r: int, row: _Row, codes: list[int], bits: float, done: bool
-    ) -> Sample | None:
-        """Append a chunk to a sample; returns the sample if it has ended.
-
-        Args:
-            r: Number of the row.
-            row: Its sample.
-            codes: Codes of the chunk.
-            bits: Sum of -log2 p over the chunk.
-            done: Whether the network stopped after it.
-        """
-        task, before = self.task, len(row.codes)
-        row.codes += codes
-        drawn = len(row.codes) + done
-        cut = back = -1
-        if task.stop:  # it may start in an earlier chunk
-            back = max(before - len(task.stop), 0)
-            tail: Any = self.vocabulary.from_codes(row.codes[back:])
-            cut = tail.find(task.stop)
-        if cut >= 0:
-            drawn = back + cut + len(task.stop)
-            bits = self._bits(r, drawn - before)
-            del row.codes[back + cut :]
-        row.bits += bits
-        if cut < 0 and not done and len(row.codes) < task.length:
-            return None
-        mean = row.bits / drawn if drawn else None
-        text = self.vocabulary.from_codes(row.codes)
-        return Sample(text, task.prompt, self._seed(row.index), mean, done or cut >= 0)
-
-    def _seed(self, index: int) -> int:
-        return (self.task.seed + index) % 2**31
-
-    def _bits(self, r: int, length: int) -> float:
-        """Bits of the first `length` characters of a row's last chunk, found by redrawing them."""
-        one = slice(r, r + 1)
-        out = _generate(
-            self.runner,
-            self.last[one, None],
-            self.seeds[one],
-            self.positions[one],
-            length,
-            self.state[one],
-            self.task.settings,
-        )
-        return float(out["bits"][0])

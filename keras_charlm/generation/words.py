@@ -27,7 +27,7 @@ class Beginning:
 class Words:
     """Finds any of several words in a text (Aho and Corasick, 1975).
 
-    A state is the longest end of the text that begins a word.
+    A state is the longest end of the text that begins a word, by its number; 0 is the empty one.
 
     Args:
         words: The words, none of them empty.
@@ -35,23 +35,42 @@ class Words:
             accepted where a word ends it ("end").
     """
 
-    start = ""
+    start = 0
 
     def __init__(self, words: Iterable[str], found: str):
         self.words, self.found = set(words), found
-        self._beginnings = {word[:n] for word in self.words for n in range(len(word) + 1)}
+        self._after: list[dict[str, int]] = [{}]  # of each beginning, those one character longer
+        self._ends = [False]  # whether the beginning ends with a word
+        for word in sorted(self.words):
+            state = 0
+            for character in word:
+                if character not in self._after[state]:
+                    self._after[state][character] = len(self._after)
+                    self._after.append({})
+                    self._ends.append(False)
+                state = self._after[state][character]
+            self._ends[state] = True
+        self._shorter = [0] * len(self._after)  # the longest end that begins a word, too
+        waiting = list(self._after[0].values())
+        for state in waiting:  # grows as it is read: short beginnings first
+            self._ends[state] |= self._ends[self._shorter[state]]
+            for character, longer in self._after[state].items():
+                self._shorter[longer] = self._longest(self._shorter[state], character)
+                waiting.append(longer)
 
-    def step(self, state: str, character: str) -> str | None:
+    def step(self, state: int, character: str) -> int | None:
         """The state after a character, or None if a banned word was read."""
-        if self.found == "contain" and state in self.words:
+        if self.found == "contain" and self._ends[state]:
             return state
-        text = state + character
-        ends = [text[n:] for n in range(len(text) + 1)]
-        # A banned word may end within a longer one that has only begun.
-        if self.found == "ban" and any(end in self.words for end in ends):
-            return None
-        return next(end for end in ends if end in self._beginnings)
+        after = self._longest(state, character)
+        return None if self.found == "ban" and self._ends[after] else after
 
-    def accepts(self, state: str) -> bool:
+    def accepts(self, state: int) -> bool:
         """Whether the text read so far is accepted."""
-        return self.found == "ban" or state in self.words
+        return self.found == "ban" or self._ends[state]
+
+    def _longest(self, state: int, character: str) -> int:
+        """The state after a character, whether or not a word was read."""
+        while state and character not in self._after[state]:
+            state = self._shorter[state]
+        return self._after[state].get(character, 0)

@@ -6,7 +6,7 @@ import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, brief
 from keras_charlm.text.records import split
 from keras_charlm.text.vocabulary import NEWLINE
 
@@ -55,8 +55,9 @@ def read_rows(
             cell = row[at_text].strip()
             if "\n" in cell or "\r" in cell:
                 raise CorpusError(
-                    f"{name} line {number:,} has a line break in the column {header[at_text]}; "
-                    "each text must be one line, so replace it with a space."
+                    f"{name} line {number:,} has a line break in the column "
+                    f"{brief(header[at_text])}; each text must be one line, so replace it with a "
+                    "space."
                 )
             if not cell:
                 raise CorpusError(
@@ -74,15 +75,17 @@ def _find_columns(
     header: list[str], name: str, labels: Sequence[str], text: str | None
 ) -> tuple[int, list[int]]:
     """Indices of the text's column and of those of the labels."""
-    shown = ", ".join(header) or "no columns"
+    shown = brief(", ".join(header)) or "no columns"
     for column in (*labels, *([text] if text else [])):
         if column not in header:
-            raise CorpusError(f"{name} has no column {column!r}; its first line names {shown}.")
+            raise CorpusError(
+                f"{name} has no column {brief(repr(column))}; its first line names {shown}."
+            )
     if repeated := [column for column in header if header.count(column) > 1]:
-        raise CorpusError(f"{name} has two columns {repeated[0]!r}; rename one.")
+        raise CorpusError(f"{name} has two columns {brief(repr(repeated[0]))}; rename one.")
     if text in labels:
         raise CorpusError(
-            f"The column {text!r} of {name} is both the text and a label; name another."
+            f"The column {brief(repr(text))} of {name} is both the text and a label; name another."
         )
     others = [column for column in header if column not in labels]
     if text is None and len(others) > 1:
