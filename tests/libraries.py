@@ -188,6 +188,7 @@ def run(library: Runtime, python: Path, examples: list[Example]) -> dict[str, st
     """Run the files in a library, and the listing under a backend; returns the fault of each."""
     request: dict[str, Any] = {"calls": {str(each.path): each.inputs for each in examples}}
     with tempfile.TemporaryDirectory() as folder:
+        backend = {"KERAS_BACKEND": library.version} if library.kind == "keras" else {}
         if library.kind == "keras":
             request |= {"listing": listing(), "folder": folder}
             plain_names(Path(folder), examples[0])
@@ -196,7 +197,7 @@ def run(library: Runtime, python: Path, examples: list[Example]) -> dict[str, st
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            env={**os.environ, "KERAS_BACKEND": library.version},
+            env={**os.environ, **backend},
         )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
