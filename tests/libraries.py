@@ -26,7 +26,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.common import RESULTS, machine
+from benchmarks.common import RESULTS
 from keras_charlm.config import ModelConfig
 from keras_charlm.export import onnx, plain
 from keras_charlm.export.graph import save
@@ -35,27 +35,32 @@ from keras_charlm.network import model
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import Vocabulary
-from tests.runtimes import SHIPPED, Runtime, environment, random_network
+from tests.runtimes import SHIPPED, Runtime, environment, random_network, write_rows
 
 CALL = Path(__file__).with_name("library_call.py")
 PAGE = Path(__file__).parent.parent / "docs" / "exporting.md"
-TENSORFLOW = (
-    *("2.12.1", "2.13.1", "2.14.1", "2.15.1", "2.16.2", "2.17.1", "2.18.1", "2.19.1"),
-    *("2.20.0", "2.21.0"),
-)
 KERAS = metadata.version("keras")
 LIBRARIES = (
-    Runtime(f"Keras {KERAS}, TensorFlow", "keras", "tensorflow", ("tensorflow-cpu",)),
-    Runtime(f"Keras {KERAS}, JAX", "keras", "jax", ("jax",)),
-    Runtime(f"Keras {KERAS}, PyTorch", "keras", "torch", ("torch",)),
     *(
-        Runtime(f"ONNX Runtime {v}", "onnx", v, (f"onnxruntime=={v}", numpy))
-        for v, numpy in (
-            *(("1.14.1", "numpy<2"), ("1.17.3", "numpy<2"), ("1.20.1", "numpy")),
-            *(("1.24.4", "numpy"), (metadata.version("onnxruntime"), "numpy")),
+        Runtime(f"Keras {KERAS}, {name}", "keras", backend, (f"keras=={KERAS}", package))
+        for name, backend, package in (
+            ("TensorFlow", "tensorflow", "tensorflow-cpu==2.21.0"),
+            ("JAX", "jax", "jax"),
+            ("PyTorch", "torch", "torch"),
         )
     ),
-    *(Runtime(f"TensorFlow {v}", "savedmodel", v, (f"tensorflow-cpu=={v}",)) for v in TENSORFLOW),
+    *(
+        Runtime(f"ONNX Runtime {version}", "onnx", version, (f"onnxruntime=={version}", numpy))
+        for version, numpy in (
+            ("1.15.1", "numpy<2"),
+            ("1.20.1", "numpy"),
+            ("1.32.0", "numpy"),
+        )
+    ),
+    *(
+        Runtime(f"TensorFlow {version}", "savedmodel", version, (f"tensorflow-cpu=={version}",))
+        for version in ("2.12.1", "2.13.1", "2.15.1", "2.17.1", "2.19.1", "2.21.0")
+    ),
 )
 # cell, layers, embedding, tied
 KINDS = (
@@ -183,6 +188,7 @@ def run(library: Runtime, python: Path, examples: list[Example]) -> dict[str, st
     """Run the files in a library, and the listing under a backend; returns the fault of each."""
     request: dict[str, Any] = {"calls": {str(each.path): each.inputs for each in examples}}
     with tempfile.TemporaryDirectory() as folder:
+        backend = {"KERAS_BACKEND": library.version} if library.kind == "keras" else {}
         if library.kind == "keras":
             request |= {"listing": listing(), "folder": folder}
             plain_names(Path(folder), examples[0])
@@ -191,7 +197,7 @@ def run(library: Runtime, python: Path, examples: list[Example]) -> dict[str, st
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            env={**os.environ, "KERAS_BACKEND": library.version},
+            env={**os.environ, **backend},
         )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -233,7 +239,7 @@ def main(only: str, folder: Path | None, python: str, output: Path) -> None:
                 faults = run(library, environment(library, home, python), examples[library.kind])
                 wrong = {name: text for name, text in faults.items() if text}
                 rows.append({
-                    "library": library.name, "kind": library.kind, "files": len(faults),
+                    "runtime": library.name, "kind": library.kind, "files": len(faults),
                     "faults": wrong,
                 })  # fmt: skip
                 click.echo(f"{library.name}, {library.kind}: {wrong or 'all right'}")
@@ -242,7 +248,7 @@ def main(only: str, folder: Path | None, python: str, output: Path) -> None:
     finally:
         if not folder:
             shutil.rmtree(home)
-    output.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    write_rows(output, rows, [library.name for library in LIBRARIES])
 
 
 if __name__ == "__main__":

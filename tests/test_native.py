@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import keras_charlm
-
-SOURCE = Path(__file__).parent.parent / "docs" / "native" / "generate.c"
+from tests import hosts
 
 
 @pytest.fixture(scope="session")
@@ -27,24 +26,7 @@ def generate(tmp_path_factory):
     if tuple(map(int, version.split(".")[:3])) < (2, 1, 6):
         pytest.skip(f"ai-edge-litert {version}; generate.c needs the interface of 2.1.6")
     program = tmp_path_factory.mktemp("native") / "generate"
-    subprocess.run(
-        [
-            compiler,
-            "-std=c11",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-O2",
-            SOURCE,
-            "-o",
-            program,
-            "-L",
-            folder,
-            "-l:libLiteRt.so",
-            f"-Wl,-rpath,{folder}",
-        ],
-        check=True,
-    )
+    hosts.build(folder, program)
 
     def run(*args):
         return subprocess.run([program, *map(str, args)], capture_output=True, timeout=60)
