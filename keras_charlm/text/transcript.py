@@ -15,7 +15,6 @@ from keras_charlm.text.cache import SymbolWriter
 from keras_charlm.text.filetype import stem
 from keras_charlm.text.labels import FILE, Coder
 from keras_charlm.text.tables import read_rows
-from keras_charlm.text.vocabulary import NEWLINE
 
 _ROWS = 10_000  # rows of a table that are written at once
 
@@ -62,7 +61,8 @@ def append(
     if config.unit == "byte":
         writer.write(b"")  # its alphabet comes before the labels
     if config.table:
-        rows = read_rows(map(str, pieces), name, config.labels, config.text_column)
+        columns = config.labels, config.text_column
+        rows = read_rows(map(str, pieces), name, *columns, config.end)
         _append_rows(rows, name, by_file, config, writer, coder)
     elif config.records:
         _append_documents(pieces, coder.codes(by_file, name), config.end, writer)
@@ -75,7 +75,7 @@ def append(
 
 def table_text(config: CorpusConfig) -> CorpusConfig:
     """How to read the text of a table, before its rows are divided."""
-    return replace(config, labels=(), text_column=None, lines=False, unit="char")
+    return replace(config, labels=(), text_column=None, lines=False, documents=False, unit="char")
 
 
 def _append_rows(
@@ -86,7 +86,7 @@ def _append_rows(
     writer: SymbolWriter,
     coder: Coder,
 ) -> None:
-    """Append the rows of a table, each as a line with its labels before it.
+    """Append the rows of a table, each as a document with its labels before it.
 
     Args:
         rows: Line number, text and labels of each.
@@ -99,7 +99,7 @@ def _append_rows(
         for number, text, values in block:
             labels = coder.codes([*values, *by_file], f"{name} line {number:,}")
             data: Any = text.encode(config.encoding) if config.unit == "byte" else text
-            parts += [np.array(labels, np.int64), _codes(data), np.array([NEWLINE])]
+            parts += [np.array(labels, np.int64), _codes(data), np.array([config.end])]
         writer.write_codes(np.concatenate(parts))
 
 
