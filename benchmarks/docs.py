@@ -156,6 +156,19 @@ def runtime_table() -> str:
     return table(["runtime", *(f"`--quantize {q}`" for q in QUANTIZE)], rows).strip()
 
 
+def library_table() -> str:
+    """In which libraries the files of `tests/libraries.py` compute the right results."""
+    rows = [
+        [
+            row["runtime"],
+            f"`{row['kind']}`",
+            f"{row['files'] - len(row['faults'])} of {row['files']}",
+        ]
+        for row in json.loads((results.RESULTS / "libraries.json").read_text())["rows"]
+    ]
+    return table(["library", "`--to`", "right"], rows).strip()
+
+
 # Page, name of the section, and what makes its content.
 SECTIONS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "peers"): results.peers,
@@ -166,6 +179,7 @@ SECTIONS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/training.md", "speed-avx512"): lambda: results.speeds("train-avx512"),
     ("docs/generating.md", "constraints"): results.constraints,
     ("docs/mobile.md", "runtimes"): runtime_table,
+    ("docs/exporting.md", "libraries"): library_table,
     ("docs/mobile.md", "tensors"): lambda: tensor_table(SHIPPED),
     ("docs/scale.md", "model"): lambda: scale_model.table(scale_model.options([])),
     **{("docs/cli.md", verb): lambda verb=verb: option_table(verb) for verb in VERBS},

@@ -9,7 +9,7 @@ import click
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.display import command, printable
 
-from .options import given, load_tensorflow, output_option, settings
+from .options import given, output_option, settings
 
 
 @click.command()
@@ -30,6 +30,8 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
     kcharlm export names --to tflite --quantize int8
     kcharlm export names --to tflite --budget 300KB
     kcharlm export names --to web --single-file
+    kcharlm export names --to android
+    kcharlm export names --to android --apk
     kcharlm export names --to tflite --ends-with a
     kcharlm export names --to rule --ends-with a -o a.rule
 
@@ -37,10 +39,8 @@ def export(model: str, output: str | None, overwrite: bool, as_json: bool, **opt
     """
     options = given(options)
     kind = options.get("to")
-    # Report a mistake before TensorFlow loads, which takes seconds.
+    # Report a mistake before the model is opened.
     ExportConfig(**{name: options[name] for name in options.keys() - set(CONSTRAINTS)})
-    if kind != "rule":
-        load_tensorflow()
     from keras_charlm.export import export
 
     report = export.export(model, output, overwrite=overwrite, **options)
@@ -63,8 +63,14 @@ def _next(path: Path, kind: str | None) -> str:
         )
     if kind == "rule":
         return "give it to the on-device file as docs/mobile.md describes"
+    if kind == "android" and path.is_file():
+        return f"{command('adb', 'install', path)}, or open the file on the device"
+    if kind == "android":
+        return f"open {path} in Android Studio; README.md there says more"
     if kind == "savedmodel":
         return f"{path / 'README.md'} says how to serve it"
+    if kind == "onnx":
+        return f"onnxruntime.InferenceSession({str(path)!r}), in any program with ONNX Runtime"
     if kind == "keras":
         return f"keras.models.load_model({str(path)!r}), in any program with Keras"
     return command("kcharlm", "generate", path)

@@ -71,7 +71,7 @@ _START, _TRAINING = "Starting", "Training"
     cls=GroupedOption,
     group=_TRAINING,
     type=click.Choice(["ray"]),
-    help="Start the workers with Ray Train instead of by TF_CONFIG.",
+    help="Start the workers with Ray instead of by TF_CONFIG.",
 )
 @click.option(
     "--workers",
@@ -144,7 +144,7 @@ def fit(
     if not resume:
         run.fit(**options)
     elif corpus:  # the text is piped in again, as it may no longer be in the cache
-        run.resume(**options, stdin=sys.stdin.buffer)
+        run.resume(**options, stdin=getattr(sys.stdin, "buffer", None))
     else:
         run.resume(**options)
 

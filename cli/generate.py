@@ -111,7 +111,7 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
         share = counts.novel / max(counts.drawn, 1)
         click.echo(f"novel: {counts.novel:,} of {drawn} ({share:.1%})", err=True)
     if card.lines and counts.cut and config.length is None:
-        limit, why = card.line_limit, ", twice the longest training line"
+        limit, why = card.line_limit, f", twice the longest training {card.document}"
         click.echo(
             f"cut: {counts.cut:,} of {drawn} had not ended after "
             f"{limit or LINE_LENGTH:,} characters{why if limit else ''}; --length sets the limit",
@@ -127,7 +127,7 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
         )
         return
     if card.lines and not (config.temp or config.repeat):
-        reason = "at temperature 0 every line is the same"
+        reason = f"at temperature 0 every {card.document} is the same"
     else:
         cut = counts.cut if novel else 0
         known = counts.drawn - counts.novel - cut if novel else 0
@@ -135,15 +135,16 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
             f"{number:,} {why}"
             for number, why in (
                 (counts.repeated, "repeated another, which --repeat allows"),
-                (known, "are training lines"),
+                (known, f"are training {card.document}s"),
                 (cut, "were cut"),
             )
             if number
         ]
         reason = f"in {counts.drawn:,} draws {', '.join(reasons) or 'none has any text'}"
+    too_short = novel and config.length is not None and counts.cut > counts.drawn / 2
+    advice = "a larger --length" if too_short else "a higher --temp"
     click.echo(
-        f"fewer: {counts.yielded:,} of {config.num:,}, because {reason}; try a higher --temp",
-        err=True,
+        f"fewer: {counts.yielded:,} of {config.num:,}, because {reason}; try {advice}", err=True
     )
 
 

@@ -69,7 +69,7 @@ def _rows(opened: Bundle) -> Iterator[tuple[str, object]]:
     for column, labels in columns(card.labels).items():
         yield "label", f"{column}: {describe_labels(labels)}"
     yield "sha256", corpus["sha256"]
-    yield "split", description.describe_split(card.split, unit)
+    yield "split", description.describe_split(card.split, unit, card.document)
     yield (
         "training",
         f"{description.describe_optimizer(fit)}, batch {description.describe_batch(fit, unit)}, "

@@ -71,6 +71,8 @@ def inspect(
     opened = load(model)
     if not output and not (as_json or npz):
         output = f"{opened.card.name}.html"
+    if overwrite and not (output or npz):
+        click.echo("--overwrite has no effect without --output or --npz.", err=True)
     for path in filter(None, (output, npz)):
         check_output(Path(path), overwrite)
     text = opened.read(Path(file), file_encoding(encoding, opened.vocabulary.unit))

@@ -15,7 +15,7 @@ import click
 
 from keras_charlm import __version__
 from keras_charlm.display import printable
-from keras_charlm.errors import CharLMError, OptionError, OptionNote
+from keras_charlm.errors import CharLMError, OptionError, OptionNote, brief
 
 VERBS = {
     "fit": "Train a model on a text.",
@@ -32,7 +32,7 @@ VERBS = {
 }
 
 
-_LONGEST = 1000  # characters of an error
+_USAGE = 400  # characters of an error of usage, which may contain a long value
 
 # What other programs call these verbs.
 _OTHER_NAMES = {"train": "fit", "sample": "generate"}
@@ -56,7 +56,8 @@ def _check_path(_ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         named = bundle.MODELS / value
         with contextlib.suppress(OSError, ValueError):  # names that no file can have
             if named.is_dir() and (newer := bundle.newer(named)):
-                click.echo(printable(f"note: {newer} is newer than {named}."), err=True)
+                note = f"note: {brief(newer)} is newer than {brief(named)}."
+                click.echo(printable(note), err=True)
     return value
 
 
@@ -138,7 +139,7 @@ def _run() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.message = _line(error.message)
+        error.message = brief(printable(error.message), _USAGE)
         error.show()
         sys.exit(error.exit_code)
     except CharLMError as error:
@@ -149,7 +150,7 @@ def _run() -> None:
         fail("There is not enough memory; lower --batch-size, --seq-length or --units.", 1)
     except OSError as error:
         fail(
-            f"{error.filename or 'The output'} cannot be read or written "
+            f"{brief(error.filename or 'The output')} cannot be read or written "
             f"({error.strerror or error}); make room, or correct its path or permissions.",
             1,
         )
@@ -159,12 +160,5 @@ def _run() -> None:
 
 def fail(message: object, code: int) -> NoReturn:
     """Print an error and exit."""
-    click.echo(f"kcharlm: {_line(message)}", err=True)
+    click.echo(f"kcharlm: {printable(str(message))}", err=True)
     sys.exit(code)
-
-
-def _line(message: object) -> str:
-    """An error as a line without its middle, where what was given is, if it is long."""
-    text = printable(str(message)).replace("\n", "\u2424")
-    half = _LONGEST // 2
-    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"

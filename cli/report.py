@@ -12,7 +12,7 @@ import click
     "--output",
     type=click.Path(),
     metavar="FILE",
-    help="The page to write.  [default: report.html in the model's folder]",
+    help="The page to write, or to replace.  [default: report.html in the model's folder]",
 )
 @click.option(
     "--corpus",

@@ -11,6 +11,7 @@ import click
 
 from keras_charlm.display import Display, printable
 from keras_charlm.errors import OptionError
+from keras_charlm.files import is_kind
 
 from .options import encoding_option, file_encoding, text_values, warn_of_unknown
 
@@ -65,11 +66,11 @@ def score(
         raise OptionError("Both --tsv and --json were given; give one.")
     opened = load(model)
     texts = opened.read_lines(file, file_encoding(encoding, opened.vocabulary.unit))
-    size = Path(file).stat().st_size if file != "-" and Path(file).is_file() else 0
+    size = Path(file).stat().st_size if file != "-" and is_kind(file, Path.is_file) else 0
     display = Display()
     unknown = characters = 0
     with contextlib.ExitStack() as stack:
-        if size and not sys.stdout.isatty():  # the bar would mix with the lines
+        if size and not (sys.stdout and sys.stdout.isatty()):  # the bar would mix with the lines
             display.start()
             stack.callback(display.stop)
             texts = _watched(texts, size, display)
@@ -115,9 +116,9 @@ def _show(one: Any, tsv: bool, as_json: bool) -> None:
     else:
         shown = "-" if mean is None else f"{mean:.3f}"
         extra = "".join(f"  {x.probability:4.0%} {x.value:<10}" for x in one.labels)
-        line = f"{shown:>8} {one.bits:9.2f} {one.characters:5}{extra}  {text}"
-        click.echo(printable(line))
+        line = printable(f"{shown:>8} {one.bits:9.2f} {one.characters:5}{extra}  {text}")
+        click.echo(line.replace("\n", "\u2424"))  # a document may have several lines
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\r", "\\r")
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\r", "\\r").replace("\n", "\\n")

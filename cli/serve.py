@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from keras_charlm.errors import OptionError
+from keras_charlm.display import printable
+from keras_charlm.errors import OptionError, brief
 
 
 @click.command()
@@ -42,7 +43,7 @@ def serve(model: str, port: int, lan: bool) -> None:
         host = serving.lan_address() if lan else "127.0.0.1"
         application = serving.prepare(model, [host, "127.0.0.1", "localhost"])
         address = f"http://{host}:{port}/"
-        click.echo(f"{model} is served at {address} until Ctrl-C.", err=True)
+        click.echo(f"{printable(brief(model))} is served at {address} until Ctrl-C.", err=True)
         if lan:
             import segno
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numbers
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from keras_charlm.config_base import Settings, refuse_unknown, setting, take_texts
+from keras_charlm.config_export import ExportConfig as ExportConfig
 from keras_charlm.config_studies import EvaluateConfig as EvaluateConfig
 from keras_charlm.config_studies import InspectConfig as InspectConfig
 from keras_charlm.errors import OptionError, brief
@@ -113,6 +114,10 @@ class CorpusConfig(Settings):
         if self.separator == "":
             raise OptionError("separator is empty; give the text between two documents.")
 
+    def unlabelled(self) -> CorpusConfig:
+        """The same, but without labels: how other texts are read."""
+        return replace(self, labels=(), text_column=None, label_by_file=False)
+
     @property
     def records(self) -> bool:
         """Whether the text is a list of documents, lines or longer ones, that end themselves."""
@@ -124,7 +129,7 @@ class CorpusConfig(Settings):
         return 0x0A if self.lines else 0x1E
 
     @property
-    def mark(self) -> str:
+    def separator_text(self) -> str:
         """What separates two documents in a file; empty where the file is one."""
         text = (self.separator or "").replace("\\n", "\n").replace("\\t", "\t")
         return text.replace("\r\n", "\n")
@@ -420,72 +425,3 @@ CONSTRAINTS = (
     "match",
     "ignore_case",
 )
-
-
-@dataclass(frozen=True)
-class ExportConfig(Settings):
-    """How a trained model is written for use elsewhere."""
-
-    to: str = setting(
-        "tflite",
-        "tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for "
-        "the browser that contains the on-device file; keras: a .keras file of Keras's own layers; "
-        "rule: constraints, for an app that has the on-device file.",
-        choices=("tflite", "savedmodel", "web", "keras", "rule"),
-    )
-    quantize: str | None = setting(
-        None,
-        "Format of the weights: none is float32; float16 takes half the space, int8 a quarter; by "
-        "default int8 for a page, and none for a file.",
-        choices=("none", "float16", "int8"),
-    )
-    budget: int | None = setting(
-        None,
-        "Largest size of the file, e.g. 300KB; chooses the most precise --quantize that fits.",
-        low=1,
-        high=10**12,
-        size=True,
-    )
-    license: str | None = setting(None, "Licence of the training text, stored in the file's card.")
-    engine: str = setting(
-        "own",
-        "Program that runs the model in the page: own is 23 KB; litert is LiteRT.js, 9.7 MB.",
-        choices=("own", "litert"),
-    )
-    single_file: bool = setting(
-        False, "Write the page as one HTML file, which also works when opened from a disk."
-    )
-    runtime: str | None = setting(
-        None,
-        "Folder of the npm package @litertjs/core, to include it in the page; by default a page "
-        "with --engine litert loads a fixed version from the network.",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, kinds in (
-            ("quantize", ("tflite", "web")),
-            ("budget", ("tflite", "web")),
-            ("license", ("tflite", "web")),
-            ("runtime", ("web",)),
-            ("engine", ("web",)),
-            ("single_file", ("web",)),
-        ):
-            if self.to not in kinds and getattr(self, name) not in (None, "none", "own", False):
-                raise OptionError(
-                    f"--{name.replace('_', '-')} is for --to {' or '.join(kinds)}; leave it out "
-                    f"with --to {self.to}."
-                )
-        if self.runtime is not None and self.engine == "own":
-            raise OptionError("--runtime is for --engine litert; give both, or neither.")
-        if self.single_file and self.engine == "litert":
-            raise OptionError(
-                "--single-file is for the page's own engine; leave out --engine litert."
-            )
-        if self.budget is not None and self.quantize not in (None, "none"):
-            raise OptionError(
-                "Both --budget and --quantize were given; the budget chooses how "
-                "the weights are stored, so give one."
-            )
-        if self.quantize is None:
-            object.__setattr__(self, "quantize", "int8" if self.to == "web" else "none")

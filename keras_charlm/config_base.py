@@ -153,7 +153,7 @@ def take_texts(settings: Settings, name: str) -> None:
     value = getattr(settings, name)
     texts = [value] if isinstance(value, str) else value
     if not (isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)):
-        raise OptionError(f"{name} is {value!r}; it takes texts.")
+        raise OptionError(f"{name} is {brief(repr(value))}; it takes texts.")
     object.__setattr__(settings, name, tuple(texts))  # the class is frozen
 
 
@@ -199,7 +199,8 @@ def _duration(name: str, text: str) -> float:
     value = seconds(text)
     if value is None:
         raise OptionError(
-            f"{name} is {text!r}; it takes a number of seconds, or a time such as 90s, 10m or 2h."
+            f"{name} is {brief(repr(text))}; it takes a number of seconds, or a time "
+            "such as 90s, 10m or 2h."
         )
     return value
 

@@ -17,7 +17,7 @@ from keras_charlm.config_base import Settings
 from keras_charlm.errors import OptionNote
 
 # For each configuration: names of settings, when they have no effect, and that in words.
-_IDLE: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = {
+_UNUSED: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = {
     CorpusConfig: (
         (
             ("duplicates", "keep_blanks"),
@@ -30,10 +30,13 @@ _IDLE: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool], 
             "with unit byte, which reads files as they are",
         ),
     ),
-    FitConfig: ((("warmup",), lambda c: c.schedule == "char-rnn", "with schedule char-rnn"),),
+    FitConfig: (
+        (("warmup",), lambda c: c.schedule == "char-rnn", "with schedule char-rnn"),
+        (("warmup",), lambda c: c.schedule == "none", "with schedule none"),
+    ),
     SampleConfig: (
         (
-            ("top_k", "top_p", "min_p", "seed"),
+            ("top_k", "top_p", "min_p", "best_of", "seed"),
             lambda c: c.temp == 0,
             "at temp 0, which always takes the most likely character",
         ),
@@ -45,9 +48,9 @@ _IDLE: dict[type[Settings], tuple[tuple[tuple[str, ...], Callable[[Any], bool], 
 }
 
 
-def idle(config: Settings) -> Iterator[str]:
+def unused(config: Settings) -> Iterator[str]:
     """A sentence for each setting that differs from its default and has no effect."""
-    for names, applies, why in _IDLE.get(type(config), ()):
+    for names, applies, why in _UNUSED.get(type(config), ()):
         if not applies(config):
             continue
         for field in dataclasses.fields(config):

@@ -13,15 +13,46 @@ CharLMError
 Each message is one sentence: what was given, what was needed and what to do.
 """
 
+_VALUE = 200  # characters of a given value that a message shows at most
+_MESSAGE = 700  # characters of a whole message, with several such values in it
+
+
+def brief(value: object, longest: int = _VALUE) -> str:
+    """A given value, or a whole message, in one line and without its middle if it is long.
+
+    Args:
+        value: What was given; as text.
+        longest: Characters to show at most.
+    """
+    text = " ".join(str(value).splitlines())
+    if len(text) <= longest:
+        return text
+    end = longest // 5
+    return f"{text[: longest - end - 3]}...{text[-end:]}"
+
 
 class OptionNote(UserWarning):
-    """A setting or argument is accepted, but has no effect or another one than it seems."""
+    """A setting or argument is accepted, but has no effect or another one than it seems.
+
+    Args:
+        message: One sentence, as for errors.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__(brief(message, _MESSAGE))
 
 
 class CharLMError(Exception):
-    """Base of all errors of this package; the command line prints it and exits with `exit_code`."""
+    """Base of all errors of this package; the command line prints it and exits with `exit_code`.
+
+    Args:
+        message: One sentence; it becomes one line of limited length, whatever was given.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: object = ""):
+        super().__init__(brief(message, _MESSAGE))
 
 
 class OptionError(CharLMError, ValueError):
@@ -65,12 +96,3 @@ class Interrupted(CharLMError):
     def __init__(self, message: str, signal: int):
         super().__init__(message)
         self.exit_code = 128 + signal
-
-
-_LINE = 200  # characters of a given value that an error shows at most
-
-
-def brief(value: object) -> str:
-    """A value that was given, as an error shows it: in one line, and not all of a long one."""
-    text = " ".join(str(value).splitlines())
-    return text if len(text) <= _LINE else f"{text[:150]}...{text[-40:]}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keras_charlm.errors import BundleError, OptionError
+from keras_charlm.errors import BundleError, OptionError, brief
 
 LARGEST = 1 << 31  # bytes of a model's file; a FlatBuffer cannot be larger
 LARGEST_JSON = 1 << 26  # bytes; a vocabulary of all of Unicode takes 12 MB
@@ -63,8 +63,8 @@ def regular(path: Path, largest: int = LARGEST) -> Path:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BundleError(
-            f"{path} cannot be read ({reason}), so the model is incomplete; copy it again, or "
-            "train it again."
+            f"{brief(path)} cannot be read ({reason}), so the model is incomplete; copy it "
+            "again, or train it again."
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise BundleError(
@@ -88,15 +88,19 @@ def check_output(path: Path, overwrite: bool = False, *, folder: bool = False) -
         folder: Whether the output is a folder.
 
     Raises:
-        OptionError: It exists already, or its parent folder does not.
+        OptionError: No file can have that name, it exists already, or its folder does not.
     """
+    check_name(path)
     if path.is_dir() and not folder:
-        raise OptionError(f"{path} is a folder; name a file with --output.")
+        raise OptionError(f"{brief(path)} is a folder; name a file with --output.")
     if (path.exists() or path.is_symlink()) and not overwrite:
-        raise OptionError(f"{path} exists; name another --output, or replace it with --overwrite.")
+        raise OptionError(
+            f"{brief(path)} exists; name another --output, or replace it with --overwrite."
+        )
     if not path.parent.is_dir():
         raise OptionError(
-            f"There is no folder {path.parent} for {path.name}; make it, or name another --output."
+            f"There is no folder {brief(path.parent)} for {brief(path.name)}; make it, or name "
+            "another --output."
         )
 
 
@@ -111,17 +115,30 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OptionError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or "
+            f"{brief(path)} cannot be written ({error.strerror or error}); make room, or "
             "name another --output."
         ) from error
 
 
-def names_file(text: str) -> bool:
-    """Whether a text is the path of an existing file."""
+def is_kind(path: str | Path, kind: Callable[[Path], bool]) -> bool:
+    """Whether a path is of this kind, such as `Path.is_file`; False where no file can have it."""
     try:
-        return Path(text).is_file()
+        return kind(Path(path))
     except (OSError, ValueError):
         return False
+
+
+def check_name(path: Path) -> None:
+    """Raise OptionError if no file can have this path: it is too long, or has a NUL in it."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"{brief(path)} cannot be the name of a file or folder "
+            f"({getattr(error, 'strerror', None) or error}); give another."
+        ) from error
 
 
 def write_file(path: Path, content: bytes | str) -> None:

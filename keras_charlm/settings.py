@@ -227,13 +227,14 @@ class EvaluateSettings(TypedDict, total=False):
 class ExportSettings(ConstraintSettings, TypedDict, total=False):
     """Fields of ExportConfig."""
 
-    to: Literal["tflite", "savedmodel", "web", "keras", "rule"]
+    to: Literal["tflite", "savedmodel", "web", "android", "keras", "onnx", "rule"]
     """tflite: the on-device file; savedmodel: a folder for TensorFlow Serving; web: a page for
-    the browser that contains the on-device file; keras: a .keras file of Keras's own layers;
-    rule: constraints, for an app that has the on-device file."""
+    the browser that contains the on-device file; android: an app, as a project for Android
+    Studio; keras: a .keras file of Keras's own layers; onnx: a file for ONNX Runtime; rule:
+    constraints, for an app that has the on-device file."""
     quantize: Literal["none", "float16", "int8"] | None
     """Format of the weights: none is float32; float16 takes half the space, int8 a quarter; by
-    default int8 for a page, and none for a file."""
+    default int8 for a page or an app, and none for a file."""
     budget: int | None
     """Largest size of the file, e.g. 300KB; chooses the most precise quantize that fits."""
     license: str | None
@@ -245,6 +246,13 @@ class ExportSettings(ConstraintSettings, TypedDict, total=False):
     runtime: str | None
     """Folder of the npm package @litertjs/core, to include it in the page; by default a page
     with engine litert loads a fixed version from the network."""
+    app_id: str | None
+    """Identity of the Android app, e.g. org.me.names; by default one to be replaced later."""
+    apk: bool
+    """With to android: instead of a project, an installable package around the web page."""
+    keystore: str | None
+    """File with the key that signs the package, made if it does not exist; by default beside
+    the package. Its password is KCHARLM_KEYSTORE_PASSWORD in the environment."""
 
 
 class InspectSettings(TypedDict, total=False):

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import http.server
 import json
+import pickle
 import random
 import shutil
 import sys
@@ -60,6 +61,36 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     os.environ["KERAS_CHARLM_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def conversions(tmp_path_factory, worker_id):
+    """Convert each network once, whichever test and process asks: many train or export the same."""
+    if "keras_charlm.export.tflite" not in sys.modules:  # no test that was collected converts
+        yield
+        return
+    from keras_charlm.export import tflite
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder if worker_id == "master" else folder.parent) / "conversions"
+    folder.mkdir(exist_ok=True)
+    convert, skipped = tflite.convert, ("weights", "functions", "_name_scope")
+
+    def convert_once(network, quantize="none"):
+        weights = [w.numpy() for w in network.weights]
+        fields = {k: list(v) if isinstance(v, list) else v for k, v in vars(network).items()}
+        shape = {k: v for k, v in fields.items() if k not in skipped and "_self_" not in k}
+        digest = hashlib.sha256(pickle.dumps((quantize, weights, shape))).hexdigest()
+        path = folder / digest
+        if not path.exists():
+            half = path.with_suffix(f".{worker_id}")
+            half.write_bytes(convert(network, quantize))
+            half.rename(path)
+        return path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tflite, "convert", convert_once)
+        yield
 
 
 def babble(size, seed=0):

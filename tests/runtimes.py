@@ -23,13 +23,15 @@ import click
 import numpy as np
 
 from benchmarks.common import RESULTS, machine
-from keras_charlm.config import ModelConfig
-from keras_charlm.export import packing, tflite
+from keras_charlm.config import ModelConfig, SampleConfig
+from keras_charlm.export import litertjs, packing, tflite
 from keras_charlm.export.graph import DRAW, OnDeviceGraph
 from keras_charlm.generation.litert import Runner
+from keras_charlm.generation.samples import stream_text
 from keras_charlm.network import model
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import Vocabulary
+from tests import hosts
 
 SHIPPED = Path(__file__).parent.parent / "saved_models" / "names"
 CALL = Path(__file__).with_name("runtime_call.py")
@@ -50,6 +52,7 @@ KINDS = (
 LOGITS = 1e-3  # largest difference accepted from TensorFlow's logits of the same weights
 BITS = 0.02  # largest difference accepted in bits per character between runtimes with int8 weights
 TEXT = 60  # characters of a call
+PROMPT = "an"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ class Runtime:
     @property
     def environment(self) -> str:
         """Name of its environment's folder; two runtimes may share one."""
-        return f"{'litert' if self.kind == 'compiled' else self.kind}-{self.version}"
+        return f"{_SHARED.get(self.kind, self.kind)}-{self.version}"
+
+
+_SHARED = {"compiled": "litert", "c": "litert", "savedmodel": "tensorflow"}  # of one package
 
 
 def _litert(version: str, *more: str) -> Runtime:
@@ -87,6 +93,11 @@ RUNTIMES = (
         Runtime(f"LiteRT {v}, CompiledModel", "compiled", v, (f"ai-edge-litert=={v}", "ml_dtypes"))
         for v in ("2.0.3", "2.1.6", "2.3.0")
     ),
+    *(
+        Runtime(f"LiteRT {v}, C library", "c", v, (f"ai-edge-litert=={v}", "ml_dtypes"))
+        for v in ("2.1.0", "2.1.6", "2.3.0")
+    ),
+    Runtime(f"LiteRT.js {litertjs.VERSION}, Chromium", "litertjs", litertjs.VERSION, ()),
 )
 
 
@@ -100,6 +111,7 @@ class Example:
         content: The file.
         calls: Signatures and their inputs; None is subgraph 0.
         expected: The outputs of each call that are right.
+        text: What docs/native/generate.c draws after `PROMPT` with seed 1.
     """
 
     name: str
@@ -107,6 +119,7 @@ class Example:
     content: bytes
     calls: tuple[tuple[str | None, dict[str, Any]], ...]
     expected: tuple[dict[str, Any], ...]
+    text: str
 
 
 def examples(kinds: tuple[tuple, ...] = KINDS, shipped: bool = True) -> list[Example]:
@@ -127,9 +140,9 @@ def examples(kinds: tuple[tuple, ...] = KINDS, shipped: bool = True) -> list[Exa
     return made
 
 
-def random_network(config: ModelConfig, size: int) -> Any:
+def random_network(config: ModelConfig, size: int, labels: int = 0) -> Any:
     """A network with uneven probabilities, and with biases."""
-    network = model.build(config, size, seed=1)
+    network = model.build(config, size, seed=1, labels=labels)
     random = np.random.default_rng(0)
     for weight in network.trainable_variables:
         noise = random.normal(0, 1.5 if "logits" in weight.path else 0.3, weight.shape)
@@ -155,7 +168,18 @@ def example(
         for signature, inputs in calls
     )
     lists = [(s, {key: array.tolist() for key, array in inputs.items()}) for s, inputs in calls]
-    return Example(name, quantize, content, tuple(lists), expected)
+    drawn = stream_text(
+        runner,
+        vocabulary,
+        SampleConfig(seed=1, unknown_ok=True),
+        PROMPT,
+        start=10,
+        normalize="none",
+    )
+    # The program knows nothing of bytes, and shows each as a character.
+    pieces = (piece if isinstance(piece, str) else piece.decode("latin-1") for piece in drawn)
+    text = f"{PROMPT}{''.join(pieces)}\n"
+    return Example(name, quantize, content, tuple(lists), expected, text)
 
 
 def _calls(
@@ -227,7 +251,22 @@ def fault(example: Example, results: Any) -> str | None:
 
 
 def run(runtime: Runtime, python: Path, files: dict[str, Example]) -> dict[str, str | None]:
-    """Run the files in a runtime; returns the fault of each."""
+    """Run the files in a runtime; returns the fault of each.
+
+    Args:
+        runtime: The runtime.
+        python: What `environment` returned.
+        files: The files by their paths.
+    """
+    if runtime.kind == "litertjs":
+        calls = {path: example.calls for path, example in files.items()}
+        found = hosts.run_litertjs(python, calls)
+        for path, each in files.items():
+            if not isinstance(found[path], str):
+                found[path] = hosts.shaped(found[path], each.calls, each.expected)
+        return {path: fault(each, found[path]) for path, each in files.items()}
+    if runtime.kind == "c":
+        return _run_c(python, files)
     done = subprocess.run(
         [python, "-I", CALL, runtime.kind],
         input=json.dumps({path: example.calls for path, example in files.items()}),
@@ -241,8 +280,24 @@ def run(runtime: Runtime, python: Path, files: dict[str, Example]) -> dict[str, 
     return {path: fault(example, results[path]) for path, example in files.items()}
 
 
+def _run_c(python: Path, files: dict[str, Example]) -> dict[str, str | None]:
+    """Run docs/native/generate.c with the library in an environment."""
+    (library,) = python.parent.parent.glob("lib/python*/site-packages/ai_edge_litert")
+    program, faults = library / "generate", {}
+    hosts.build(library, program)
+    for path, example in files.items():
+        text, failed = hosts.run_c(program, path, PROMPT, 1)
+        # With int8 weights, versions round differently, so that texts differ.
+        same = text == example.text or example.quantize == "int8"
+        faults[path] = failed or (None if same else "another text")
+    return faults
+
+
 def environment(runtime: Runtime, folder: Path, python: str) -> Path:
-    """The Python of a runtime's environment, which is made if it is missing."""
+    """The Python of a runtime's environment, made if it is missing; of LiteRT.js its folder."""
+    if runtime.kind == "litertjs":
+        (folder / runtime.environment).mkdir(parents=True, exist_ok=True)
+        return hosts.fetch_litertjs(runtime.version, folder / runtime.environment)
     own = folder / runtime.environment / "bin" / "python"
     if not own.exists():
         subprocess.run([python, "-m", "venv", own.parent.parent], check=True)
@@ -275,7 +330,15 @@ def main(only: str, folder: Path | None, python: str, output: Path) -> None:
     finally:
         if not folder:
             shutil.rmtree(home)
-    output.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    write_rows(output, rows, [runtime.name for runtime in RUNTIMES])
+
+
+def write_rows(output: Path, rows: list[dict[str, Any]], names: list[str]) -> None:
+    """Write rows to a result; those of other runtimes that it has stay, in the order of `names`."""
+    before = json.loads(output.read_text())["rows"] if output.exists() else []
+    by_name = {row["runtime"]: row for row in (*before, *rows)}
+    kept = [by_name[name] for name in names if name in by_name]
+    output.write_text(json.dumps({"machine": machine(), "rows": kept}, indent=1) + "\n")
 
 
 def _row(

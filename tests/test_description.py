@@ -35,6 +35,14 @@ def test_a_split_is_described():
     assert description.describe_split(split, "character") == (
         "train 6,400 characters in 1,600 lines, validation 40 characters in 10 lines, no test part"
     )
+    assert description.describe_split(split, "byte", "document").startswith(
+        "train 6,400 bytes in 1,600 documents, "
+    )
+
+
+def test_a_separator_is_described_as_it_was_given():
+    reading = description.describe_reading(CorpusConfig(separator=r"\n--\n"))
+    assert reading.endswith(r"documents separated by '\n--\n'")
 
 
 def test_a_training_is_described():

@@ -1,5 +1,6 @@
 """Documents of several lines are a list as lines are: shuffled, undivided, ended by themselves."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -12,7 +13,7 @@ import keras_charlm
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation.labels import labelled_text
-from keras_charlm.text import corpus, decoding
+from keras_charlm.text import corpus, decoding, hints
 from keras_charlm.text.split import split_corpus
 
 END = "\x1e"
@@ -57,6 +58,20 @@ def test_a_separator_divides_a_text(tmp_path, monkeypatch, documents, separator,
     assert found.text(0, len(found.symbols)).decode() == END + "".join(d + END for d in expected)
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"separator": r"\n==\n"}, r"because the separator '\n==\n' is not in it"),
+        ({"documents": True}, "one file"),
+        ({"lines": True, "normalize": "nfkc"}, "a single document"),
+    ],
+)
+def test_a_single_document_is_noticed(tmp_path, settings, why):
+    (tmp_path / "in.txt").write_text("One." if "lines" in settings else "One.\nTwo.\n")
+    (notice,) = hints.hints(corpus.prepare([tmp_path / "in.txt"], CorpusConfig(**settings)))
+    assert notice.startswith("The text is only 1 ") and notice.endswith(f" characters, {why}.")
+
+
 def test_each_file_may_be_a_document(tmp_path):
     for name, data in (("a.txt", "One.\nTwo.\n\n"), ("b.txt", "\n"), ("c.txt", "Three.")):
         (tmp_path / name).write_text(data)
@@ -70,7 +85,7 @@ def test_each_file_may_be_a_document(tmp_path):
         ({"lines": True, "documents": True}, "different ways to divide a text; give one"),
         ({"separator": "--", "documents": True}, "give one"),
         ({"separator": ""}, "separator is empty"),
-        ({"labels": "gender", "documents": True}, "Each row of a table is a document"),
+        ({"labels": "gender", "separator": "--"}, "Each row of a table is a document"),
     ],
 )
 def test_settings_that_exclude_each_other(settings, message):
@@ -111,11 +126,62 @@ def test_a_model_of_documents_ends_them_by_itself(tmp_path, kcharlm):
     assert known == model.card.split["train"]["lines"]
     scored = list(model.scores(model.read_lines(file)))
     assert [score.text for score in scored] == poems()
+    for form, newline in (((), "\u2424"), (("--tsv",), r"\n")):
+        rows = kcharlm("score", tmp_path / "poems", file, *form)[1].splitlines()
+        assert [row.split(newline)[-1] for row in rows[len(form) :]] == [
+            score.text.split("\n")[-1] if "\n" in score.text else row
+            for score, row in zip(scored, rows[len(form) :], strict=True)
+        ]
     evaluated = keras_charlm.load(tmp_path / "poems" / "model.tflite").evaluate(file)
     assert evaluated.characters == sum(len(poem) + 1 for poem in poems())
     code, out, _ = kcharlm("generate", tmp_path / "poems", "--num", 3, "--seed", 1)
     assert (code, out.count("--------\n"), END in out) == (0, 2, False)
-    assert "documents separated by '---'" in kcharlm("info", tmp_path / "poems")[1]
+    about = kcharlm("info", tmp_path / "poems")[1]
+    assert "documents separated by '---'" in about and " documents, validation" in about
+    page = (tmp_path / "poems" / "report.html").read_text()
+    assert "a list of documents" in page and "documents are not in the training text" in page
+
+
+def of_size(size, **config):
+    """The shipped names as if their longest and mean line had this many characters."""
+    model = keras_charlm.load("names")
+    split = {**model.card.split, "train": {"characters": size, "lines": 1, "longest": size}}
+    read = {**model.card.corpus["config"], "labels": (), "text_column": None}
+    read |= {"lines": not config, **config}
+    corpus = {**model.card.corpus, "config": read}
+    model.card = dataclasses.replace(model.card, split=split, corpus=corpus)
+    return model
+
+
+@pytest.mark.parametrize("size", [3, 8])
+def test_the_limit_of_a_document_follows_from_the_training_documents(size):
+    drawn = list(of_size(size, separator="--").samples(num=40, seed=1, temp=60))
+    assert max(len(sample.text) for sample in drawn) == 2 * size
+    assert all(sample.ended or len(sample.text) == 2 * size for sample in drawn)
+
+
+@pytest.mark.parametrize(("size", "limit"), [(100, 1000), (600, 3000), (9000, 5000)])
+def test_constraints_hold_for_long_documents_too(size, limit):
+    with pytest.raises(OptionError, match=f"No text of at most {limit} characters"):
+        of_size(size, separator="--").samples(min_length=limit + 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [({}, "line"), ({"separator": "--"}, "document"), ({"documents": True}, "document")],
+)
+def test_a_limit_that_cuts_is_told(config, kind, capsys):
+    from kcharlm.generate import _tell_counts
+
+    from keras_charlm.config import SampleConfig
+    from keras_charlm.generation.sample import Counts
+
+    counts = Counts(drawn=3, cut=2, novel=0, yielded=1)
+    _tell_counts(of_size(20, **config).card, SampleConfig(), counts)
+    assert capsys.readouterr().err == (
+        "cut: 2 of 3 drawn had not ended after 40 characters, twice the longest training "
+        f"{kind}; --length sets the limit\n"
+    )
 
 
 def test_labels_of_files_are_read_before_each_of_their_documents(tmp_path):
@@ -126,7 +192,7 @@ def test_labels_of_files_are_read_before_each_of_their_documents(tmp_path):
     text = model.read(tmp_path / "sea.txt")
     label = model.labels("sea")
     stream = labelled_text(text.codes(), model, label).labelled()
-    ids = stream.read(np.array([0]), stream.end())[0]
+    ids = stream.read(np.array([0]), stream.epoch_length())[0]
     at = np.flatnonzero(ids == label[0].id)
     assert len(at) == len(poems())
     assert (ids[at - 1] == model.vocabulary.id_of(ord(END))).all()

@@ -94,6 +94,8 @@ REFUSED = [
         (RUSSIAN.encode("koi8-r"), "--encoding koi8-r reads the line as 'Привет, как дела?"),
         ("Die Straße ist schön.".encode("cp437"), "--encoding cp437 .*'Die Straße ist schön.'"),
         ("これは日本語です。\n".encode("cp932"), "--encoding cp932 reads .*'これは日本語です。'"),
+        ("שלום עולם, מה שלומך?\n".encode("cp1255"), "cp1255 as 'שלום עולם, מה שלומך\\?'"),
+        ("مرحبا بكم في البيت\n".encode("cp1256"), "cp1256 (?:as|reads the line as) 'مرحبا بكم في"),
         ("안녕하세요 여러분.\n".encode("euc-kr"), "--encoding euc_kr reads .*'안녕하세요 여러분.'"),
         (PLAIN.encode() * 400_000 + b"caf\xe9", "offset 14,800,003 .*cp1252 reads .* 'café'"),
     ),
@@ -126,6 +128,12 @@ REFUSED = [
         (b"{\\rtf\\mac Hello}", "is an RTF document"),
     ),
     *rows(
+        "document",
+        (b"%!PS-Adobe-3.0\n(hi) show\n", "is a PostScript file .*ps2ascii"),
+        (bytes(60) + b"BOOKMOBI" + bytes(9), r"is an e-book \(MOBI\)"),
+        (lzma.compress(PLAIN.encode(), format=lzma.FORMAT_ALONE), "is a compressed file"),
+    ),
+    *rows(
         "office",
         (zipped("[Content_Types].xml", "word/document.xml"), r"Word document \(DOCX\).*pandoc"),
         (zipped("word/document.xml"), "is a Word document"),
@@ -137,6 +145,11 @@ REFUSED = [
         (b"\x89PNG\r\n\x1a\n", "is an image"),
         (b"\x7fELF\2\1\1\0", "is a program"),
         (b"SQLite format 3\0", "is an SQLite database"),
+        (b"MZ\x90\0" + bytes(60), "is a program"),
+        (b"\xff\xfb\x90\0" + bytes(30), "is a sound or video file"),
+        (b"PAR1" + bytes(20), "is a table of columns"),
+        (b"abc" + bytes(90), "looks binary"),
+        (b"\x0b\x02\x80abc\x03", "looks binary: byte 0x80 at offset 2 .* control characters"),
         (PLAIN.encode() + b"\0" + PLAIN.encode() * 9, r"remove the 1 NUL in .* \(tr -d"),
     ),
 ]
@@ -203,6 +216,12 @@ NOTICED = [
         ('{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}\n', "fields id, text"),
         ('{"text": "a"}\n{"text": "b"}\n' * 200, "fields text"),
         ('{"a": {"b": 1}}\n{"c": []}\n', "fields a, c"),
+    ),
+    *rows(
+        "JSON",
+        ('[\n {"text": "a"},\n {"text": "b"}\n]\n', "looks like JSON:"),
+        ('{\n "cells": [],\n "nbformat": 4\n}\n', "looks like JSON:"),
+        ('{"a": {\n  "b": "c"\n}}\n', "looks like JSON:"),
     ),
     *rows(
         "subtitles",
@@ -372,7 +391,12 @@ def test_every_verb_reads_a_list_as_fit_does(tmp_path, lines, final, end, keep, 
 
 def test_a_prompt_for_a_list_is_without_the_newline_that_ends_its_file(tmp_path):
     model = opened("names")
-    for data, prompt in ((b"Ann\n", "Ann"), (b"Ann \r\n", "Ann "), (b"Ann\n\n", "Ann\n")):
+    for data, prompt in (
+        (b"Ann\n", "Ann"),
+        (b"Ann \r\n", "Ann "),
+        (b"Ann\n\n", "Ann\n"),
+        ("\ufeffAnn\u2028Bo\x85".encode(), "Ann\nBo"),
+    ):
         (tmp_path / "p.txt").write_bytes(data)
         assert model.read_prompt(tmp_path / "p.txt") == prompt
     (tmp_path / "p.txt").write_bytes(b"Ann\n")

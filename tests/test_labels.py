@@ -66,11 +66,13 @@ def test_a_label_is_read_before_its_line_and_is_never_a_target(table):
     kept = []
     for epoch in range(2):
         marked, plain = (
-            stream.read(np.array([0]), stream.end(epoch), epoch)[0]
+            stream.read(np.array([0]), stream.epoch_length(epoch), epoch)[0]
             for stream in (split.train.labelled(), split.train)
         )
         np.testing.assert_array_equal(marked[marked < size], plain)
-        np.testing.assert_array_equal(np.flatnonzero(marked >= size), windows.stream.marks(epoch))
+        np.testing.assert_array_equal(
+            np.flatnonzero(marked >= size), windows.stream.label_positions(epoch)
+        )
         assert (marked[np.flatnonzero(marked >= size) - 1] == windows.start).all()
         targets = np.concatenate(
             [windows.batch(epoch * windows.steps + n)[1].ravel() for n in range(windows.steps)]
@@ -184,7 +186,7 @@ def test_one_label_for_all_changes_no_target(table, tmp_path):
     assert one.vocabulary.codes == none.vocabulary.codes
     for part in ("train", "validation", "test"):
         marked, plain = getattr(one, part).labelled(), getattr(none, part)
-        ids = marked.read(np.array([0]), marked.end(3), 3)[0]
+        ids = marked.read(np.array([0]), marked.epoch_length(3), 3)[0]
         np.testing.assert_array_equal(
             ids[ids < one.vocabulary.size], plain.read(np.array([0]), plain.length, 3)[0]
         )
@@ -369,10 +371,11 @@ def test_the_saved_model_draws_what_the_on_device_file_draws(model):
     labels = ["female", "gender=male", ""]
     values = {
         "prompt": ["", "da", "da"],
-        "length": 20,
-        "temperature": 0.8,
-        "top_k": 0,
-        "top_p": 1.0,
+        "length": [20],
+        "temperature": [0.8],
+        "top_k": [0],
+        "top_p": [1.0],
+        "min_p": [0.0],
     }
     out = server.functions["generate"](
         *values.values(), np.array([1, 2, 3], np.int32), [["", label] for label in labels]
@@ -430,8 +433,8 @@ def test_documents_are_read_in_pieces_that_begin_with_their_label(documents):
     plain = split.train.read(np.array([0]), split.train.length)[0]
     for epoch in range(2):
         stream = windows.stream
-        ids = stream.read(np.array([0]), stream.end(epoch), epoch)[0]
-        marks = np.append(0, stream.marks(epoch))
+        ids = stream.read(np.array([0]), stream.epoch_length(epoch), epoch)[0]
+        marks = np.append(0, stream.label_positions(epoch))
         np.testing.assert_array_equal(np.delete(ids, marks), plain)
         begins, sizes = stream.segments(epoch)
         assert (ids[begins - 1] == start).all() and (ids[begins] >= size).all()

@@ -1,6 +1,7 @@
 """Names of any kind, lists, and settings without effect: what is shown can be used, and is said."""
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -169,7 +170,9 @@ def test_a_changed_text_is_noticed(change, here):
             ["normalize", "keep_line_ends"],
         ),
         (config.FitConfig(warmup=0.2, schedule="char-rnn"), ["warmup"]),
+        (config.FitConfig(warmup=0.2, schedule="none"), ["warmup"]),
         (config.SampleConfig(temp=0, top_k=3, min_p=0.1), ["top_k", "min_p"]),
+        (config.SampleConfig(temp=0, best_of=3), ["best_of"]),
         (config.SampleConfig(temp=1e-39, top_p=0.5), ["top_p"]),
         (config.SampleConfig(top_k=3), []),
         (config.EvaluateConfig(dynamic_rate=0.1, temp=0.3), ["dynamic_rate", "temp"]),
@@ -177,7 +180,7 @@ def test_a_changed_text_is_noticed(change, here):
     ],
 )
 def test_settings_without_effect_are_told(settings, said):
-    sentences = sorted(effects.idle(settings))
+    sentences = sorted(effects.unused(settings))
     assert [sentence.split()[0] for sentence in sentences] == sorted(said)
 
 
@@ -188,6 +191,21 @@ def test_a_stop_text_that_is_never_written_is_told(stop, names, kcharlm):
     code, out, err = kcharlm("generate", names.path, "--stop", stop, "--seed", 1)
     assert code == 0 and out
     assert err == f"note: {said}\n"
+
+
+def test_arguments_that_a_model_cannot_use_are_told(names, here, kcharlm):
+    copy = keras_charlm.load("names")
+    copy.card = dataclasses.replace(copy.card, labels=())
+    assert notes(lambda: copy.scores(["Anna"])) == []
+    (said,) = notes(lambda: copy.scores(["Anna"], label_prior="even"))
+    assert said == "label_prior has no effect on a model without labels."
+    (said,) = notes(
+        lambda: keras_charlm.load("names").report(here / "page.html", corpus=["names.csv"])
+    )
+    assert said.startswith("corpus has no effect: ")
+    (here / "x.txt").write_text("Anna\n")
+    err = kcharlm("inspect", "names", "x.txt", "--json", "--overwrite")[2]
+    assert err == "--overwrite has no effect without --output or --npz.\n"
 
 
 @pytest.mark.parametrize("name", ["a.txt", "two words", "Ännä"])
@@ -258,6 +276,7 @@ def test_fewer_lines_than_asked_for_are_explained(args, reason, kcharlm):
     assert len(set(printed)) == len(printed) < args[1]
     assert err.splitlines()[-1].startswith(f"fewer: {len(printed)} of {args[1]}, because ")
     assert reason in err
+    assert err.endswith("try a larger --length\n" if reason == "were cut" else "a higher --temp\n")
     if reason != "were cut":
         code, out, _ = kcharlm("generate", "names", *args, "--repeat")
         assert code == 0
@@ -290,6 +309,22 @@ def test_temperatures_that_are_no_normal_numbers_are_0(temp, names):
     assert names.generate(temp=temp) == names.generate(temp=0) == likeliest != ""
     logits = np.array([[9, 1, 3, 2]], np.float32)
     assert draw(logits, np.array([0.999], np.float32), np.float32(temp)).numpy().tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["score", "names", "-"], "There is no standard input to read; "),
+        (["evaluate", "names", "-"], "There is no standard input to read; "),
+        (["compress", "names", "-"], "Standard input cannot be read here; name a file."),
+        (["fit", "-"], "There is no standard input to read; "),
+        (["fit", "-", "--resume", "gone"], "There is no training to resume in gone"),
+    ],
+)
+def test_without_a_standard_input_a_sentence_says_so(args, said, kcharlm, here, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = kcharlm(*args)
+    assert code == 2 and err.startswith(f"kcharlm: {said}") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("args", [["info", "names"], ["score", "names", "-"], ["generate", "-h"]])

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import docs
 
 DOC = Path(__file__).parent.parent / "docs" / "mobile.md"
-LISTINGS = ("kotlin", "swift", "html")
+LISTINGS = ("kotlin", "swift", "typescript", "dart", "html")
 
 
 def listing(language):
@@ -32,12 +32,19 @@ def test_listings_give_every_input_and_ask_for_no_other_tensor(text_model, langu
     inputs, outputs = docs.tensors(text_model / "model.tflite")
     code = listing(language)
     for name in inputs:
-        assert re.search(rf'"{name}"|\b{name}:', code), f"{name} is not given"
+        assert re.search(rf"['\"]{name}['\"]|\b{name}[:,]", code), f"{name} is not given"
     matches = re.findall(
-        r'(?:put|ints|getValue|named:)\s*\(?"(\w+)"|inputs\["(\w+)"\]|\bout\.(\w+)', code
+        r"""(?:put|put(?:Int|Float)|[gG]et|_(?:in|out)put|width|ints|getValue|named:)\s*\(?["'](?:out_)?(\w+)["']"""
+        r"""|inputs\["(\w+)"\]|\bout\.(?:out_)?(\w+)""",
+        code,
     )
     used = {name for names in matches for name in names if name} - {"textContent"}
     assert used <= inputs.keys() | outputs.keys()
+
+
+@pytest.mark.parametrize("language", LISTINGS)
+def test_listings_refuse_settings_out_of_range(language):
+    assert re.search(r"\b(count|lengths\[0\]) (< 0|>= 0)", listing(language))
 
 
 def test_the_page_generates_the_text_of_python(text_model, tmp_path):

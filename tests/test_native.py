@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import keras_charlm
-
-SOURCE = Path(__file__).parent.parent / "docs" / "native" / "generate.c"
+from tests import hosts
 
 
 @pytest.fixture(scope="session")
@@ -24,27 +23,10 @@ def generate(tmp_path_factory):
     if not (folder / "libLiteRt.so").is_file():
         pytest.skip(f"no libLiteRt.so in {folder}")
     version = metadata.version("ai-edge-litert")
-    if tuple(map(int, version.split(".")[:2])) < (2, 3):
-        pytest.skip(f"ai-edge-litert {version}; generate.c is written for the interface of 2.3")
+    if tuple(map(int, version.split(".")[:3])) < (2, 1, 6):
+        pytest.skip(f"ai-edge-litert {version}; generate.c needs the interface of 2.1.6")
     program = tmp_path_factory.mktemp("native") / "generate"
-    subprocess.run(
-        [
-            compiler,
-            "-std=c11",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-O2",
-            SOURCE,
-            "-o",
-            program,
-            "-L",
-            folder,
-            "-l:libLiteRt.so",
-            f"-Wl,-rpath,{folder}",
-        ],
-        check=True,
-    )
+    hosts.build(folder, program)
 
     def run(*args):
         return subprocess.run([program, *map(str, args)], capture_output=True, timeout=60)

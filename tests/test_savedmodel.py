@@ -21,7 +21,7 @@ from keras_charlm.export.graph import save
 from keras_charlm.generation.samples import draw_samples, stream_text
 from keras_charlm.text.vocabulary import Vocabulary
 
-SETTINGS = {"length": 12, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 1}
+SETTINGS = {"length": 12, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 1}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -51,6 +51,7 @@ def strings(vocabulary, *codes):
 def run(loaded, name, **inputs):
     signature = loaded.signatures[name]
     specs = signature.structured_input_signature[1]
+    inputs = {k: np.atleast_1d(v) for k, v in inputs.items()}  # a setting may be one value
     out = signature(**{k: tf.constant(v, specs[k].dtype) for k, v in inputs.items()})
     return {k: v.numpy() for k, v in out.items()}
 
@@ -105,6 +106,7 @@ def test_rows_draw_what_the_file_draws_each_with_its_own_settings(case):
         "temperature": [1, 0, 0.5, 1, 2],
         "top_k": [0, 0, 5, 0, 0],
         "top_p": [1, 1, 1, 1, 0.9],
+        "min_p": [0.1, 0, 0.2, 0, 0],
         "seed": [5, 6, 7, 8, 9],
     }
     out = run(loaded, "generate", prompt=prompts, **settings)
@@ -134,7 +136,7 @@ def test_no_length_and_no_batch_is_traced_again(case):
     for rows, length in (1, 1), (1, 50), (3, 7), (16, 0):
         for _ in range(2):
             text = tf.constant([symbol * length] * rows)
-            each = {k: tf.constant(v) for k, v in SETTINGS.items()}
+            each = {k: tf.constant([v]) for k, v in SETTINGS.items()}
             server.functions["generate"](prompt=text, **each)
             server.functions["score"](text=text)
             server.functions["step"](text=text, state=tf.zeros([rows, server.state_size]))
@@ -163,11 +165,35 @@ def test_a_negative_seed_stands_for_a_new_one(case):
         ("top_k", -1),
         ("top_p", 0.0),
         ("top_p", 1.5),
+        ("min_p", -0.1),
+        ("min_p", 1.1),
+        ("temperature", [1.0, 1.0, 1.0]),
+        ("seed", [1, 2, 3]),
+        ("length", []),
     ],
 )
 def test_settings_out_of_range_are_refused(case, name, value):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must be"):
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
         run(case[-1], "generate", prompt=["a", "b"], **{**SETTINGS, name: value})
+    # Before the message TensorFlow in Python names the operator, and so says the same.
+    _, _, detected, _, message, *_ = raised.value.message.splitlines()
+    assert detected.startswith(f"Detected at node {name}_must_be_")
+    assert message.startswith(f"{name} must be ")
+
+
+def test_what_is_left_out_has_the_defaults_of_generate(case, tmp_path):
+    *_, server, loaded = case
+    save(server, tmp_path / "saved")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "saved"))
+        generate = signature.signature_def["generate"]
+        assert generate.defaults.keys() == SETTINGS.keys()
+        assert {len(i.tensor_shape.dim) for i in generate.inputs.values()} == {1}
+        text = next(name for name in generate.outputs if name.startswith("text"))
+        names = [generate.outputs[name].name for name in (text, "seed")]
+        texts, seeds = session.run(names, {generate.inputs["prompt"].name: ["a", "b"]})
+    own = {**SETTINGS, "length": 500, "temperature": 0.8, "seed": seeds}
+    assert drawn(run(loaded, "generate", prompt=["a", "b"], **own)) == texts.tolist()
 
 
 # Written models, called in a process that can import neither this package nor Keras.
@@ -225,7 +251,7 @@ def body(form, signature=None, **inputs):
             ]
         }
     else:
-        content = {"inputs": inputs}
+        content = {"inputs": {k: v if isinstance(v, list) else [v] for k, v in inputs.items()}}
     return json.dumps({**({"signature_name": signature} if signature else {}), **content})
 
 

@@ -59,7 +59,7 @@ def test_a_stream_is_the_text_of_its_seed(client, list_model):
     assert answer.headers["content-type"].startswith("text/event-stream")
     *pieces, last = answer.text.strip().split("\n\n")
     text = "".join(json.loads(piece.removeprefix("data: "))["text"] for piece in pieces)
-    assert text == "".join(keras_charlm.load(list_model).stream("a", seed=5, length=100))
+    assert text == "".join(keras_charlm.load(list_model).stream("a", seed=5))
     assert last == 'event: done\ndata: {"seed": 5}'
 
 
@@ -82,14 +82,41 @@ def test_the_page_and_the_health_check_answer(client):
 
 
 @pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/generate", 405, "This address takes only POST."),
+        ("/score", 405, "This address takes only POST."),
+        ("/nothing", 404, "There is nothing at this address."),
+    ],
+)
+def test_an_address_that_is_opened_in_a_browser_says_what_it_takes(client, path, status, sentence):
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()) == (status, {"error": sentence})
+    answer = client.post("/health", json={})
+    assert (answer.status_code, answer.json()["error"]) == (
+        405,
+        "This address takes only GET, HEAD.",
+    )
+
+
+def test_texts_end_as_those_of_python_do_and_say_so(client, list_model):
+    model = keras_charlm.load(list_model)
+    texts = client.post("/generate", json={"num": 5, "seed": 1, "temp": 9}).json()["texts"]
+    expected = list(model.samples(num=5, seed=1, temp=9))
+    assert [(t["text"], t["ended"]) for t in texts] == [(s.text, s.ended) for s in expected]
+    texts = client.post("/generate", json={"num": 2, "length": 1}).json()["texts"]
+    assert [text["ended"] for text in texts] == [False, False]
+
+
+@pytest.mark.parametrize(
     ("path", "body", "status", "sentence"),
     [
         ("/generate", "{", 400, "not a JSON object"),
         ("/generate", "[]", 400, "not a JSON object"),
         ("/generate", "[" * 1000, 400, "not a JSON object"),
         ("/generate", '{"prompt": 3}', 400, "prompt takes a text"),
-        ("/generate", '{"temperature": 1}', 400, "temperature is none of"),
-        ("/generate", '{"ban_file": "/etc/passwd"}', 400, "ban_file is none of"),
+        ("/generate", '{"temperature": 1}', 400, "has 'temperature', and it takes prompt"),
+        ("/generate", '{"ban_file": "/etc/passwd"}', 400, "has 'ban_file', and it takes prompt"),
         ("/generate", '{"temp": -1}', 400, "temp"),
         ("/generate", '{"prompt": "é"}', 400, "not in the training text"),
         ("/generate", '{"prompt": "é", "stream": true}', 400, "not in the training text"),
@@ -97,6 +124,7 @@ def test_the_page_and_the_health_check_answer(client):
         ("/generate", '{"num": 6}', 400, "at most 5 texts"),
         ("/generate", '{"length": 2001}', 400, "2,000 characters in all"),
         ("/generate", json.dumps({"prompt": "a" * 2000}), 413, "at most 2,000 bytes"),
+        ("/score", '{"texts": ["a"], "labels": "b"}', 400, "has 'labels', and it takes texts;"),
         ("/score", '{"texts": "a"}', 400, "A request to score"),
         ("/score", '{"texts": ["a", "a", "a", "a", "a", "a"]}', 400, "at most 5 texts"),
     ],

@@ -22,12 +22,15 @@ def test_names_are_those_of_python(visit, names_page, list_model, prompt, settin
     fields = {name: value for name, value in settings.items() if name != "temp"}
     status = run(page, begin=prompt, number=40, seed=2**31 - 5, length=30, **fields)
     model = keras_charlm.load(list_model)
-    expected = model.samples(prompt, num=400, seed=2**31 - 5, length=30, **settings)
+    expected = list(model.samples(prompt, num=400, seed=2**31 - 5, length=30, **settings))
+    ended = {sample.whole: sample.ended for sample in expected}
     texts = distinct(expected, 40)
     assert drawn(page) == texts
     marked = page.locator("#list li").evaluate_all("all => all.map(li => li.className === 'new')")
-    assert marked == [not model.known(text) for text in texts]
-    short = "" if len(texts) == 40 else " There seem to be no more."
+    assert marked == [ended[text] and not model.known(text) for text in texts]
+    cut = sum(not ended[text] for text in texts)
+    short = f" {cut} cut at 30 characters." if cut else ""
+    short += "" if len(texts) == 40 else " There seem to be no more."
     assert status == f"{len(texts)} invented, {sum(marked)} new. Seed {2**31 - 5}.{short}"
 
 
@@ -99,6 +102,18 @@ def test_copy_share_and_keep_the_seed(visit, names_page):
     page.click("#keep")
     run(page)
     assert drawn(page) == names
+
+
+def test_names_that_were_cut_are_no_new_ones(visit, names_page, list_model):
+    model = keras_charlm.load(list_model)
+    page = visit(names_page)
+    assert page.input_value("#length") == str(model.card.line_limit)
+    status = run(page, number=20, seed=3, length=2)
+    texts = [s for s in model.samples(num=100, seed=3, length=2) if s.text][: len(drawn(page))]
+    cut = sum(not sample.ended for sample in texts)
+    assert cut and f" {cut} cut at 2 characters." in status
+    marked = page.locator("#list li").evaluate_all("all => all.map(li => li.className === 'new')")
+    assert marked == [sample.ended and not model.known(sample.text) for sample in texts]
 
 
 def test_only_new_names(visit, names_page, list_model):

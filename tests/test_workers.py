@@ -335,6 +335,9 @@ def test_ray_starts_the_same_training(text, tmp_path, kcharlm):
     alone(text, tmp_path / "1", epochs=2)
     ((code, error),) = ended(done, timeout=300)
     assert code == 0, error
+    shown = [line.split()[0] for line in error.splitlines() if line.strip()]
+    assert [shown.count(word) for word in ("ray", "corpus", "device", "model")] == [2, 1, 1, 2]
+    assert "pid=" not in error and "WARNING" not in error
     for a, b in zip(weights(tmp_path / "1"), weights(tmp_path / "2"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
 

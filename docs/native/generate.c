@@ -6,8 +6,8 @@
  *     ./generate --lines --rule a.rule model.tflite "" 1    # a line that fits a rule
  *
  * DIR has libLiteRt.so: the folder of the Python package ai_edge_litert, or LiteRT's own release
- * for other systems. The declarations below are those of LiteRT 2.3's headers (its folder litert/c),
- * so that this file builds without them.
+ * for other systems; 2.1.6 is the oldest that fits. The declarations below are those of LiteRT 2.3's
+ * headers (its folder litert/c), so that this file builds without them.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -268,6 +268,7 @@ int main(int argc, char **argv) {
     generate(codes + at, count - at, position, steps, state, state_size);
     get("text", drawn, (size_t)most);
     get("lengths", &lengths, 1);
+    if (lengths < 0) fail(argv[1], "a setting is out of range");
     get("done", &done, 1);
     if (rule) get("steps", &steps, 1);
     if (rule && !steps) fail(rule, "no text that begins with the prompt fits it");

@@ -36,7 +36,7 @@ import numpy as np
 
 from keras_charlm.errors import CompressionError, OptionError, brief
 from keras_charlm.evaluation import Watch, folding
-from keras_charlm.files import check_output, write_file, writing
+from keras_charlm.files import check_name, check_output, is_kind, write_file, writing
 from keras_charlm.generation.litert import Runner
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.labels import FIRST_CODE
@@ -312,7 +312,7 @@ def decompress_file(
     try:
         data = decompress(model, _read(source), watch)
     except CompressionError as error:
-        raise CompressionError(f"{source} cannot be decompressed. {error}") from error
+        raise CompressionError(f"{brief(source)} cannot be decompressed. {error}") from error
     with writing(output):
         write_file(output, data)
     return output, len(data)
@@ -423,8 +423,9 @@ def _model_digest(model: TrainedModel) -> bytes:
 
 def _check(output: Path, source: str | Path, overwrite: bool) -> None:
     """Raise OptionError if the output is the source, or cannot be written."""
-    if output.is_file() and Path(source).exists() and output.samefile(source):
-        raise OptionError(f"{output} is the file to read; name another --output.")
+    check_name(output)
+    if output.is_file() and is_kind(source, Path.exists) and output.samefile(source):
+        raise OptionError(f"{brief(output)} is the file to read; name another --output.")
     check_output(output, overwrite)
 
 
@@ -432,8 +433,11 @@ def _read(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
+        if str(path) == "-":
+            raise CompressionError("Standard input cannot be read here; name a file.") from None
         raise CompressionError(f"There is no file {brief(path)}; check the path.") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise CompressionError(
-            f"{brief(path)} cannot be read ({error.strerror or error}); name a file."
+            f"{brief(path)} cannot be read ({getattr(error, 'strerror', None) or error}); name a "
+            "file."
         ) from error

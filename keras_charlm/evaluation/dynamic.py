@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_charlm.network import model as network
-from keras_charlm.text.streams import NO_TARGET, LineStream, TextStream
+from keras_charlm.text.streams import NO_TARGET, Stream
 
 SEGMENT = 20  # characters predicted between two updates of the weights
 DECAY = 0.001  # decay of the weights towards the trained ones at each update
@@ -30,7 +30,7 @@ States = list[list[tf.Tensor]]  # per recurrent layer its states, (1, H) each
 def characters(
     model: keras.Model,
     start: int,
-    stream: TextStream | LineStream,
+    stream: Stream,
     rate: float,
     watch: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ def characters(
         -log2 p of each, float32 (N,), and whether the model ranked it first, bool (N,).
     """
     stream = stream.labelled()
-    size = max(stream.end() - stream.lead, 0)
+    size = max(stream.epoch_length() - stream.lead, 0)
     bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
     states, learn = network.zero_states(model, 1), _learner(model, rate)
     for at in range(0, size, SEGMENT):
@@ -66,7 +66,7 @@ def characters(
         nats, hits, states = learn(tf.constant(ids[:, :-1]), tf.constant(targets), states)
         bits[at : at + width] = nats.numpy()[0, :width] / np.float32(math.log(2))
         correct[at : at + width] = hits.numpy()[0, :width]
-    marks = stream.marks() - stream.lead
+    marks = stream.label_positions() - stream.lead
     return np.delete(bits, marks), np.delete(correct, marks)
 
 

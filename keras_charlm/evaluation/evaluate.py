@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_charlm import backend
 from keras_charlm.config import EvaluateConfig
-from keras_charlm.effects import idle, note
+from keras_charlm.effects import note, unused
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.evaluation import Watch, kinds, ngram
 from keras_charlm.evaluation.labels import (
@@ -27,7 +27,7 @@ from keras_charlm.generation.litert import score_characters, score_text
 from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.labels import Label
-from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.streams import Stream
 from keras_charlm.text.vocabulary import UNKNOWN
 
 LINES, PIECES, LENGTH = 1000, 100, 500  # drawn for novelty: lines, or pieces of LENGTH characters
@@ -41,7 +41,7 @@ def evaluate(
     watch: Watch | None = None,
 ) -> Evaluation:
     """Score a text; see `CharLM.evaluate` for arguments and errors."""
-    note([*idle(config), *_unread(text, corpus, config)], stacklevel=4)
+    note([*unused(config), *_unused_corpus(text, corpus, config)], stacklevel=4)
     _check(model, config)
     trained = functools.cache(lambda: TrainingText.of(model, corpus))
     if config.baseline or config.novelty:
@@ -87,7 +87,7 @@ def evaluate(
     return Evaluation(**vars(tally.scores()), **more)
 
 
-def _unread(text: object, corpus: Sequence[str | Path], config: EvaluateConfig) -> list[str]:
+def _unused_corpus(text: object, corpus: Sequence[str | Path], config: EvaluateConfig) -> list[str]:
     """A sentence if the training text is named but not needed."""
     if corpus and text is not None and not (config.baseline or config.novelty):
         return ["corpus has no effect without baseline or novelty: the training text is not read."]
@@ -110,7 +110,7 @@ def _check(model: TrainedModel, config: EvaluateConfig) -> None:
         backend.load(start=True)
 
 
-def _check_labelled(stream: TextStream | LineStream, name: str) -> None:
+def _check_labelled(stream: Stream, name: str) -> None:
     """Raise OptionError if a text has no labels to break its loss down by."""
     if not isinstance(stream, Labelled):
         raise OptionError(
@@ -120,7 +120,7 @@ def _check_labelled(stream: TextStream | LineStream, name: str) -> None:
 
 
 def _broken_down(
-    model: TrainedModel, stream: TextStream | LineStream, by: str, bits: dict[str, np.ndarray]
+    model: TrainedModel, stream: Stream, by: str, bits: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """The loss by kind of character or by label.
 
@@ -139,7 +139,7 @@ def _broken_down(
 
 def _validation(
     model: TrainedModel, trained: TrainingText, config: EvaluateConfig
-) -> tuple[TextStream | LineStream, str]:
+) -> tuple[Stream, str]:
     """The validation part of the model's corpus, and its name."""
     if config.labels:
         raise OptionError("--label is for a FILE, as the validation part has its own labels.")
@@ -153,7 +153,7 @@ def _validation(
 
 def _given(
     model: TrainedModel, text: str | bytes | Path | InputText, labels: Sequence[Label]
-) -> tuple[TextStream | LineStream, str]:
+) -> tuple[Stream, str]:
     """A text or file as a stream of ids, and its name."""
     path = text.path if isinstance(text, InputText) else text
     if isinstance(path, Path) and model.card.corpus_config.table and path.suffix.lower() in TABLES:
@@ -166,7 +166,7 @@ def _given(
     return read.stream(model.vocabulary), read.name
 
 
-def _total(model: TrainedModel, stream: TextStream | LineStream) -> Tally:
+def _total(model: TrainedModel, stream: Stream) -> Tally:
     """The sums over a stream."""
     if model.on_device and isinstance(stream, Labelled):
         return _characters(model, stream)[1]
@@ -179,7 +179,7 @@ def _total(model: TrainedModel, stream: TextStream | LineStream) -> Tally:
     return Evaluator(model.model, model.start).total(stream)
 
 
-def _characters(model: TrainedModel, stream: TextStream | LineStream) -> tuple[np.ndarray, Tally]:
+def _characters(model: TrainedModel, stream: Stream) -> tuple[np.ndarray, Tally]:
     """-log2 p of each character of a stream, float32 (N,), and the sums over them."""
     ids = ngram.read(stream, model.start)
     if model.on_device:
@@ -191,23 +191,24 @@ def _characters(model: TrainedModel, stream: TextStream | LineStream) -> tuple[n
     return bits, Tally.of(bits, hits, int((ids[1:] == UNKNOWN).sum()))
 
 
-def _on_device(
-    model: TrainedModel, stream: TextStream | LineStream
-) -> tuple[np.ndarray, np.ndarray]:
+def _on_device(model: TrainedModel, stream: Stream) -> tuple[np.ndarray, np.ndarray]:
     """-log2 p of each character, float32 (N,), and whether the model ranked it first, bool (N,)."""
     seen, codes = stream.labelled(), model.vocabulary.input_codes
     ids = ngram.read(seen, model.start)  # the start symbol is the first
-    begins, sizes = seen.segments() or (np.array([seen.lead]), np.array([seen.end() - seen.lead]))
+    begins, sizes = seen.segments() or (
+        np.array([seen.lead]),
+        np.array([seen.epoch_length() - seen.lead]),
+    )
     bits, hits = np.zeros(len(ids) - 1, np.float32), np.zeros(len(ids) - 1, bool)
     for at, size in zip((begins - seen.lead).tolist(), sizes.tolist(), strict=True):
         own = ids[at : at + size + 1]
         here = slice(at, at + size)
         bits[here], hits[here] = score_characters(model.runner, codes[own], own)
-    marks = seen.marks() - seen.lead
+    marks = seen.label_positions() - seen.lead
     return np.delete(bits, marks), np.delete(hits, marks)
 
 
-def _codes(model: TrainedModel, stream: TextStream | LineStream) -> tuple[np.ndarray, np.ndarray]:
+def _codes(model: TrainedModel, stream: Stream) -> tuple[np.ndarray, np.ndarray]:
     """Codes and ids of a stream after the start symbol, int (1 + N,) each; code -1 is unknown."""
     ids = ngram.read(stream, model.start)
     return model.vocabulary.codes_by_id[ids], ids
@@ -216,7 +217,7 @@ def _codes(model: TrainedModel, stream: TextStream | LineStream) -> tuple[np.nda
 def _novelty(
     model: TrainedModel,
     trained: TrainingText,
-    stream: TextStream | LineStream,
+    stream: Stream,
     config: EvaluateConfig,
 ) -> dict[str, Any]:
     """Novelty of the model's samples, and of the same amount of the scored text."""

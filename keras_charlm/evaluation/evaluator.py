@@ -17,7 +17,7 @@ from keras_charlm.network.cores import by_core
 from keras_charlm.network.dispatch import fused
 from keras_charlm.network.layers import likeliest
 from keras_charlm.network.names import EMBEDDING, LOGITS
-from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.streams import Stream
 from keras_charlm.text.vocabulary import UNKNOWN
 
 # A long text is read in parallel rows. Each row but the first starts from a zero state, so it
@@ -51,7 +51,7 @@ class Evaluator:
         self._most = _MOST_ROWS * _WINDOW if _by_steps(model) else _MOST_IN_MEMORY
         self._read = _reader(model)
 
-    def __call__(self, stream: TextStream | LineStream, rows: int | None = None) -> Scores:
+    def __call__(self, stream: Stream, rows: int | None = None) -> Scores:
         """Score every character of a text given all before it, without dropout.
 
         Args:
@@ -66,7 +66,7 @@ class Evaluator:
 
     def total(
         self,
-        stream: TextStream | LineStream,
+        stream: Stream,
         rows: int | None = None,
         part: int = 0,
         parts: int = 1,
@@ -87,7 +87,7 @@ class Evaluator:
             unknown += int(strange.sum())
         return Tally(count, nats / math.log(2), correct, unknown)
 
-    def windows(self, stream: TextStream | LineStream, width: int) -> Tally:
+    def windows(self, stream: Stream, width: int) -> Tally:
         """Sums over a text that is read in windows, each from a zero state.
 
         A window's first character is predicted from the one before it, as in the validation of
@@ -98,7 +98,7 @@ class Evaluator:
             width: Characters of a window; the last one may be shorter.
         """
         stream, tally = stream.labelled(), Tally()
-        size = stream.end() - stream.lead
+        size = stream.epoch_length() - stream.lead
         starts = np.arange(0, max(size, 0), width)
         for begins in np.split(starts, range(_MOST_ROWS, len(starts), _MOST_ROWS)):
             positions = begins[:, None] + np.arange(width)  # (rows, width)
@@ -111,9 +111,7 @@ class Evaluator:
             tally += Tally.of(bits, hits.numpy()[scored], strange)
         return tally
 
-    def characters(
-        self, stream: TextStream | LineStream, rows: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def characters(self, stream: Stream, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Score each of the N characters of a text.
 
         Args:
@@ -123,15 +121,15 @@ class Evaluator:
             -log2 p of each, float32 (N,), and whether the model ranked it first, bool (N,).
         """
         stream = stream.labelled()
-        size = max(stream.end() - stream.lead, 0)
+        size = max(stream.epoch_length() - stream.lead, 0)
         bits, correct = np.zeros(size, np.float32), np.zeros(size, bool)
         for positions, losses, hits, _ in self._windows(stream, rows):
             bits[positions], correct[positions] = losses / np.float32(math.log(2)), hits
-        marks = stream.marks() - stream.lead
+        marks = stream.label_positions() - stream.lead
         return np.delete(bits, marks), np.delete(correct, marks)
 
     def _windows(
-        self, stream: TextStream | LineStream, rows: int | None, part: int = 0, parts: int = 1
+        self, stream: Stream, rows: int | None, part: int = 0, parts: int = 1
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Score the text window by window.
 
@@ -140,7 +138,7 @@ class Evaluator:
             ranked it first, bool, and whether it is unknown, bool, (n,) each.
         """
         stream = stream.labelled()
-        if stream.end() <= stream.lead:
+        if stream.epoch_length() <= stream.lead:
             return
         for begins, first, stops in _rows(stream, rows, part, parts):
             length = int((stops - begins).max())
@@ -164,7 +162,7 @@ class Evaluator:
 
 
 def _rows(
-    stream: TextStream | LineStream, rows: int | None, part: int, parts: int
+    stream: Stream, rows: int | None, part: int, parts: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Divide a text among the rows of batches, which begin with a zero state.
 
@@ -183,7 +181,7 @@ def _rows(
             if len(own):
                 yield begins[own], begins[own], begins[own] + sizes[own]
         return
-    size = stream.end() - stream.lead
+    size = stream.epoch_length() - stream.lead
     if rows is None:
         rows = min(max(size // (4 * WARM_UP), 1), _MOST_ROWS)
     warm_up = WARM_UP if rows > 1 else 0
@@ -197,7 +195,7 @@ def _rows(
         yield begins, first, np.minimum(begins + warm_up + share, size)
 
 
-def _predicted(stream: TextStream | LineStream, targets: np.ndarray) -> np.ndarray:
+def _predicted(stream: Stream, targets: np.ndarray) -> np.ndarray:
     """Targets that have logits: those in place of labels are not scored."""
     return np.where(targets < stream.first_label, targets, UNKNOWN)
 
@@ -281,7 +279,7 @@ def _stepwise(model: keras.Model, states: States) -> Callable[..., list[tf.Tenso
     return share
 
 
-def _ids(stream: TextStream | LineStream, positions: np.ndarray, start: int) -> np.ndarray:
+def _ids(stream: Stream, positions: np.ndarray, start: int) -> np.ndarray:
     """Read the characters at some positions of a text, and in each row the one before them.
 
     Args:
@@ -293,7 +291,7 @@ def _ids(stream: TextStream | LineStream, positions: np.ndarray, start: int) -> 
     Returns:
         Ids int32 (rows, window + 1).
     """
-    last = stream.end() - stream.lead - 1
+    last = stream.epoch_length() - stream.lead - 1
     width = min(positions.shape[1] + 1, last + 1)
     first = np.clip(positions[:, 0] - 1, 0, last + 1 - width)
     text = stream.read(first + stream.lead, width)

@@ -24,7 +24,7 @@ from keras_charlm.evaluation.scores import finite, margin
 
 if TYPE_CHECKING:
     from keras_charlm.text.split import Split
-    from keras_charlm.text.streams import LineStream, TextStream
+    from keras_charlm.text.streams import Stream
 
 MOST_ORDER = 10  # highest order tried
 ORDER = 6  # used if there is no validation text to choose it on
@@ -111,7 +111,7 @@ class NGram:
             pieces.append(-np.log2(p[at - begin :]))
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
-    def bits_per_character(self, stream: TextStream | LineStream) -> float:
+    def bits_per_character(self, stream: Stream) -> float:
         """Mean of -log2 p over the characters that `Evaluator` scores; NaN if there are none."""
         ids = read(stream, self.start)
         return float(self.bits(ids).mean()) if len(ids) > 1 else float("nan")
@@ -338,9 +338,9 @@ def _edges(split: Split) -> tuple[int, int | None]:
     return start, None if split.train_lines is None else start
 
 
-def read(stream: TextStream | LineStream, start: int | None) -> np.ndarray:
+def read(stream: Stream, start: int | None) -> np.ndarray:
     """All ids of a stream, int32 (N,), preceded by the start id unless the stream contains it."""
-    end = stream.end()
+    end = stream.epoch_length()
     ids = stream.read(np.array([0]), end)[0] if end else np.zeros(0, np.int32)
     return (
         ids if stream.lead or start is None else np.concatenate([np.array([start], np.int32), ids])

@@ -21,7 +21,7 @@ from keras_charlm.text.corpus import Corpus, Lines
 from keras_charlm.text.labelled_files import LabelledFileStream
 from keras_charlm.text.likeness import key_fingerprints, line_texts
 from keras_charlm.text.split import Split
-from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.streams import LineStream, Stream
 from keras_charlm.text.vocabulary import NEWLINE
 
 WINDOWS = (20, 50)  # characters
@@ -53,7 +53,7 @@ class TrainingText:
         lines = self.split.train_lines
         return None if lines is None else lines.take(np.argsort(lines.starts))
 
-    def stream(self) -> TextStream | LineStream:
+    def stream(self) -> Stream:
         """The training part in the order of the file."""
         train = self.split.train
         if self.lines is None:

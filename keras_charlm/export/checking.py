@@ -30,6 +30,7 @@ PROMPT = 32  # characters of the prompt of every second text of a trial
 TEMPERATURE = 0.8  # of the texts drawn
 TOLERANCE = 1e-4  # largest difference accepted between logits of float32 weights
 COST = 0.01  # largest increase accepted in bits per character
+CLOSE = 1e-5  # the same of a graph written for another library, times the largest logit above 1
 _SECONDS = 0.25  # for each measurement of speed
 
 
@@ -217,6 +218,31 @@ def compare(
         },
         "same_seeded_text": f"{same} of {rows} rows of {DRAW} characters",
     }
+
+
+def compare_logits(trial: Trial, trained: Answers, logits: np.ndarray, what: str) -> dict[str, Any]:
+    """Check that an export that only reads computes the logits of the trained network.
+
+    Args:
+        trial: The trial.
+        trained: The network's answers.
+        logits: The export's, float32 (N - 1, V): after each character of the text but the last.
+        what: Name of the export, for errors.
+
+    Returns:
+        Entries of the report: `compared_on` and `largest_logit_difference`.
+
+    Raises:
+        ExportError: They differ by more than `CLOSE`.
+    """
+    worst = float(np.abs(logits - trained.logits).max(initial=0.0))
+    accepted = CLOSE * max(1.0, float(np.abs(trained.logits).max(initial=0.0)))
+    if not worst <= accepted:
+        raise ExportError(
+            f"The {what}'s logits differ by {worst:.2g} from the trained model's and at most "
+            f"{accepted:.2g} is accepted, so it was not written."
+        )
+    return {"compared_on": trial.source, "largest_logit_difference": worst}
 
 
 def characters_per_second(runner: Runner, start: int) -> dict[str, int]:

@@ -1,27 +1,28 @@
 """Export of a trained model: written, checked, reported, and moved into place atomically.
 
 Each kind of export is a module that is loaded when it is needed: `tflite` creates the on-device
-file, `rule` a file of constraints for it, `plain` a Keras file, `savedmodel` and `web` fill a
-folder; each returns its part of the report.
+file, `rule` a file of constraints for it, `plain` a Keras file, `onnx` an ONNX file, `savedmodel`,
+`web` and `android` fill a folder, `apk` builds a package; each returns its part of the report.
 """
 
 from __future__ import annotations
 
 import time
+from importlib import util
 from pathlib import Path
 from typing import Any, Unpack
 
 from keras_charlm import backend, files
 from keras_charlm.config import CONSTRAINTS, ExportConfig, SampleConfig
 from keras_charlm.config_base import expect
-from keras_charlm.errors import BundleError, OptionError
+from keras_charlm.errors import BundleError, OptionError, brief
 from keras_charlm.generation.constraints import as_options, is_constrained
 from keras_charlm.generation.tables import compile_tables
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.settings import ExportSettings
 
 REPORT = ".report.json"  # added to the export's name
-FILES = ("tflite", "rule", "keras")  # the exports that are one file; others are folders
+FILES = ("tflite", "rule", "keras", "onnx")  # the exports that are one file; others are folders
 
 
 def export(
@@ -66,10 +67,12 @@ def export(
             f"{opened.path} is an export already; name the folder that kcharlm fit wrote."
         )
     suffix = f".{config.to}" if config.to in FILES else f"-{config.to}"
-    suffix = ".html" if config.single_file else suffix
+    suffix = ".html" if config.single_file else ".apk" if config.apk else suffix
     path = Path(output) if output else Path(f"{opened.card.name}{suffix}")
+    files.check_name(path)
     with files.writing(path):
         _check_output(path, config, overwrite, opened.path)
+        _check_tools(config, path)
         if _is_file(config):
             report: dict[str, Any] = {}
             files.replace_file(
@@ -97,6 +100,8 @@ def _rule(config: ExportConfig, constraints: dict[str, Any]) -> SampleConfig | N
 
 def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path) -> None:
     """Check before any work that the export can be written, and clean up after a crash."""
+    if path.name in ("", ".."):  # such as . and /, which nothing can replace
+        raise OptionError(f"{path} is a folder; name a new file or folder in it with --output.")
     if model.resolve() in (path.resolve(), path.resolve().parent):
         raise OptionError(f"{path} is in the model's own folder; name another --output.")
     report = _report_path(path)
@@ -110,6 +115,19 @@ def _check_output(path: Path, config: ExportConfig, overwrite: bool, model: Path
         files.check_output(report, overwrite)
 
 
+def _check_tools(config: ExportConfig, path: Path) -> None:
+    """Check before any work that the programs and packages an export needs are installed."""
+    if config.to == "onnx" and not all(map(util.find_spec, ("onnx", "onnxruntime"))):
+        raise OptionError(
+            "--to onnx needs the packages onnx and onnxruntime; install them with: "
+            "pip install 'keras_charlm[onnx]'"
+        )
+    if config.apk:
+        from keras_charlm.export import apk
+
+        apk.check(_keystore(config, path))
+
+
 def _fill(
     opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path, path: Path
 ) -> dict[str, Any]:
@@ -119,7 +137,7 @@ def _fill(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "model": opened.card.name,
         "run": opened.card.run,
-        **_write(opened, config, rule, new),
+        **_write(opened, config, rule, new, path),
     }
     # The report comes first: it tells the next export that the folder is an export.
     files.write_json(_report_path(path), report)
@@ -127,7 +145,7 @@ def _fill(
 
 
 def _write(
-    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path, path: Path
 ) -> dict[str, Any]:
     """Write the export and return its part of the report."""
     if _is_file(config):
@@ -136,11 +154,11 @@ def _write(
         return _write_rule(opened, rule, new)
     backend.load(start=True)
     with backend.silent():
-        return _convert(opened, config, rule, new)
+        return _convert(opened, config, rule, new, path)
 
 
 def _convert(
-    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path
+    opened: TrainedModel, config: ExportConfig, rule: SampleConfig | None, new: Path, path: Path
 ) -> dict[str, Any]:
     if config.to == "savedmodel":
         from keras_charlm.export import savedmodel
@@ -150,12 +168,25 @@ def _convert(
         from keras_charlm.export import plain
 
         return plain.write(opened, new)
+    if config.to == "onnx":
+        from keras_charlm.export import onnx
+
+        return onnx.write(opened, new, config.license)
     from keras_charlm.export import tflite
 
     content, report = tflite.write(opened, config, rule)
     if config.to == "tflite":
         new.write_bytes(content)
         return report
+    if config.apk:
+        from keras_charlm.export import apk
+
+        keystore = _keystore(config, path)
+        return {**report, **apk.write(opened, new, content, config.app_id, keystore)}
+    if config.to == "android":
+        from keras_charlm.export import android
+
+        return {**report, **android.write(opened, new, content, config.app_id)}
     from keras_charlm.export import web
 
     if config.single_file:
@@ -164,7 +195,11 @@ def _convert(
 
 
 def _is_file(config: ExportConfig) -> bool:
-    return config.to in FILES or config.single_file
+    return config.to in FILES or config.single_file or config.apk
+
+
+def _keystore(config: ExportConfig, path: Path) -> Path:
+    return Path(config.keystore) if config.keystore else path.with_suffix(".keystore")
 
 
 def _write_rule(opened: TrainedModel, rule: SampleConfig, new: Path) -> dict[str, Any]:
@@ -197,9 +232,9 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(v)}" for name, v in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
+        return ", ".join(map(brief, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else brief(value)

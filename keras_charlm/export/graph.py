@@ -138,6 +138,10 @@ class OnDeviceGraph(tf.Module):
         """A runner of the signatures in TensorFlow; `generation.litert.Runner` runs a file's."""
         return GraphRunner(self)
 
+    def signatures(self) -> dict[str, Callable]:
+        """The signatures as they are saved."""
+        return {name: f.get_concrete_function() for name, f in self.functions.items()}
+
     def _signatures(self) -> dict[str, tuple[Callable, tuple[tf.TensorSpec, ...]]]:
         def ints(name: str, *shape: int) -> tf.TensorSpec:
             return tf.TensorSpec(shape, tf.int32, name)
@@ -454,7 +458,7 @@ def save(graph: OnDeviceGraph, folder: str | Path, default: str | None = None) -
     Raises:
         OSError: The folder cannot be written.
     """
-    functions = {name: f.get_concrete_function() for name, f in graph.functions.items()}
+    functions = graph.signatures()
     if default:
         functions["serving_default"] = functions[default]
     bare = tf.Module()  # saving the graph itself would save every function twice

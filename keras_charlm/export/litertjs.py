@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from keras_charlm.errors import ExportError
+from keras_charlm.errors import ExportError, brief
 
 # The published LiteRT.js: its version, its address, and the bytes and SHA-384 of each file the page
 # runs. Its compatible WebAssembly build is used, because relaxed SIMD may round differently on each
@@ -82,8 +82,9 @@ def source(package: Path | None) -> tuple[dict[str, Any], dict[str, bytes]]:
             carried[f"{FOLDER}{files[role]['path']}"] = data
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(
-            f"{package} is not the npm package @litertjs/core with @litertjs/wasm-utils beside it "
-            f"({error}); run npm install @litertjs/core and name node_modules/@litertjs/core."
+            f"{brief(package)} is not the npm package @litertjs/core with @litertjs/wasm-utils "
+            f"beside it ({brief(error)}); run npm install @litertjs/core and name "
+            "node_modules/@litertjs/core."
         ) from error
     return {"version": version, "base": FOLDER, "files": files}, carried
 

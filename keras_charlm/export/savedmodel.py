@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from keras_charlm import templates
+from keras_charlm.config import SampleConfig
 from keras_charlm.errors import ExportError
 from keras_charlm.export import checking
 from keras_charlm.export.graph import DRAW, READ, ROWS, OnDeviceGraph, save
 from keras_charlm.export.serving import LONGEST, Server, needs_text
 from keras_charlm.files import write_json
+from keras_charlm.generation.samples import LENGTH, LINE_LENGTH
 from keras_charlm.saved import bundle
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import Vocabulary
@@ -88,6 +90,8 @@ def _readme(opened: TrainedModel, states: int, operators: bool) -> str:
         states=states,
         operators=operators,
         label=opened.card.labels[0].value if opened.card.labels else "",
+        length=LINE_LENGTH if opened.card.lines else LENGTH,
+        temperature=SampleConfig().temp,
     )
 
 
@@ -132,10 +136,11 @@ def _run(
     def generate(rows: int) -> tuple[str, dict[str, Any]]:
         return "generate", {
             "prompt": prompts[:rows],
-            "length": DRAW,
-            "temperature": checking.TEMPERATURE,
-            "top_k": 0,
-            "top_p": 1.0,
+            "length": [DRAW],
+            "temperature": [checking.TEMPERATURE],
+            "top_k": [0],
+            "top_p": [1.0],
+            "min_p": [0.0],
             "seed": list(range(rows)),
             **no_labels(rows),
         }

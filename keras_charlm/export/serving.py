@@ -6,15 +6,17 @@ normalization, prompts and texts of any length.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_charlm.config import ModelConfig
+from keras_charlm.config import ModelConfig, SampleConfig
 from keras_charlm.export.constrained import keep_ended
 from keras_charlm.export.graph import OnDeviceGraph
+from keras_charlm.generation.samples import LENGTH, LINE_LENGTH
 from keras_charlm.network import sampling
 from keras_charlm.text.labels import Label
 from keras_charlm.text.vocabulary import UNKNOWN, Vocabulary
@@ -26,6 +28,7 @@ _RANGES = {
     "temperature": "from 0 to 100",
     "top_k": "0 for all characters, or how many",
     "top_p": "above 0 and at most 1",
+    "min_p": "from 0 to 1",
 }
 
 
@@ -34,15 +37,17 @@ class Server(OnDeviceGraph):
 
     Signatures, with B rows, V symbols and S states. A string is UTF-8, or for a byte model any
     bytes; characters that are not in the training text are read as the unknown symbol. A setting is
-    a tensor of B values, or one value for all rows; a row's result depends on that row alone.
+    a tensor of B values, or of one for all rows, and has a default (`defaults`); a row's result
+    depends on that row alone.
 
     `generate`, which is also `serving_default`:
         prompt: string (B,).
-        length: int32, characters to draw, at most `LONGEST`.
-        temperature, top_k, top_p: float32, int32, float32; see `sampling.draw`.
-        seed: int32; a negative one is replaced by a random one.
+        length: int32 (B,), characters to draw, at most `LONGEST`.
+        temperature, top_k, top_p, min_p: float32, int32, float32, float32 (B,); see
+            `sampling.draw`.
+        seed: int32 (B,); a negative one is replaced by a random one.
         labels: string (B, any number), of a model with labels only: VALUE or COLUMN=VALUE, and
-            empty strings for none.
+            empty strings for none. One row is for all.
       Outputs:
         text: string (B,), the continuation of the prompt; for lines, up to the end of the line. In
             a byte model it is `text_bytes`: TensorFlow Serving encodes such names in base64.
@@ -79,9 +84,9 @@ class Server(OnDeviceGraph):
         normalize: str,
         labels: Sequence[Label] = (),
     ):
-        self._labels = _by_name(labels)
+        self._labels, self._lines = _by_name(labels), lines
         super().__init__(model, config, vocabulary)
-        self._bytes, self._lines = vocabulary.unit == "byte", lines
+        self._bytes = vocabulary.unit == "byte"
         self._start = vocabulary.id_of(start)
         self._form = normalize.upper() if needs_text(vocabulary, normalize) else None
         # The unknown symbol is never drawn: its empty string pads rows after their end.
@@ -91,26 +96,47 @@ class Server(OnDeviceGraph):
         return bytes([code]) if self._bytes else chr(code).encode()
 
     def _signatures(self) -> dict[str, tuple[Callable, tuple[tf.TensorSpec, ...]]]:
-        def each(name: str, dtype: tf.DType) -> tf.TensorSpec:
-            return tf.TensorSpec(None, dtype, name)
-
-        text = tf.TensorSpec([None], tf.string, "text")
+        prompt, text = (tf.TensorSpec([None], tf.string, name) for name in ("prompt", "text"))
         state = tf.TensorSpec([None, self.state_size], tf.float32, "state")
-        generate = (
-            tf.TensorSpec([None], tf.string, "prompt"),
-            each("length", tf.int32),
-            each("temperature", tf.float32),
-            each("top_k", tf.int32),
-            each("top_p", tf.float32),
-            each("seed", tf.int32),
-        )
+        settings = [
+            tf.TensorSpec([None], value.dtype, name) for name, value in self.defaults().items()
+        ]
         labels = (
             (tf.TensorSpec([None, None], tf.string, "labels"),) if self.vocabulary.labels else ()
         )
         return {
-            "generate": (self._generate_strings, (*generate, *labels)),
+            "generate": (self._generate_strings, (prompt, *settings, *labels)),
             "score": (self._score_strings, (text, *labels)),
             "step": (self._step_strings, (text, state)),
+        }
+
+    def signatures(self) -> dict[str, Callable]:
+        """The signatures as they are saved: `generate` and `score` with defaults."""
+        default, none = self.defaults(), tf.constant([[""]])
+        bare = super().signatures()
+        generate, score = bare["generate"], bare["score"]
+        # A SavedModel takes the defaults from the arguments, so these are written out.
+        own = {"generate": _unlabelled(generate, default)}
+        if self.vocabulary.labels:
+            own = {
+                "generate": _labelled(generate, default, none),
+                "score": lambda text, labels=none: score(text, labels),
+            }
+        return bare | {
+            name: tf.function(function, input_signature=self.functions[name].input_signature)
+            for name, function in own.items()
+        }
+
+    def defaults(self) -> dict[str, tf.Tensor]:
+        """The default of each setting of `generate`, of shape (1,)."""
+        usual = SampleConfig()
+        return {
+            "length": tf.constant([LINE_LENGTH if self._lines else LENGTH], tf.int32),
+            "temperature": tf.constant([usual.temp], tf.float32),
+            "top_k": tf.constant([usual.top_k], tf.int32),
+            "top_p": tf.constant([usual.top_p], tf.float32),
+            "min_p": tf.constant([usual.min_p], tf.float32),
+            "seed": tf.constant([-1], tf.int32),
         }
 
     def _decode(self, text: tf.Tensor, start: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -161,8 +187,13 @@ class Server(OnDeviceGraph):
         matches = tf.equal(labels[:, :, None], names)  # (B, n, M)
         own = tf.reduce_sum(tf.where(matches, numbers, 0), axis=2)  # (B, n), 0 for none
         right = tf.reduce_all(tf.equal(labels, "") | (own > 0))
-        accepted = tf.debugging.Assert(right, ["labels must be those of the model's card"])
-        with tf.control_dependencies([accepted]):
+        rows = tf.shape(text)[0]
+        checks = [
+            _require(right, "labels must be those of the model's card"),
+            _require(_one_or(rows, labels), "labels must be one row, or one for each text"),
+        ]
+        with tf.control_dependencies(checks):
+            own = tf.broadcast_to(own, [rows, tf.shape(own)[1]])
             # Ids are in the order of the columns; none come first.
             own = tf.sort(own, axis=1)
         count = tf.reduce_sum(tf.cast(own > 0, tf.int32), axis=1)
@@ -182,6 +213,7 @@ class Server(OnDeviceGraph):
         temperature: tf.Tensor,
         top_k: tf.Tensor,
         top_p: tf.Tensor,
+        min_p: tf.Tensor,
         seed: tf.Tensor,
         labels: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
@@ -192,7 +224,8 @@ class Server(OnDeviceGraph):
         )
         top_k = _each("top_k", top_k, rows, top_k >= 0)
         top_p = _each("top_p", top_p, rows, (top_p > 0) & (top_p <= 1))
-        seed = tf.broadcast_to(tf.reshape(seed, [-1]), [rows])
+        min_p = _each("min_p", min_p, rows, (min_p >= 0) & (min_p <= 1))
+        seed = _each("seed", seed, rows)
         # The raw operator, so that a seed set in the exporting process is not stored in the file.
         new = tf.raw_ops.RandomUniformInt(shape=[rows], minval=0, maxval=2**31 - 1)
         seed = tf.where(seed < 0, new, seed)
@@ -202,6 +235,7 @@ class Server(OnDeviceGraph):
             "temperature": temperature[:, None],
             "top_k": top_k[:, None],
             "top_p": top_p[:, None],
+            "min_p": min_p[:, None],
         }
         drawn, nats, count = self._draw(ids, lengths, length, seed, settings)
         text = tf.strings.reduce_join(tf.gather(self._strings, drawn), axis=0)
@@ -226,7 +260,7 @@ class Server(OnDeviceGraph):
             ids, lengths: As `_decode` returns them.
             length: Characters to draw, int32 (B,).
             seed: int32 (B,).
-            settings: temperature, top_k and top_p of `sampling.draw`, each (B, 1).
+            settings: temperature, top_k, top_p and min_p of `sampling.draw`, each (B, 1).
 
         Returns:
             The ids drawn, int32 (N + 1, B), UNKNOWN in the first row and after a row's end; the
@@ -297,11 +331,67 @@ def _by_name(labels: Sequence[Label]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(list(names), object), np.array(list(names.values()), np.int32)
 
 
-def _each(name: str, value: tf.Tensor, rows: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """Broadcast a setting to the rows (B,); fails unless all of its values are `right`."""
-    accepted = tf.debugging.Assert(tf.reduce_all(right), [f"{name} must be {_RANGES[name]}"])
-    with tf.control_dependencies([accepted]):  # before an operator fails with a less clear message
-        return tf.broadcast_to(tf.reshape(value, [-1]), [rows])
+def _unlabelled(generate: Callable, default: dict[str, tf.Tensor]) -> Callable:
+    """`generate` with the defaults of its settings."""
+
+    def signature(
+        prompt,
+        length=default["length"],
+        temperature=default["temperature"],
+        top_k=default["top_k"],
+        top_p=default["top_p"],
+        min_p=default["min_p"],
+        seed=default["seed"],
+    ):
+        return generate(prompt, length, temperature, top_k, top_p, min_p, seed)
+
+    return signature
+
+
+def _labelled(generate: Callable, default: dict[str, tf.Tensor], none: tf.Tensor) -> Callable:
+    """The same of a model with labels, by default `none`."""
+
+    def signature(
+        prompt,
+        length=default["length"],
+        temperature=default["temperature"],
+        top_k=default["top_k"],
+        top_p=default["top_p"],
+        min_p=default["min_p"],
+        seed=default["seed"],
+        labels=none,
+    ):
+        return generate(prompt, length, temperature, top_k, top_p, min_p, seed, labels)
+
+    return signature
+
+
+def _each(
+    name: str, value: tf.Tensor, rows: tf.Tensor, right: tf.Tensor | bool = True
+) -> tf.Tensor:
+    """Broadcast a setting (1,) or (B,) to (B,); fails unless all of its values are `right`."""
+    checks = [_require(_one_or(rows, value), f"{name} must be one value, or one for each prompt")]
+    if name in _RANGES:
+        checks.append(_require(tf.reduce_all(right), f"{name} must be {_RANGES[name]}"))
+    with tf.control_dependencies(checks):  # before an operator fails with a less clear message
+        return tf.broadcast_to(value, [rows])
+
+
+def _one_or(rows: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Whether a tensor has one row, or this many."""
+    own = tf.shape(value)[0]
+    return tf.equal(own, 1) | tf.equal(own, rows)
+
+
+def _require(right: tf.Tensor, sentence: str) -> tf.Tensor:
+    """Fail with a message that begins with this sentence unless the scalar is true.
+
+    Assert would put "assertion failed" before it. TensorFlow in Python shows the operator's name
+    before the message, so that says the same.
+    """
+    name = "_".join(re.findall(r"\w+", sentence))
+    message = f"{sentence}; change the request"  # TensorFlow adds " : Tensor had NaN values"
+    return tf.debugging.check_numerics(tf.where(right, 0.0, np.nan), message, name=name)
 
 
 def needs_text(vocabulary: Vocabulary, form: str) -> bool:

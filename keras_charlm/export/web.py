@@ -18,6 +18,7 @@ from typing import Any
 from keras_charlm import templates
 from keras_charlm.export import litertjs, singlefile, weights
 from keras_charlm.generation.litert import Runner
+from keras_charlm.generation.samples import LENGTH, LINE_LENGTH
 from keras_charlm.saved.trained import TrainedModel
 
 FORMAT = 2
@@ -134,10 +135,14 @@ def _data(
         packed = weights.pack(opened.card.model, opened.vocabulary, trained, content)
         data = {WEIGHTS: packed, PROGRAM: program.read_bytes()}
     if opened.card.lines:
-        fingerprints = opened.bundle.training_lines()  # (L,), rising
-        data[LINES] = fingerprints.astype("<u8").tobytes()
-        report["novelty"] = {"lines": len(fingerprints), "bytes": len(data[LINES])}
+        data[LINES] = fingerprints(opened)
+        report["novelty"] = {"lines": len(data[LINES]) // 8, "bytes": len(data[LINES])}
     return data, report
+
+
+def fingerprints(opened: TrainedModel) -> bytes:
+    """The fingerprints of a list's training lines, 8 bytes each, little-endian and sorted."""
+    return opened.bundle.training_lines().astype("<u8").tobytes()
 
 
 def _facts(
@@ -153,6 +158,7 @@ def _facts(
         "lines": card.lines,
         "normalize": card.normalize,
         "start": card.start,
+        "length": card.line_limit or (LINE_LENGTH if card.lines else LENGTH),
         "labels": [asdict(label) for label in card.labels],
         "cell": shape.cell,
         "layers": shape.layers,

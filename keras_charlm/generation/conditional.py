@@ -362,11 +362,11 @@ def probabilities(logits: np.ndarray, config: SampleConfig) -> np.ndarray:
     weights = np.exp((logits - largest) / config.temp)
     if config.top_k or config.top_p < 1:
         order = np.argsort(-weights, kind="stable")
-    if config.top_k:
-        weights[order[config.top_k :]] = 0
-    if config.top_p < 1:
-        below = np.cumsum(weights[order])
-        weights[order[1 + (below < config.top_p * below[-1]).sum() :]] = 0
+        if config.top_k:
+            weights[order[config.top_k :]] = 0
+        if config.top_p < 1:
+            below = np.cumsum(weights[order])
+            weights[order[1 + (below < config.top_p * below[-1]).sum() :]] = 0
     weights[weights < config.min_p] = 0  # the likeliest weighs 1
     return weights / weights.sum()
 

@@ -27,6 +27,7 @@ from keras_charlm.text.vocabulary import normalize as unicode_normalize
 
 LENGTH = 500  # characters of a sample when no length is given
 LINE_LENGTH = 1000  # the same for lines, most of which end earlier
+DOCUMENT_LENGTH = 5000  # at most the same for documents of which the usual ones are longer
 MOST_REJECTED = 10_000  # samples in a row; after them the list is taken to be complete
 PATIENCE = 0.02  # seconds; pieces of a stream grow until drawing one takes this long
 
@@ -64,7 +65,7 @@ def _task(
         stop = vocabulary.from_codes(stop_codes)
         if len(stop_codes) == 1 and not lines:
             stop, stop_code = stop[:0], int(stop_codes[0])
-    default_length = LINE_LENGTH if lines else LENGTH
+    default_length = max(LINE_LENGTH, min(usual or 0, DOCUMENT_LENGTH)) if lines else LENGTH
     return Task(
         prompt,
         last,

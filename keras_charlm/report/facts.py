@@ -47,7 +47,7 @@ def _text(model: TrainedModel) -> Rows:
         ("size", size),
         ("read as", describe_reading(card.corpus_config)),
         ("SHA-256", corpus["sha256"]),
-        *((part, describe_part(size, unit)) for part, size in card.split.items()),
+        *((part, describe_part(size, unit, card.document)) for part, size in card.split.items()),
     ]
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from keras_charlm import templates
 from keras_charlm.display import Display, command, duration, printable, quiet
-from keras_charlm.errors import BundleError, CorpusError
+from keras_charlm.effects import note
+from keras_charlm.errors import BundleError, CorpusError, OptionError, brief
 from keras_charlm.evaluation import ngram
 from keras_charlm.files import check_output, write_file, writing
 from keras_charlm.notebook import Page
@@ -55,7 +56,7 @@ def write(
     Raises:
         BundleError: The model cannot be read, or is only an on-device file.
         CorpusError: `corpus` is not the text that the model was trained on.
-        OptionError: The page cannot be written.
+        OptionError: The page cannot be written, or is another file.
     """
     opened = TrainedModel.of(model)
     if opened.on_device:
@@ -65,17 +66,31 @@ def write(
         )
     page = Page(output or opened.path / bundle.REPORT)
     check_output(page, overwrite=True)
+    with writing(page):  # a page that cannot be read
+        if output and page.exists() and not _is_report(page):
+            raise OptionError(f"{brief(page)} exists and is no report; name another --output.")
     folder = Path(folder or opened.path)
     baseline, reason = opened.card.scores.get("baseline", []), ""
-    if count and not (baseline and "test_margin" in baseline[-1]):  # older models have none
+    reads = count and not (baseline and "test_margin" in baseline[-1])  # older models have none
+    if reads:
         again, reason = _count(opened, corpus, Display(verbose))
         baseline = again or baseline
     elif not baseline:
         reason = f"this command adds it: {command('kcharlm', 'report', folder)}"
+    if corpus and not reads:
+        note(["corpus has no effect: the n-grams of this model are counted already."])
     html = render(opened, folder, baseline, reason)
     with writing(page):
         write_file(page, html.encode("utf-8", "replace"))
     return page
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is the report of a model, and no other page or text that would be lost."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b'content="keras_charlm ' in file.read(1000)
 
 
 def render(

@@ -68,9 +68,14 @@ class Card:
         return self.corpus_config.records
 
     @property
+    def document(self) -> str:
+        """What a document of the list is called: line or document."""
+        return "line" if self.corpus_config.lines else "document"
+
+    @property
     def line_limit(self) -> int | None:
-        """Characters at which a drawn line is cut: twice those of the longest training line; None
-        if that is unknown, or the documents are no lines."""
+        """Characters at which a drawn line or document is cut: twice those of the longest one of
+        the training part; None if that is unknown, or for a model of texts."""
         longest = self.split["train"].get("longest")
         return 2 * longest if self.lines and longest else None
 

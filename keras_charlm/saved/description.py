@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.display import counted
+from keras_charlm.errors import brief
 from keras_charlm.text.labels import Label
 
 _LABELS = 50  # labels of a column that are listed
@@ -57,33 +58,36 @@ def describe_reading(config: CorpusConfig) -> str:
     elif config.documents:
         parts.append("one document a file")
     elif config.separator is not None:
-        parts.append(f"documents separated by {config.separator!r}")
+        parts.append(f"documents separated by {brief(repr(config.separator_text))}")
     return ", ".join(parts)
 
 
 def describe_labels(labels: Sequence[Label]) -> str:
     """The labels of a column with their shares: female 54.2%, male 45.8%."""
-    shown = ", ".join(f"{label.value} {label.share:.1%}" for label in labels[:_LABELS])
+    shown = ", ".join(f"{brief(label.value)} {label.share:.1%}" for label in labels[:_LABELS])
     return shown + (f" and {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else "")
 
 
-def describe_part(size: Mapping[str, int], unit: str) -> str:
+def describe_part(size: Mapping[str, int], unit: str, document: str = "line") -> str:
     """A part of the split: 640 characters in 160 lines.
 
     Args:
         size: Its `characters`, and for a corpus of lines its `lines`.
         unit: What its symbols are called: character or byte.
+        document: What a document of a list is called: line or document.
     """
     if not size["characters"]:
         return "no such part"
-    lines = f" in {size['lines']:,} lines" if "lines" in size else ""
+    lines = f" in {counted(size['lines'], document)}" if "lines" in size else ""
     return f"{size['characters']:,} {unit}s{lines}"
 
 
-def describe_split(split: Mapping[str, Mapping[str, int]], unit: str) -> str:
+def describe_split(
+    split: Mapping[str, Mapping[str, int]], unit: str, document: str = "line"
+) -> str:
     """All parts of a split: train 1,350 characters, validation 150 characters, no test part."""
     return ", ".join(
-        f"{part} {describe_part(size, unit)}" if size["characters"] else f"no {part} part"
+        f"{part} {describe_part(size, unit, document)}" if size["characters"] else f"no {part} part"
         for part, size in split.items()
     )
 

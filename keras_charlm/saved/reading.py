@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_charlm.config import CorpusConfig
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, brief
+from keras_charlm.files import is_kind
 from keras_charlm.saved.card import Card
 from keras_charlm.text.corpus import Lines, prepare
 from keras_charlm.text.decoding import check_encoding
 from keras_charlm.text.filetype import READ
-from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.streams import LineStream, Stream, TextStream
 from keras_charlm.text.vocabulary import Vocabulary, normalize
 
 _MANY = 0.05  # share of unknown characters that is worth a warning
@@ -42,7 +43,7 @@ class InputText:
             return "a text"
         return "stdin" if str(self.path) == "-" else str(self.path)
 
-    def stream(self, vocabulary: Vocabulary) -> TextStream | LineStream:
+    def stream(self, vocabulary: Vocabulary) -> Stream:
         """Its ids, as the parts of a corpus have them."""
         ids = vocabulary.lookup(self.alphabet).astype(np.int32)
         if self.lines is not None:
@@ -69,10 +70,9 @@ def read_file(path: Path, config: CorpusConfig, encoding: str | None = None) -> 
     Raises:
         CorpusError: It cannot be read, is not text, or is empty.
     """
-    if path.is_dir():
-        raise CorpusError(f"{path} is a folder; name one file.")
-    plain = replace(config, labels=(), text_column=None, label_by_file=False)
-    corpus = prepare([path], with_encoding(plain, encoding), remedy=READ)
+    if is_kind(path, Path.is_dir):
+        raise CorpusError(f"{brief(path)} is a folder; name one file.")
+    corpus = prepare([path], with_encoding(config.unlabelled(), encoding), remedy=READ)
     lines = corpus.lines() if config.records else None
     return InputText(path, corpus.symbols, corpus.alphabet, lines)
 

@@ -15,9 +15,9 @@ import numpy as np
 from keras_charlm import backend
 from keras_charlm.config import SampleConfig
 from keras_charlm.config_base import expect, lists_settings, plain_number
-from keras_charlm.effects import idle, note
+from keras_charlm.effects import note, unused
 from keras_charlm.errors import CorpusError, OptionError, brief
-from keras_charlm.files import names_file
+from keras_charlm.files import is_kind
 from keras_charlm.generation.constraints import is_constrained
 from keras_charlm.generation.litert import Runner, score_characters
 from keras_charlm.generation.samples import Counts, Sample, draw_samples, stream_text
@@ -32,6 +32,7 @@ from keras_charlm.text.filetype import READ
 from keras_charlm.text.labels import Label, choose
 from keras_charlm.text.likeness import key_fingerprints
 from keras_charlm.text.records import split
+from keras_charlm.text.sources import file_names
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.text.vocabulary import NEWLINE, UNKNOWN, describe, normalize
 
@@ -220,9 +221,13 @@ class TrainedModel:
             OptionError: The model has no such label, or there is no such prior.
         """
         if label_prior not in ("shares", "even"):
-            raise OptionError(f"label_prior is {label_prior!r}; choose one of shares, even.")
+            raise OptionError(
+                f"label_prior is {brief(repr(label_prior))}; choose one of shares, even."
+            )
         if isinstance(texts, (str, bytes)):
             raise OptionError("texts is a single text; give a list of lines.")
+        if label_prior != "shares" and not self.card.labels:
+            note(["label_prior has no effect on a model without labels."])
         return score_lines(
             self.runner,
             self.vocabulary,
@@ -299,7 +304,7 @@ class TrainedModel:
             return text
         if isinstance(text, Path):
             return reading.read_file(text, self.card.corpus_config, encoding)
-        if isinstance(text, str) and len(text) < _LONGEST_NAME and names_file(text):
+        if isinstance(text, str) and len(text) < _LONGEST_NAME and is_kind(text, Path.is_file):
             about = (
                 f"The text {brief(repr(text))} is also the name of a file, which Path(...) reads."
             )
@@ -320,9 +325,12 @@ class TrainedModel:
         Raises:
             CorpusError: It cannot be read, or is not text in the corpus's encoding.
         """
-        config = reading.with_encoding(self.card.corpus_config, encoding)
+        # Of a list, the line ends are replaced as in the corpus; blanks may be part of a prompt.
         config = replace(
-            config, lines=False, separator=None, documents=False, labels=(), text_column=None
+            reading.with_encoding(self.card.corpus_config.unlabelled(), encoding),
+            separator=None,
+            documents=False,
+            keep_blanks=True,
         )
         text = read_text(str(path), config, READ)
         if not self.card.lines:
@@ -371,9 +379,9 @@ class TrainedModel:
             text = prepare(files, config)
             if text.sha256 != sha256:
                 raise CorpusError(
-                    f"{', '.join(map(str, files))} is not the text that {self.path} was trained on "
-                    "(its hash differs); name with --corpus the files that fit read, in their "
-                    "order."
+                    f"{file_names([*map(str, files)])} is not the text that {self.path} was "
+                    "trained on (its hash differs); name with --corpus the files that fit read, in "
+                    "their order."
                 )
         else:
             names = (f for f in card.corpus["files"] if not only_files or Path(f).is_file())
@@ -398,10 +406,10 @@ class TrainedModel:
         config = SampleConfig.of("generate", settings)
         if config.length is None and not is_constrained(config):  # those end by themselves
             config = replace(config, length=self.card.line_limit)
-        note([*idle(config), *self._idle(config)], stacklevel=4)
+        note([*unused(config), *self._unused_by_model(config)], stacklevel=4)
         return config
 
-    def _idle(self, config: SampleConfig) -> Iterator[str]:
+    def _unused_by_model(self, config: SampleConfig) -> Iterator[str]:
         """A sentence for each setting that has no effect with this model."""
         lines, constrained = self.card.lines, is_constrained(config)
         if config.repeat and not lines:

@@ -28,7 +28,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from keras_charlm.errors import CharLMError, OptionError
+from keras_charlm.errors import CharLMError, OptionError, brief
+from keras_charlm.generation.samples import LENGTH, LINE_LENGTH
 from keras_charlm.saved.trained import TrainedModel
 
 SETTINGS = (
@@ -121,7 +122,8 @@ def application(
             Route("/health", service.health),
             Route("/generate", service.generate, methods=["POST"]),
             Route("/score", service.score, methods=["POST"]),
-            Route("/{name:path}", service.page),
+            # No pattern for all files: it would match a GET of the addresses that take POST.
+            *(Route(f"/{name}", service.page) for name in ("", *files)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
         exception_handlers={HTTPException: _refused, CharLMError: _refused},
@@ -142,9 +144,7 @@ class Service:
 
     async def page(self, request: Request) -> Response:
         """A file of the page."""
-        name = request.path_params["name"] or "index.html"
-        if name not in self._files:
-            raise HTTPException(404, "There is nothing at this address.")
+        name = request.url.path[1:] or "index.html"
         kind = TYPES.get(name[name.rfind(".") :], "application/octet-stream")
         return Response(self._files[name], media_type=kind, headers={"cache-control": "no-cache"})
 
@@ -163,6 +163,7 @@ class Service:
                         "text": _text(sample.text),
                         "seed": sample.seed,
                         "bits_per_character": sample.bits_per_character,
+                        "ended": sample.ended,
                     }
                     async for sample in samples
                 ]
@@ -229,7 +230,10 @@ class Service:
         if not isinstance(values, dict):
             raise HTTPException(400, "The request is not a JSON object.")
         if unknown := sorted(values.keys() - set(names)):
-            raise OptionError(f"{unknown[0]} is none of {', '.join(names)}.")
+            raise OptionError(
+                f"A request has {brief(repr(unknown[0]))}, and it takes {', '.join(names)}; "
+                "leave it out."
+            )
         return {name: value for name, value in values.items() if value is not None}
 
     async def _body(self, request: Request) -> bytes:
@@ -246,9 +250,12 @@ class Service:
             raise OptionError(
                 f"A text has {len(text):,} characters; send at most {self._limits.prompt:,}."
             )
-        values.setdefault("length", 100 if model.card.lines else 500)
-        num, length = values.get("num", 1), values["length"]
-        if not all(isinstance(value, int) for value in (num, length)):
+        num = values.get("num", 1)
+        if isinstance(num, int) and "length" not in values:
+            usual = model.card.line_limit or LINE_LENGTH if model.card.lines else LENGTH
+            values["length"] = max(1, min(usual, self._limits.drawn // max(num, 1)))
+        length = values.get("length")
+        if not (isinstance(num, int) and isinstance(length, int)):
             return  # the settings' own check says it better
         if num > self._limits.texts or num * length > self._limits.drawn:
             raise OptionError(
@@ -276,6 +283,8 @@ def _text(text: str | bytes) -> str:
 async def _refused(request: Request, error: Exception) -> Response:
     """An error as JSON."""
     if isinstance(error, HTTPException):
-        values = {"error": error.detail}
+        taken = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        own = {404: "There is nothing at this address.", 405: f"This address takes only {taken}."}
+        values = {"error": own.get(error.status_code, error.detail)}
         return JSONResponse(values, error.status_code, headers=dict(error.headers or {}))
     return JSONResponse({"error": str(error)}, 400)

@@ -20,6 +20,8 @@ _PUNCTUATION = frozenset("\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u3001\u3002
 _PUNCTUATION |= frozenset("\xab\xbb\u20ac\xa3\xa9\xb0\xa7\xa0\xbf\xa1")
 _KANA = ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA")
 _EAST = ("CJK", "IDEOGRAPHIC", *_KANA)
+_NO_CONTROLS = bytes({*range(256)} - {*range(8), *range(14, 27), *range(28, 32), 127})
+_UNCASED = {"CJK": 0.5, "HANGUL": 0.8, "HEBREW": 0.5, "ARABIC": 0.5}
 _RARE = {"cp437": 0.4, "mac-roman": 0.4}  # what their scores lose
 
 
@@ -69,21 +71,31 @@ def wide(head: bytes) -> str | None:
         return None
     quarters = [head[at : len(head) // 4 * 4 : 4] for at in range(4)]
     for encoding, high in (("utf-32-le", quarters[:1:-1]), ("utf-32-be", quarters[:2])):
-        if len(head) >= 8 and not any(high[0]) and not any(high[1]):
+        if len(head) >= 8 and not any(high[0]) and not any(high[1]) and _reads(head, encoding):
             return encoding
     even, odd = (head[at : len(head) // 2 * 2 : 2] for at in range(2))
     for encoding, low, high_bytes in (("utf-16-le", even, odd), ("utf-16-be", odd, even)):
         few = Counter(high_bytes).most_common(2)
         spread = Counter(low).most_common(2)
         share = sum(count for _, count in few) / len(high_bytes)
-        if 0 in dict(few) and share >= 0.8 and share >= sum(n for _, n in spread) / len(low):
-            try:
-                text = codecs.getincrementaldecoder(encoding)("strict").decode(head)
-            except UnicodeError:
-                continue
-            if all(c.isprintable() or c.isspace() or c == "\ufeff" for c in text):
-                return encoding
+        higher = 0 in dict(few) and share >= max(0.8, sum(n for _, n in spread) / len(low))
+        if higher and _reads(head, encoding):
+            return encoding
     return None
+
+
+def _reads(head: bytes, encoding: str) -> bool:
+    """Whether an encoding reads a text's beginning as characters that texts have."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)("strict").decode(head)
+    except UnicodeError:
+        return False
+    return all(c.isprintable() or c.isspace() or c == "\ufeff" for c in text)
+
+
+def is_binary(data: bytes) -> bool:
+    """Whether part of a file has more control characters than a text."""
+    return len(data.translate(None, _NO_CONTROLS)) > len(data) / 50
 
 
 def first_line(head: bytes, encoding: str) -> str:
@@ -144,7 +156,9 @@ def _score(text: str, encoding: str) -> float:
 def _letter(before: str, char: str, after: str) -> float:
     """The score of a letter between its neighbours."""
     script = _script(char)
-    score = {"CJK": 0.5, "HANGUL": 0.8}.get(script, 0.3) + 0.2 * char.islower()
+    score = _UNCASED.get(script, 0.3) + 0.2 * char.islower()
+    if script == "LATIN" and all(one.isalpha() and not one.isascii() for one in (before, after)):
+        score -= 0.6  # among the letters of Latin scripts, those beyond ASCII are few
     for neighbour in (before, after):
         if neighbour.isalpha():
             score += 0.5 if _script(neighbour) == script else -2

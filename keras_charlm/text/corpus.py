@@ -18,16 +18,17 @@ import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError
+from keras_charlm.files import is_kind
 from keras_charlm.text import cache, decoding, filetype
 from keras_charlm.text.cache import Entry
 from keras_charlm.text.decoding import check_encoding
 from keras_charlm.text.filetype import FIT, Remedy, stem
+from keras_charlm.text.labelling import label_columns
 from keras_charlm.text.labels import FIRST_CODE
-from keras_charlm.text.preparation import file_names, find_or_read
+from keras_charlm.text.preparation import find_or_read
 from keras_charlm.text.records import strip_blanks
-from keras_charlm.text.sources import is_kind, sources
-from keras_charlm.text.transcript import label_columns
-from keras_charlm.text.vocabulary import Vocabulary
+from keras_charlm.text.sources import file_names, sources
+from keras_charlm.text.vocabulary import Vocabulary, text_of
 
 NAMES = Path(__file__).parent / "data" / "names.csv"
 NAMES_COLUMNS: dict[str, Any] = {"text_column": "name", "labels": ("gender",)}
@@ -331,7 +332,5 @@ def _strip(row: bytes, unit: str) -> bytes:
 
 def _to_bytes(codes: np.ndarray, unit: str) -> bytes:
     """The text of codes (n,) as UTF-8, or the bytes themselves."""
-    if unit == "byte":
-        return codes.astype(np.uint8).tobytes()
-    text = codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-    return text.encode("utf-8", "surrogatepass")
+    text = text_of(codes, unit)
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")

@@ -20,7 +20,7 @@ from keras_charlm.config_base import expect
 from keras_charlm.display import quiet
 from keras_charlm.errors import CorpusError, brief
 from keras_charlm.text import codepages, filetype, records
-from keras_charlm.text.filetype import FIT, Remedy
+from keras_charlm.text.filetype import FIT, Remedy, shown_name
 from keras_charlm.text.vocabulary import is_normalized, normalize
 
 BLOCK = 1 << 22  # bytes read at a time
@@ -68,7 +68,7 @@ def open_blocks(source: str, stdin: BinaryIO | None, by_content: bool = True) ->
             bytes,
             "a file opened in binary mode",
         )
-    name = "stdin" if source == "-" else brief(source)
+    name = shown_name(source)
     packed = filetype.SUFFIXES.get(Path(source).suffix)
     try:
         with _opened(source, stdin) as file:
@@ -256,8 +256,7 @@ def read_pieces(
     """
     pieces: Any = blocks
     if config.unit == "char":
-        name = "stdin" if source == "-" else source
-        pieces = decoded(blocks, name, config, remedy, line_ends)
+        pieces = decoded(blocks, shown_name(source), config, remedy, line_ends)
     return records.listed(pieces, config) if config.records else pieces
 
 

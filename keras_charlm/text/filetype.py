@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, brief
 from keras_charlm.text import codepages
 
 HEAD = 8192  # bytes that are looked at
@@ -55,9 +55,11 @@ _KINDS = tuple(
     (re.compile(pattern, re.DOTALL), what, advice)
     for pattern, what, advice in (
         (rb"\s*%PDF-", "a PDF file", "extract its text first, e.g. with: pdftotext FILE"),
+        (rb"%!PS", "a PostScript file", "extract its text first, e.g. with: ps2ascii FILE"),
         (rb"\s*\{\\rtf", "an RTF document", _PANDOC),
         (rb"PK\x03\x04.*word/", "a Word document (DOCX)", _PANDOC),
         (rb"PK\x03\x04.{26}mimetypeapplication/epub", "an EPUB book", _PANDOC),
+        (rb".{60}(?:BOOKMOBI|TEXtREAd)", "an e-book (MOBI)", _OFFICE),
         (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis", "an OpenDocument file", _PANDOC),
         (rb"PK\x03\x04.*(?:xl|ppt)/", "an Office document", _OFFICE),
         (rb"PK\x03\x04.{26}\[Content_Types\]", "an Office document (DOCX, XLSX, PPTX)", _OFFICE),
@@ -67,13 +69,19 @@ _KINDS = tuple(
         (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
         (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK),
         (rb"\x1f\x9d|\x04\x22\x4d\x18|LZIP\x01", "a compressed file", "unpack it first"),
+        (rb"\x5d\x00\x00.{2}(?:\xff{8}|.{5}\x00{3})", "a compressed file", "unpack it first"),
         (rb"\x1f\x8b|\xfd7zXZ\x00|\x28\xb5\x2f\xfd", "compressed twice", "unpack it first"),
         (rb"KCLM[\x01-\x1f]", "what kcharlm compress wrote", "restore it with kcharlm decompress"),
         (rb"\x89PNG|GIF8[79]a|\xff\xd8\xff|RIFF.{4}WEBP", "an image", _NONE),
-        (rb"ID3[\x02-\x04]|RIFF.{4}WAVE|OggS\x00|fLaC|.{4}ftyp", "a sound or video file", _NONE),
-        (rb"\x7fELF|\xca\xfe\xba\xbe", "a program", _NONE),
+        (
+            rb"ID3[\x02-\x04]|RIFF.{4}WAVE|OggS\x00|fLaC|.{4}ftyp|\xff[\xf2\xf3\xfb]",
+            "a sound or video file",
+            _NONE,
+        ),
+        (rb"\x7fELF|\xca\xfe\xba\xbe|MZ.{1,3}\x00", "a program", _NONE),
         (rb"SQLite format 3\x00", "an SQLite database", "export its text first"),
         (rb"\x93NUMPY|\x89HDF|.{4}TFL3", "a file of arrays", _NONE),
+        (rb"PAR1[\x00-\x1f]|Obj\x01|ARROW1\x00", "a table of columns", "export its text first"),
     )
 )
 # Byte-order marks; UTF-32's begins like UTF-16's.
@@ -89,6 +97,11 @@ _MARKS = (
 def stem(path: Path) -> str:
     """The name of a file without its suffix, and without that of a compression."""
     return Path(path.stem if path.suffix in SUFFIXES else path.name).stem
+
+
+def shown_name(source: str) -> str:
+    """How a message names a file; '-' is stdin."""
+    return "stdin" if source == "-" else brief(source)
 
 
 def compression(head: bytes) -> str | None:
@@ -167,6 +180,11 @@ def not_decoded(
     if _goes_on_in_utf_16(data[at:]):
         return _of_two_encodings(name, encoding, offset)
     byte = f"byte 0x{error.object[error.start]:02X} at offset {offset:,} does not decode"
+    if codepages.is_binary(head[:HEAD]):
+        return CorpusError(
+            f"{name} looks binary: {byte}, and there are control characters; name a text, or "
+            f"{remedy.text}."
+        )
     own = codecs.lookup(encoding).name
     guesses = [guess for guess in codepages.likely(data, at) if guess.encoding != own]
     if not guesses:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from keras_charlm.config_base import expect
-from keras_charlm.errors import CorpusError, OptionError
+from keras_charlm.errors import CorpusError, OptionError, brief
 
 _KINDS = "a string, several in a list, bytes, or an open file"
 Given = str | bytes | Iterable[str] | IO[str] | IO[bytes]
@@ -87,8 +87,8 @@ def _decoded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The encoding of characters; raises OptionError if another was asked for."""
     if (encoding := settings.get("encoding", "utf-8")) != "utf-8":
         raise OptionError(
-            f"encoding is {encoding!r}, and the text is decoded already; leave encoding out, or "
-            "give bytes or a file opened in binary mode."
+            f"encoding is {brief(repr(encoding))}, and the text is decoded already; leave "
+            "encoding out, or give bytes or a file opened in binary mode."
         )
     return {"encoding": "utf-8"}
 

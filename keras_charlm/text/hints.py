@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from keras_charlm.display import counted
+from keras_charlm.errors import brief
 from keras_charlm.text import decoding
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.vocabulary import NEWLINE
@@ -32,6 +33,7 @@ _ODD = {
     "control character": (*range(1, 9), 11, *range(14, 32), *range(127, 0x85), *range(0x86, 0xA0)),
 }  # fmt: skip
 _CUE = re.compile(r"^(?:\d\d:)?\d\d:\d\d[,.]\d{3} --> ", re.MULTILINE)
+_JSON = re.compile(r'\s*(?:[\]\[{}]|"(?:[^"\\]|\\.)*"\s*:)')
 _TAG = re.compile(r"</?(?:p|div|br|span|a|li|td|tr|body|html|head|script)\b[^<>]{0,200}>", re.I)
 
 
@@ -92,8 +94,11 @@ def _line_lengths(text: Corpus) -> Iterator[str]:
     if (rest := size - begun) > 0:
         lines, long, longest = lines + 1, long + (rest > _LONG), max(longest, rest)
     if lines == 1:
-        one = "document" if first and not text.config.lines else "line"
-        what = "a single document" if first else "one paragraph"
+        one, what = "line", "a single document" if first else "one paragraph"
+        if first and not text.config.lines:
+            one, what = "document", "one file"
+        if text.config.separator is not None:
+            what = f"because the separator {brief(repr(text.config.separator_text))} is not in it"
         yield f"The text is only 1 {one} of {counted(longest, 'character')}, {what}."
     elif long and (text.config.lines or not first):
         yield (
@@ -125,10 +130,15 @@ def _markup(text: str) -> str | None:
             f"This looks like JSON lines with the fields {fields}: their syntax would be learnt "
             "too; extract one field first, e.g. with: jq -r .FIELD"
         )
+    if text.startswith(("{", "[")) and len(lines) > 2 * sum(not _JSON.match(x) for x in lines):
+        return (
+            "This looks like JSON: its syntax would be learnt too; extract one field first, e.g. "
+            "with: jq -r '.[].FIELD'"
+        )
     if columns := _columns(lines[:50]):
         return (
             f"This looks like a table with the columns {columns}: whole rows would be learnt, "
-            "separators too; extract one column first."
+            "separators too; name the column to read with --text, or extract it first."
         )
     return None
 

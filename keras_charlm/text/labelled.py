@@ -95,7 +95,7 @@ class _WithLabels(LineStream):
         self.length += plain.lines.labels.size
         self._last: tuple[int, _Blocks] | None = None  # the last epoch read
 
-    def end(self, epoch: int = 0) -> int:
+    def epoch_length(self, epoch: int = 0) -> int:
         ends = self._of(epoch).ends
         return int(ends[-1]) + 1 if len(ends) else 0
 
@@ -117,7 +117,7 @@ class _WithLabels(LineStream):
         ends = self._of(epoch).ends
         return np.concatenate([[1], ends[:-1] + 1])
 
-    def marks(self, epoch: int = 0) -> np.ndarray:
+    def label_positions(self, epoch: int = 0) -> np.ndarray:
         blocks = self._of(epoch)
         begins = blocks.ends - blocks.lengths - blocks.label_ends  # with a label each before it
         return np.repeat(begins, blocks.counts) + np.arange(len(blocks.labels))

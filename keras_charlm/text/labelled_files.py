@@ -133,11 +133,11 @@ class _Pieces(TextStream):
             kept &= random.random(kept.shape) >= ids.dropout
         return _Epoch(begins, sizes, labels, kept)
 
-    def end(self, epoch: int = 0) -> int:
+    def epoch_length(self, epoch: int = 0) -> int:
         ends = self._of(self._number(epoch)).ends
         return int(ends[-1]) if len(ends) else 0
 
-    def marks(self, epoch: int = 0) -> np.ndarray:
+    def label_positions(self, epoch: int = 0) -> np.ndarray:
         """Positions of the labels and of all start symbols but the first, int64 (n,)."""
         cut = self._of(self._number(epoch))
         counts = cut.counts + 1
@@ -167,7 +167,7 @@ class _Pieces(TextStream):
 
 
 class _Epoch:
-    """The pieces of an epoch and their places in its text.
+    """The pieces of an epoch and their positions in its text.
 
     Attributes:
         begins: Where each piece begins in the corpus (P,).

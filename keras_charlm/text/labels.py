@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_charlm.errors import CorpusError, OptionError
+from keras_charlm.errors import CorpusError, OptionError, brief
 
 FIRST_CODE = 0x110000  # code of the first label, one beyond the last code point
 FILE = "file"  # the column of --label-by-file
@@ -64,15 +64,18 @@ def choose(labels: Sequence[Label], requested: Iterable[str]) -> tuple[Label, ..
     for text in requested:
         matching = [x for x in labels if text in (x.value, f"{x.column}={x.value}")]
         if not matching:
-            raise OptionError(f"The model has no label {text!r}; {_available(labels)}.")
+            raise OptionError(f"The model has no label {brief(repr(text))}; {_available(labels)}.")
         if len(matching) > 1:
             names = " or ".join(f"{x.column}={x.value}" for x in matching)
-            raise OptionError(f"The label {text!r} is in several columns; write {names}.")
+            raise OptionError(
+                f"The label {brief(repr(text))} is in several columns; write {brief(names)}."
+            )
         label = matching[0]
         if label.column in chosen:
             raise OptionError(
-                f"The labels {chosen[label.column].value!r} and {label.value!r} are both of the "
-                f"column {label.column}; give one of them."
+                f"The labels {brief(repr(chosen[label.column].value))} and "
+                f"{brief(repr(label.value))} are both of the column {brief(label.column)}; give "
+                "one of them."
             )
         chosen[label.column] = label
     return tuple(chosen[name] for name in columns(labels) if name in chosen)
@@ -81,7 +84,7 @@ def choose(labels: Sequence[Label], requested: Iterable[str]) -> tuple[Label, ..
 def _available(labels: Sequence[Label]) -> str:
     if not labels:
         return "it was trained without labels"
-    names = ", ".join(label.value for label in labels[:_SHOWN])
+    names = brief(", ".join(label.value for label in labels[:_SHOWN]))
     more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
     return f"it has {names}{more}"
 
@@ -111,12 +114,15 @@ class Coder:
         codes = []
         for column, value in zip(self.columns, values, strict=True):
             if not value:
-                raise CorpusError(f"{where} has an empty label in the column {column}; fill it.")
+                raise CorpusError(
+                    f"{where} has an empty label in the column {brief(column)}; fill it."
+                )
             number = self.known.setdefault((column, value), len(self.known))
             if number >= MOST:
                 raise CorpusError(
-                    f"{where} has the label {value!r}, and at most {MOST:,} different labels are "
-                    f"possible; is the column {column} a label that many texts share?"
+                    f"{where} has the label {brief(repr(value))}, and at most {MOST:,} different "
+                    f"labels are possible; is the column {brief(column)} a label that many texts "
+                    "share?"
                 )
             codes.append(FIRST_CODE + number)
         return codes

@@ -10,6 +10,7 @@ from keras_charlm.text.corpus import Corpus, Lines, fingerprints
 from keras_charlm.text.decoding import BLOCK
 from keras_charlm.text.labels import FIRST_CODE
 from keras_charlm.text.records import strip_blanks
+from keras_charlm.text.vocabulary import text_of
 
 
 def line_key(line: str | bytes, ignore_case: bool = False) -> bytes:
@@ -43,10 +44,8 @@ def line_texts(corpus: Corpus, lines: Lines) -> Iterator[str | bytes]:
         # As many lines as end within a block, but at least one.
         stop = max(int(np.searchsorted(ends, first + BLOCK, side="right")), at + 1)
         codes = corpus.alphabet[corpus.symbols[first : ends[stop - 1]]]
-        text: str | bytes = codes.astype(np.uint8).tobytes()
-        if corpus.config.unit == "char":  # labels, between the lines, are no characters
-            codes = np.where(codes < FIRST_CODE, codes, 0).astype("<u4")
-            text = codes.tobytes().decode("utf-32-le", "surrogatepass")
+        # Labels, between the lines, are no characters.
+        text = text_of(np.where(codes < FIRST_CODE, codes, 0), corpus.config.unit)
         for start, end in zip(starts[at:stop] - first, ends[at:stop] - first, strict=True):
             yield text[start:end]
         at = stop

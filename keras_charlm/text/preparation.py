@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_charlm.config import CorpusConfig
-from keras_charlm.errors import CorpusError, brief
+from keras_charlm.errors import CorpusError
 from keras_charlm.text import cache
 from keras_charlm.text.cache import Entry, SymbolWriter
 from keras_charlm.text.decoding import LineEnds, open_blocks, read_pieces
 from keras_charlm.text.filetype import Remedy
+from keras_charlm.text.labelling import append_labelled, label_columns, with_label
 from keras_charlm.text.labels import Coder
-from keras_charlm.text.sources import can_be_read_again, sources
-from keras_charlm.text.transcript import append, label_columns, named, table_text
+from keras_charlm.text.sources import can_be_read_again, file_names, sources
 
 
 class _Content:
@@ -144,7 +145,7 @@ class _Reading:
     def add(self, source: str) -> None:
         """Append a file, on a new line; or skip it, if that is wanted."""
         writer, begun = self._writer, self._writer.length
-        digest = named(self._digest, source, self._config)
+        digest = with_label(self._digest, source, self._config)
         content = _Content(source, self._stdin, digest, self._config)
         try:
             joined = self._config.records or self._config.label_by_file
@@ -171,10 +172,12 @@ class _Reading:
 
     def _append(self, content: _Content, source: str) -> None:
         config, writer, begun = self._config, self._writer, self._writer.length
-        how = table_text(config) if config.table else config
+        how = config
+        if config.table:  # its text, before it is divided into rows
+            how = replace(config.unlabelled(), lines=False, documents=False, unit="char")
         pieces = read_pieces(content.blocks, source, how, self._remedy, self._line_ends)
         if config.table or config.label_by_file:
-            append(pieces, source, config, writer, self.coder)
+            append_labelled(pieces, source, config, writer, self.coder)
         else:
             for piece in pieces:
                 writer.write(piece)
@@ -201,7 +204,7 @@ def _hash_files(
     """
     digest, readable = hashlib.sha256(_recipe(config)), []
     for source in files:
-        content = _Content(source, None, named(digest, source, config), config)
+        content = _Content(source, None, with_label(digest, source, config), config)
         try:
             for _ in content.blocks:
                 pass
@@ -233,7 +236,7 @@ def _recipe(config: CorpusConfig) -> bytes:
     """The settings that determine, besides the content, how a text is prepared."""
     more = " blanks" if config.records and config.keep_blanks else ""
     if config.records and not config.lines:
-        more += f" separator={config.mark!r}"
+        more += f" separator={config.separator_text!r}"
     if config.table or config.label_by_file:
         more += (
             f" labels={config.labels!r} {config.text_column!r} {config.label_by_file} {config.unit}"
@@ -264,12 +267,6 @@ def holds(files: tuple[str, ...], config: CorpusConfig, sha256: str) -> bool:
     return sha256 in (
         _key(digest, incomplete, joined) for incomplete in (False, True) for joined in (False, True)
     )
-
-
-def file_names(paths: list[str]) -> str:
-    """Some paths as an error names them."""
-    shown = ["stdin" if path == "-" else brief(path) for path in paths[:3]]
-    return ", ".join(shown) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _skip(error: CorpusError, config: CorpusConfig) -> str:

@@ -34,9 +34,9 @@ def listed(pieces: Iterable[Any], config: CorpusConfig) -> Iterator[Any]:
     if config.lines:
         return iter(pieces) if config.keep_blanks else stripped(pieces)
     if config.unit == "byte":
-        separator = config.mark.encode() if config.mark else b""
+        separator = config.separator_text.encode() if config.separator_text else b""
         return _documents(pieces, separator, bytes([config.end]), config.keep_blanks)
-    return _documents(pieces, config.mark, chr(config.end), config.keep_blanks)
+    return _documents(pieces, config.separator_text, chr(config.end), config.keep_blanks)
 
 
 def _documents(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.errors import CorpusError, brief
+from keras_charlm.files import is_kind
 from keras_charlm.text.decoding import open_blocks
+from keras_charlm.text.filetype import shown_name
 
 
 def sources(paths: Iterable[str], config: CorpusConfig) -> list[str]:
@@ -57,12 +59,10 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def is_kind(path: str, kind: Callable[[Path], bool]) -> bool:
-    """Whether a path is of this kind; False for a path that no file can have."""
-    try:
-        return kind(Path(path))
-    except (OSError, ValueError):
-        return False
+def file_names(paths: Sequence[str]) -> str:
+    """Some paths as an error names them."""
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(map(shown_name, paths[:3])) + more
 
 
 def can_be_read_again(source: str) -> bool:

@@ -10,7 +10,7 @@ from keras_charlm.text.corpus import Corpus, Lines
 from keras_charlm.text.labelled import LabelIds, LabelledLineStream
 from keras_charlm.text.labelled_files import LabelledFileStream
 from keras_charlm.text.labels import FIRST_CODE, Label, make_labels
-from keras_charlm.text.streams import LineStream, TextStream
+from keras_charlm.text.streams import LineStream, Stream, TextStream
 from keras_charlm.text.vocabulary import NEWLINE, Vocabulary
 
 
@@ -27,9 +27,9 @@ class Split:
     """
 
     vocabulary: Vocabulary
-    train: TextStream | LineStream
-    validation: TextStream | LineStream
-    test: TextStream | LineStream
+    train: Stream
+    validation: Stream
+    test: Stream
     start: int
     train_lines: Lines | None = None
     labels: tuple[Label, ...] = ()

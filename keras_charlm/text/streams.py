@@ -8,6 +8,7 @@ where a segment begins: there the row begins with a zero state, as a generated t
 
 from __future__ import annotations
 
+import abc
 import functools
 import math
 from dataclasses import dataclass
@@ -34,7 +35,60 @@ NO_TARGET = -1  # in place of a target at a label, and where a window goes past 
 NO_LABEL = 2**31 - 1  # more than any id
 
 
-class TextStream:
+class Stream(abc.ABC):
+    """A text as training and scoring read it; without labels, unless a subclass adds them.
+
+    Args:
+        symbols: Integers (N,), memory-mapped or not.
+        ids: Id of each symbol, int32 (A,).
+        length: Characters of an epoch's text, those that are only read included.
+
+    Attributes:
+        lead: Characters at the beginning that are read but not predicted.
+        first_label: Ids from this one on are labels: read but not predicted.
+    """
+
+    lead = 0
+    first_label = NO_LABEL
+
+    def __init__(self, symbols: np.ndarray, ids: np.ndarray, length: int):
+        self.symbols, self.ids, self.length = symbols, ids, length
+
+    def labelled(self, width: int = 0) -> Stream:
+        """The text with its labels.
+
+        Args:
+            width: Characters of the pieces that begin with the labels, about.
+        """
+        return self
+
+    def segments(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+        """Position and size of the segments that the text consists of; None for any."""
+        return None
+
+    def epoch_length(self, epoch: int = 0) -> int:
+        """Length of an epoch's text; without labels it is the same in every epoch."""
+        return self.length
+
+    def label_positions(self, epoch: int = 0) -> np.ndarray:
+        """Positions of the labels in an epoch's text, int64 (n,)."""
+        return np.zeros(0, np.int64)
+
+    @abc.abstractmethod
+    def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
+        """Ids of the `width` characters from each of `starts` (R,), int32 (R, width)."""
+
+    @abc.abstractmethod
+    def breaks(self, start: int, epoch: int = 0) -> np.ndarray:
+        """Where segments may begin, int64 (n,), ascending.
+
+        Args:
+            start: Id of the character that begins a text.
+            epoch: Of the training.
+        """
+
+
+class TextStream(Stream):
     """A contiguous part of a text.
 
     Args:
@@ -46,32 +100,10 @@ class TextStream:
         length: Characters.
     """
 
-    lead = 0  # characters at the beginning that are read but not predicted
-    first_label = NO_LABEL  # ids from this one on are read but not predicted
-
     def __init__(self, symbols: np.ndarray, ids: np.ndarray, start: int, stop: int):
-        self.symbols, self.ids, self.start, self.length = symbols, ids, start, stop - start
+        super().__init__(symbols, ids, stop - start)
+        self.start = start
         self._breaks: tuple[int, np.ndarray] | None = None
-
-    def labelled(self, width: int = 0) -> TextStream:
-        """The text with its labels; this one has none.
-
-        Args:
-            width: Characters of the pieces that begin with the labels, about.
-        """
-        return self
-
-    def segments(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
-        """Position and size of the segments that the text consists of; None for any."""
-        return None
-
-    def end(self, epoch: int = 0) -> int:
-        """Length of an epoch's text; the same in every epoch."""
-        return self.length
-
-    def marks(self, epoch: int = 0) -> np.ndarray:
-        """Positions of the labels in an epoch's text, int64 (n,): there are none."""
-        return np.zeros(0, np.int64)
 
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
         """Ids of the `width` characters from each of `starts` (R,), int32 (R, width).
@@ -118,7 +150,7 @@ class TextStream:
         return breaks[:: -(-len(breaks) // _MOST_BREAKS)] if len(breaks) else breaks
 
 
-class LineStream:
+class LineStream(Stream):
     """Lines as documents: a newline, then each line with its newline, reordered every epoch.
 
     Args:
@@ -132,33 +164,16 @@ class LineStream:
     """
 
     lead = 1  # the first newline starts a sample and is not predicted
-    first_label = NO_LABEL
 
     def __init__(self, symbols: np.ndarray, ids: np.ndarray, lines: Lines, seed: int | None):
-        self.symbols, self.ids, self.lines, self.seed = symbols, ids, lines, seed
-        self.length = int(lines.lengths.sum()) + len(lines) + (1 if len(lines) else 0)
+        length = int(lines.lengths.sum()) + len(lines) + (1 if len(lines) else 0)
+        super().__init__(symbols, ids, length)
+        self.lines, self.seed = lines, seed
         # The last epoch read, and where each of its blocks ends in the corpus (L,) and in the
         # epoch's text (L,). A block is a line with the newline before it.
         self._order: tuple[int, np.ndarray, np.ndarray] | None = None
 
-    def labelled(self, width: int = 0) -> LineStream:
-        """The lines with their labels; these have none."""
-        return self
-
-    def segments(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
-        """As of `TextStream`; a segment may begin at any line."""
-        return None
-
-    def end(self, epoch: int = 0) -> int:
-        """Length of an epoch's text; without labels it is the same in every epoch."""
-        return self.length
-
-    def marks(self, epoch: int = 0) -> np.ndarray:
-        """Positions of the labels in an epoch's text, int64 (n,): there are none."""
-        return np.zeros(0, np.int64)
-
     def read(self, starts: np.ndarray, width: int, epoch: int = 0) -> np.ndarray:
-        """Ids of the `width` characters from each of `starts` (R,), int32 (R, width)."""
         stops, ends = self._blocks(epoch)
         # After the last block the first one follows again: its newline ends the text.
         at = (starts[:, None] + np.arange(width)) % (self.length - 1)  # (R, width)
@@ -198,14 +213,14 @@ class Layout:
         sizes: Targets of each segment, int64 (n,).
         windows: Windows up to the end of each segment, int64 (n,).
         turn: Number of the window in which row 0 begins.
-        marks: Positions of the labels, which are not targets, int64 (m,), ascending.
+        label_positions: Positions of the labels, which are not targets, int64 (m,), ascending.
     """
 
     starts: np.ndarray
     sizes: np.ndarray
     windows: np.ndarray
     turn: int
-    marks: np.ndarray
+    label_positions: np.ndarray
 
     @functools.cached_property
     def targets(self) -> np.ndarray:
@@ -214,7 +229,10 @@ class Layout:
 
     def _count(self, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """Targets among the `sizes` characters from each of `starts`, int64 (n,)."""
-        return sizes - np.diff(np.searchsorted(self.marks, [starts, starts + sizes]), axis=0)[0]
+        return (
+            sizes
+            - np.diff(np.searchsorted(self.label_positions, [starts, starts + sizes]), axis=0)[0]
+        )
 
     def find(self, window: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where windows are in the text.
@@ -265,7 +283,7 @@ class Windows:
 
     def __init__(
         self,
-        stream: TextStream | LineStream,
+        stream: Stream,
         batch_size: int,
         seq_length: int,
         seed: int = 0,
@@ -290,11 +308,13 @@ class Windows:
         order = random.permutation(len(begins))
         windows = np.cumsum(-(-sizes // self.seq_length)[order])
         turn = int(random.integers(self.batch_size * self.steps))
-        return Layout(begins[order], sizes[order], windows, turn, self.stream.marks(epoch))
+        return Layout(
+            begins[order], sizes[order], windows, turn, self.stream.label_positions(epoch)
+        )
 
     def _choose(self, epoch: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Choose segments that begin at breaks; returns their positions and sizes."""
-        end, cuts = self.stream.end(epoch), self._cuts
+        end, cuts = self.stream.epoch_length(epoch), self._cuts
         width = (end - self.stream.lead) / (cuts + 1)
         wanted = self.stream.lead + (np.arange(1, cuts + 1) - random.random()) * width
         breaks = self.stream.breaks(self.start, epoch)
@@ -385,7 +405,7 @@ class Windows:
 
 
 def fit_windows(
-    stream: TextStream | LineStream, batch_size: int, seq_length: int, replicas: int = 1
+    stream: Stream, batch_size: int, seq_length: int, replicas: int = 1
 ) -> tuple[int, int]:
     """The batch size and window that fit a text.
 

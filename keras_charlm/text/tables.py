@@ -6,7 +6,7 @@ import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from keras_charlm.errors import CorpusError
+from keras_charlm.errors import CorpusError, brief
 from keras_charlm.text.records import split
 from keras_charlm.text.vocabulary import NEWLINE
 
@@ -61,8 +61,8 @@ def read_rows(
                     else ("the character U+001E, which is to end texts", "")
                 )
                 raise CorpusError(
-                    f"{name} line {number:,} has {what} in the column {header[at_text]}; replace "
-                    f"it with a space{more}."
+                    f"{name} line {number:,} has {what} in the column {brief(header[at_text])}; "
+                    f"replace it with a space{more}."
                 )
             if not cell:
                 raise CorpusError(
@@ -80,15 +80,17 @@ def _find_columns(
     header: list[str], name: str, labels: Sequence[str], text: str | None
 ) -> tuple[int, list[int]]:
     """Indices of the text's column and of those of the labels."""
-    shown = ", ".join(header) or "no columns"
+    shown = brief(", ".join(header)) or "no columns"
     for column in (*labels, *([text] if text else [])):
         if column not in header:
-            raise CorpusError(f"{name} has no column {column!r}; its first line names {shown}.")
+            raise CorpusError(
+                f"{name} has no column {brief(repr(column))}; its first line names {shown}."
+            )
     if repeated := [column for column in header if header.count(column) > 1]:
-        raise CorpusError(f"{name} has two columns {repeated[0]!r}; rename one.")
+        raise CorpusError(f"{name} has two columns {brief(repr(repeated[0]))}; rename one.")
     if text in labels:
         raise CorpusError(
-            f"The column {text!r} of {name} is both the text and a label; name another."
+            f"The column {brief(repr(text))} of {name} is both the text and a label; name another."
         )
     others = [column for column in header if column not in labels]
     if text is None and len(others) > 1:

@@ -33,6 +33,20 @@ def is_normalized(text: str, form: str) -> bool:
     return form == "none" or text.isascii() or unicodedata.is_normalized(_FORMS[form], text)
 
 
+def codes_of(text: str | bytes) -> np.ndarray:
+    """Code points of a str, or byte values, int64 (N,)."""
+    if isinstance(text, bytes):
+        return np.frombuffer(text, np.uint8).astype(np.int64)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
+
+
+def text_of(codes: np.ndarray | Sequence[int], unit: str) -> str | bytes:
+    """The text of code points (N,), or for the unit byte the bytes."""
+    if unit == "byte":
+        return np.asarray(codes, np.uint8).tobytes()
+    return np.asarray(codes, "<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The symbols of a model.
@@ -128,8 +142,9 @@ class Vocabulary:
             PromptError: A character model was given bytes that are not UTF-8.
         """
         if self.unit == "byte":
-            data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-            return np.frombuffer(data, np.uint8).astype(np.int64)
+            return codes_of(
+                text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+            )
         if isinstance(text, bytes):
             try:
                 text = text.decode("utf-8")
@@ -138,13 +153,11 @@ class Vocabulary:
                     f"The text is bytes that are not UTF-8 (at offset {error.start:,}), and this "
                     "model reads characters; decode it first."
                 ) from error
-        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
+        return codes_of(text)
 
     def from_codes(self, codes: np.ndarray | Sequence[int]) -> str | bytes:
         """The text of an array of code points (N,), or the bytes of a byte model."""
-        if self.unit == "byte":
-            return np.asarray(codes, np.uint8).tobytes()
-        return np.asarray(codes, np.uint32).tobytes().decode("utf-32-le", "surrogatepass")
+        return text_of(codes, self.unit)
 
     def encode(self, text: str | bytes, strict: bool = False) -> np.ndarray:
         """Ids of a text.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keras_charlm.display import command
 from keras_charlm.errors import BundleError, TrainingError
-from keras_charlm.files import lock
+from keras_charlm.files import check_name, lock
 from keras_charlm.saved.bundle import (
     CHECKPOINT,
     CONFIG,
@@ -98,6 +98,7 @@ def choose(output: str | Path | None, name: str, overwrite: bool) -> Path:
 
     Raises:
         BundleError: The folder has content that may not be replaced.
+        OptionError: No folder can have that name.
     """
     if output is None:
         folder, number = MODELS / name, 2
@@ -107,6 +108,7 @@ def choose(output: str | Path | None, name: str, overwrite: bool) -> Path:
     if str(output) == "":
         raise BundleError("--output is empty; name a folder for the model.")
     folder = Path(output)
+    check_name(folder)
     check_replaceable(folder)
     recover(folder)
     if folder.exists() and not folder.is_dir():
@@ -169,10 +171,12 @@ def resumable(path: str | Path) -> Path:
 
     Raises:
         BundleError: There is none, or its training has ended.
+        OptionError: No folder can have that name.
     """
     if str(path) == "":
         raise BundleError("The model's name is empty; name the folder of a training.")
     folder = Path(path)
+    check_name(folder)
     check_replaceable(folder)
     recover(folder)
     if len(folder.parts) == 1 and not _is_training(folder):

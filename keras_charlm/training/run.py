@@ -15,7 +15,7 @@ from keras_charlm.config import CorpusConfig, FitConfig, ModelConfig
 from keras_charlm.config_base import expect, lists_settings
 from keras_charlm.defaults import Tuning
 from keras_charlm.display import Display
-from keras_charlm.effects import idle
+from keras_charlm.effects import unused
 from keras_charlm.errors import BundleError, OptionError
 from keras_charlm.network.model import recurrent_layers
 from keras_charlm.saved.weights import count_parameters
@@ -131,7 +131,7 @@ def _job(
     plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start, tuning)
     plan, own = _with_own(asked, plan, split, workers)
     check_size(plan, split.vocabulary)
-    for notice in [*notices, *_idle(asked, split, start)]:
+    for notice in [*notices, *_unused_in_fit(asked, split, start)]:
         display.note(notice)
     home = TrainingFolder(Path(os.fsdecode(folder)))
     return Job(home, plan, text, split, workers, display, start, own=own)
@@ -239,17 +239,19 @@ def resumed(
     )
 
 
-def _idle(asked: Request, split: Split, start: Bundle | None) -> Iterator[str]:
+def _unused_in_fit(asked: Request, split: Split, start: Bundle | None) -> Iterator[str]:
     """A sentence for each setting of `fit` that has no effect on this text."""
     fit_config = asked.fit
-    yield from idle(asked.corpus)
-    yield from idle(fit_config)
+    yield from unused(asked.corpus)
+    yield from unused(fit_config)
     if asked.paths and asked.corpus.glob and not any(Path(p).is_dir() for p in asked.paths):
         yield "glob has no effect without a folder."
     if start and fit_config.size != base.AUTO:
         yield f"size has no effect: the network is that of {start.card.name}."
     if fit_config.patience and split.validation.length <= split.validation.lead:
         yield "patience has no effect without a validation part."
+    if fit_config.label_dropout != FitConfig().label_dropout and not split.labels:
+        yield "label_dropout has no effect without labels."
     if fit_config.join_timeout != FitConfig().join_timeout and not addresses():
         yield "join_timeout has no effect without several workers."
 

@@ -46,8 +46,8 @@ function lay() {
     + ` of ${layers} × ${units} cells${parameters ? ` and ${count.format(parameters)} parameters` : ""}.`;
   document.body.classList.add(lines ? "names" : "writing");
   for (const id of lines ? ["begin-field", "number-field"] : ["pad", "undo", "again"]) $(id).hidden = false;
+  $("length").value = facts.length;
   if (lines) {
-    $("length").value = 100;
     for (const field of document.querySelectorAll(".lines-only")) field.hidden = false;
   }
   else $("go").textContent = "Continue";
@@ -75,7 +75,7 @@ function lay() {
   $("copy").addEventListener("click", () => copy(product(), "Copied."));
   $("share").addEventListener("click", share);
   $("keep").addEventListener("click", keepSeed);
-  $("share").hidden = !navigator.share;
+  $("share").hidden = !navigator.share && !self.phone;
   $("list").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button) copy(button.dataset.text, `Copied ${button.dataset.text}.`);
@@ -281,20 +281,24 @@ async function invent({ num, signal, ...values }, begin) {
   $("results").setAttribute("aria-busy", "true");
   say("Inventing…");
   const only = $("novel").checked && isKnown;
-  let made = 0, fresh = 0, drawn = 0;
+  let made = 0, fresh = 0, drawn = 0, cut = 0;
   const seen = new Set(); // a name that was drawn before is drawn no second time
-  const accept = ({ text }) => {
-    const good = !seen.has(text) && !(only && isKnown(text));
+  // Of what was cut, nobody knows how it goes on.
+  const isNew = ({ text, ended }) => Boolean(isKnown) && ended && !isKnown(text);
+  const accept = (sample) => {
+    const { text } = sample;
+    const good = !seen.has(text) && !(only && !isNew(sample));
     seen.add(text);
     return good;
   };
   let batch = document.createDocumentFragment(), shown = performance.now();
-  for await (const { text } of engine.samples(begin, { ...values, num, signal, accept })) {
+  for await (const sample of engine.samples(begin, { ...values, num, signal, accept })) {
+    const { text, ended } = sample;
     made++;
+    cut += !ended;
     drawn += engine.codes(text).length + 1;
-    const isNew = isKnown ? only || !isKnown(text) : false;
-    fresh += isNew;
-    batch.append(item(text, isNew));
+    fresh += isNew(sample);
+    batch.append(item(text, isNew(sample)));
     if (performance.now() - shown > 50) {
       list.append(batch);
       shown = performance.now();
@@ -304,7 +308,8 @@ async function invent({ num, signal, ...values }, begin) {
   $("results").removeAttribute("aria-busy");
   const novel = isKnown && made ? `, ${only ? "all" : count.format(fresh)} new` : "";
   const short = made < num ? (signal.aborted ? " Stopped." : " There seem to be no more.") : "";
-  say(made ? `${count.format(made)} invented${novel}. Seed ${values.seed}.${short}` : `Nothing was drawn.${short}`);
+  const limit = cut ? ` ${count.format(cut)} cut at ${count.format(values.length)} characters.` : "";
+  say(made ? `${count.format(made)} invented${novel}. Seed ${values.seed}.${limit}${short}` : `Nothing was drawn.${short}`);
   return drawn;
 }
 
@@ -385,6 +390,8 @@ async function copy(text, done) {
 }
 
 async function share() {
+  // The Android package's browser view has no navigator.share, but the package's own program has.
+  if (self.phone) { self.phone.share(product()); return; }
   try {
     await navigator.share({ title: facts.name, text: product() });
   } catch (error) {

@@ -170,7 +170,7 @@ export class Engine {
     if (rest) yield rest;
   }
 
-  // Yields {text, seed} of `num` texts in the order of their seeds; sample i has seed + i.
+  // Yields {text, seed, ended} of `num` texts in the order of their seeds; sample i has seed + i.
   async* samples(prompt, { num, seed, length, accept = () => true, signal, ...settings }) {
     const { lines, start } = this.facts;
     const codes = this.start(prompt, settings.labels);
@@ -195,7 +195,7 @@ export class Engine {
       rows.forEach((row, r) => {
         if (!row?.done && !row?.failed) return;
         const text = begin + this.decoder()(row.codes, true);
-        ended.set(row.index, row.failed || (lines && !text) ? null : { text, seed: row.seed });
+        ended.set(row.index, row.failed || (lines && !text) ? null : { text, seed: row.seed, ended: row.ended });
         rows[r] = null;
       });
       // In the order of the seeds, so that what is accepted does not depend on which row is faster.
@@ -230,7 +230,7 @@ export class Engine {
       row.last = drawn.at(-1) ?? row.last;
       row.state = out.state.slice(r * width, (r + 1) * width);
       row.position += out.steps ? out.steps[r] : length;
-      row.done = Boolean(out.done[r]);
+      row.done = row.ended = Boolean(out.done[r]);
     });
   }
 

@@ -1,10 +1,9 @@
-"""A file to symbols: its text, and its labels before each line or before the whole."""
+"""A file with labels to symbols: a label before each line or document, or before the whole text."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import numpy as np
 
 from keras_charlm.config import CorpusConfig
 from keras_charlm.text.cache import SymbolWriter
-from keras_charlm.text.filetype import stem
+from keras_charlm.text.filetype import shown_name, stem
 from keras_charlm.text.labels import FILE, Coder
 from keras_charlm.text.tables import read_rows
+from keras_charlm.text.vocabulary import codes_of
 
 _ROWS = 10_000  # rows of a table that are written at once
 
@@ -29,15 +29,15 @@ def label_columns(config: CorpusConfig) -> tuple[str, ...]:
     return (*config.labels, *([FILE] if config.label_by_file else []))
 
 
-def named(digest: Any, source: str, config: CorpusConfig) -> Any:
-    """A hash that also depends on the name of a file, if that is its label."""
+def with_label(digest: Any, source: str, config: CorpusConfig) -> Any:
+    """A copy of a hashlib object that also depends on a file's name, if that is its label."""
     if config.label_by_file:
         digest = digest.copy()
         digest.update(f"\0{_label(source)}\0".encode("utf-8", "surrogatepass"))
     return digest
 
 
-def append(
+def append_labelled(
     pieces: Iterable[str | bytes],
     source: str,
     config: CorpusConfig,
@@ -56,7 +56,7 @@ def append(
     Raises:
         CorpusError: A row or a label is wrong.
     """
-    name = "stdin" if source == "-" else source
+    name = shown_name(source)
     by_file = [_label(source)] if config.label_by_file else []
     if config.unit == "byte":
         writer.write(b"")  # its alphabet comes before the labels
@@ -73,11 +73,6 @@ def append(
             writer.write(text)
 
 
-def table_text(config: CorpusConfig) -> CorpusConfig:
-    """How to read the text of a table, before its rows are divided."""
-    return replace(config, labels=(), text_column=None, lines=False, documents=False, unit="char")
-
-
 def _append_rows(
     rows: Iterable[tuple[int, str, list[str]]],
     name: str,
@@ -92,14 +87,14 @@ def _append_rows(
         rows: Line number, text and labels of each.
         name: The file's name, for errors.
         by_file: A label of all rows, or none.
-        config, writer, coder: As for `append`.
+        config, writer, coder: As for `append_labelled`.
     """
     while block := list(itertools.islice(rows, _ROWS)):
         parts: list[Any] = []
         for number, text, values in block:
             labels = coder.codes([*values, *by_file], f"{name} line {number:,}")
             data: Any = text.encode(config.encoding) if config.unit == "byte" else text
-            parts += [np.array(labels, np.int64), _codes(data), np.array([config.end])]
+            parts += [np.array(labels, np.int64), codes_of(data), np.array([config.end])]
         writer.write_codes(np.concatenate(parts))
 
 
@@ -109,7 +104,7 @@ def _append_documents(
     """Append lines or other documents, each with the same labels before it; empty ones without."""
     begins = True  # whether the next character begins a document
     for piece in pieces:
-        codes = _codes(piece)
+        codes = codes_of(piece)
         if not len(codes):
             continue
         after = np.append([begins], codes[:-1] == end)
@@ -117,10 +112,3 @@ def _append_documents(
         values = np.tile(np.array(labels, np.int64), len(starts))
         writer.write_codes(np.insert(codes, np.repeat(starts, len(labels)), values))
         begins = bool(codes[-1] == end)
-
-
-def _codes(text: str | bytes) -> np.ndarray:
-    """Code points, or byte values, int64 (n,)."""
-    if isinstance(text, bytes):
-        return np.frombuffer(text, np.uint8).astype(np.int64)
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
