@@ -1,13 +1,15 @@
 """Ways to draw under constraints, with the shipped names: `python -m benchmarks.constraints`.
 
 Free: draw without constraints, and keep what fits. Mask: exclude the characters that do not fit,
-which bends the distribution. Weighted: `generate`, by rejection or with particles.
+which bends the distribution. Default: `generate`, which draws freely, by rejection or with
+particles.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -15,7 +17,9 @@ import numpy as np
 
 from benchmarks.common import save
 from keras_charlm.config import SampleConfig
-from keras_charlm.generation import conditional
+from keras_charlm.generation.conditional import Conditional
+from keras_charlm.generation.fitting import Fitting
+from keras_charlm.generation.samples import _task
 from keras_charlm.saved.trained import TrainedModel
 
 CONSTRAINTS: tuple[dict[str, Any], ...] = (
@@ -39,64 +43,67 @@ CONSTRAINTS: tuple[dict[str, Any], ...] = (
 def main(free: int, num: int, save_as: str) -> None:
     """Share that fits, bits per character and names a second of each way."""
     model = TrainedModel("names")
-    begin = time.perf_counter()
-    drawn = list(model.samples(num=free, seed=0))
-    rate = free / (time.perf_counter() - begin)
+    load = os.getloadavg()[0]
+    begin = time.process_time()
+    drawn = list(model.samples(num=free, seed=0, repeat=True))
+    rate = free / (time.process_time() - begin)
     rows = []
     for values in CONSTRAINTS:
-        sampler = fitting(model, values)
-        fits = [s for s in drawn if fit(model, sampler, s.text)]
+        sampler = fitting(model, values, num)
+        fits = [s for s in drawn if sampler.fits(s)]
         row: dict[str, Any] = {"constraint": describe(values), "share": len(fits) / free}
         row["free"] = [mean(s.bits_per_character for s in fits), rate * len(fits) / free]
-        random = np.random.default_rng(0)
-        row["mask"] = timed(sampler, num, lambda s, _, r=random: s._by_particles(r, True), False)
-        sampler = fitting(model, values)
-        row["way"] = "rejection" if sampler._rejects else "particles"
-        row["weighted"] = timed(sampler, num, lambda s, seed: s.draw(seed), True)
+        row["mask"] = timed(masked(sampler.conditional, num))
+        row["way"] = sampler.way
+        row["default"] = timed(default(fitting(model, values, num)))
+        row["load"] = [load, os.getloadavg()[0]]
         rows.append(row)
         click.echo(row, err=True)
     save(save_as, rows)
 
 
-def fitting(model: TrainedModel, values: dict[str, Any]) -> conditional.Conditional:
+def fitting(model: TrainedModel, values: dict[str, Any], num: int) -> Fitting:
     """What draws lines under constraints."""
-    from keras_charlm.generation.fitting import Fitting
-    from keras_charlm.generation.samples import _task
-
-    config = SampleConfig(seed=0, **values)
+    config = SampleConfig(seed=0, num=num, **values)
     reading = model._reading()
-    task = _task(model.runner, model.vocabulary, config, "", **reading)
-    arguments = model.runner, model.vocabulary, config, task, True, model.card.normalize
-    return Fitting(*arguments).conditional
+    task = _task(
+        model.runner,
+        model.vocabulary,
+        config,
+        "",
+        labels=(),
+        usual=model._usual_length(),
+        **reading,
+    )
+    return Fitting(model.runner, model.vocabulary, config, task, True, model.card.normalize)
 
 
-def fit(model: TrainedModel, sampler: conditional.Conditional, text: str | bytes) -> bool:
-    """Whether a name fits."""
-    rule = sampler._rule
-    state = rule.automaton.run(model.vocabulary.encode(text))
-    return len(text) <= rule.longest and bool(rule.may_end[len(text), state])
+def masked(sampler: Conditional, num: int) -> Iterator[float]:
+    """Bits per character of names drawn with the mask."""
+    random = np.random.default_rng(0)
+    for _ in range(num):
+        drawn = sampler.draw_masked(random)
+        yield drawn.bits / drawn.symbols
 
 
-def timed(
-    sampler: conditional.Conditional,
-    num: int,
-    draw: Callable[[conditional.Conditional, int], conditional.Drawn | None],
-    steered: bool,
-) -> list[float]:
-    """Bits per character and names a second."""
-    if not steered:
-        sampler._odds = None
-    sampler._cache.clear()
-    begin = time.perf_counter()
-    drawn = [d for seed in range(num) if (d := draw(sampler, seed))]
-    seconds = time.perf_counter() - begin
-    return [mean(d.bits / d.symbols for d in drawn), num / seconds]
+def default(sampler: Fitting) -> Iterator[float]:
+    """Bits per character of names as `generate` draws them."""
+    while sampler.fill(sampler.num):
+        for _, sample in sampler.advance():
+            yield sample.bits_per_character or 0.0
 
 
-def mean(values: Iterable[float | None] | Iterator[float]) -> float:
-    """The mean; NaN without values."""
+def timed(bits: Iterator[float]) -> list[float | None]:
+    """The mean of bits per character, and names a second of processor time."""
+    begin = time.process_time()
+    drawn = list(bits)
+    return [mean(drawn), len(drawn) / (time.process_time() - begin)]
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values; None without any."""
     kept = [value for value in values if value is not None]
-    return float(np.mean(kept)) if kept else float("nan")
+    return float(np.mean(kept)) if kept else None
 
 
 def describe(values: dict[str, Any]) -> str:

@@ -162,10 +162,11 @@ def constraints() -> str:
     lines = []
     for row in json.loads((RESULTS / "constraints.json").read_text())["rows"]:
         ways = [
-            f"{bits:.2f}, {rate:,.0f}" for bits, rate in map(row.get, ("free", "mask", "weighted"))
+            "-" if bits is None else f"{bits:.2f}, {rate:,.0f}"
+            for bits, rate in map(row.get, ("free", "mask", "default"))
         ]
         lines.append([f"`{row['constraint']}`", f"{row['share']:.3%}", *ways, row["way"]])
-    header = ["constraint", "fits", "free", "mask", "weighted", "by"]
+    header = ["constraint", "fits", "free", "mask", "default", "by"]
     return table(header, lines).strip()
 
 

@@ -66,7 +66,11 @@ class CorpusConfig(Settings):
         "Text between two documents of several lines, such as poems or recipes; \\n in it is a "
         "newline.",
     )
-    documents: bool = setting(False, "Each file is a separate document.")
+    documents: bool = setting(
+        False,
+        "Each file is a separate document; with --label, each row of a table, whose texts may have "
+        "several lines.",
+    )
     keep_blanks: bool = setting(
         False,
         "With --lines, --separator or --documents: keep the blanks at both ends of each document "
@@ -89,12 +93,12 @@ class CorpusConfig(Settings):
     def __post_init__(self) -> None:
         take_texts(self, "labels")
         super().__post_init__()
-        if self.table and (self.documents or self.separator is not None):
+        if self.table and self.separator is not None:
             raise OptionError(
-                "Each row of a table is a document, so separator and documents do not go with its "
-                "columns; leave them out, or take labels from the files' names with label_by_file."
+                "Each row of a table is a document, so separator does not go with its columns; "
+                "leave it out, or take labels from the files' names with label_by_file."
             )
-        if self.table:
+        if self.table and not self.documents:
             object.__setattr__(self, "lines", True)  # the class is frozen
         if repeated := [name for name in self.labels if self.labels.count(name) > 1]:
             raise OptionError(f"The label {repeated[0]!r} was given twice; give it once.")

@@ -42,7 +42,8 @@ class CorpusSettings(TypedDict, total=False):
     """Text between two documents of several lines, such as poems or recipes; \\n in it is a
     newline."""
     documents: bool
-    """Each file is a separate document."""
+    """Each file is a separate document; with labels, each row of a table, whose texts may have
+    several lines."""
     keep_blanks: bool
     """With lines, separator or documents: keep the blanks at both ends of each document instead
     of removing them."""

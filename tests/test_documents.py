@@ -85,7 +85,7 @@ def test_each_file_may_be_a_document(tmp_path):
         ({"lines": True, "documents": True}, "different ways to divide a text; give one"),
         ({"separator": "--", "documents": True}, "give one"),
         ({"separator": ""}, "separator is empty"),
-        ({"labels": "gender", "documents": True}, "Each row of a table is a document"),
+        ({"labels": "gender", "separator": "--"}, "Each row of a table is a document"),
     ],
 )
 def test_settings_that_exclude_each_other(settings, message):

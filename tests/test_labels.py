@@ -223,6 +223,11 @@ def test_files_label_their_lines(tmp_path):
             "(unexpected end of data); correct its quotation",
         ),
         ('name,gender\n"a\nb",f\n', {"labels": "gender"}, "line 3 has a line break"),
+        (
+            'name,gender\n"a\x1eb",f\n',
+            {"labels": "gender", "documents": True},
+            "line 2 has the character U+001E",
+        ),
         ("a,b,gender\nx,y,f\n", {"labels": "gender"}, "with --text"),
         ("gender\nf\n", {"labels": "gender"}, "no column for the text"),
         (
@@ -237,6 +242,13 @@ def test_a_wrong_table_is_one_sentence_with_its_line(tmp_path, content, settings
     with pytest.raises(CorpusError, match="table") as error:
         read_table(tmp_path, content, **settings)
     assert expected in str(error.value)
+
+
+def test_a_row_may_be_a_document_of_several_lines(tmp_path):
+    content = 'poem,by\n"roses\r\nare red",ann\n"violets\nare blue",bob\n'
+    corpus = read_table(tmp_path, content, labels="by", documents=True)
+    assert corpus.text(0, len(corpus.symbols)) == b"\x1eroses\nare red\x1eviolets\nare blue\x1e"
+    assert corpus.labels == (("by", "ann"), ("by", "bob"))
 
 
 def test_other_delimiters_and_quotes(tmp_path):

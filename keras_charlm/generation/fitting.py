@@ -22,7 +22,7 @@ from keras_charlm.text.vocabulary import Vocabulary
 
 # Free draws are the way if `OFTEN` texts fit of those with `FEW` characters, or `ENOUGH` of `MANY`.
 FEW, OFTEN = 500, 4
-MANY, ENOUGH = 12_000, 1
+MANY, ENOUGH = 12_000, 2
 WIDTH = 512  # of the state of a network up to which `MANY` are drawn
 
 
@@ -172,7 +172,7 @@ class Fitting:
     @functools.cached_property
     def kept(self) -> Kept:
         """Draws texts freely."""
-        return self._keep(self.task, self.num, self._fits)
+        return self._keep(self.task, self.num, self.fits)
 
     def _choose(self) -> str:
         """Choose the way to draw; it depends on the rule only, not on the seed."""
@@ -183,7 +183,7 @@ class Fitting:
 
         def fits(sample: Sample) -> bool:
             drawn.append(sample)
-            return self._fits(sample)
+            return self.fits(sample)
 
         trial = self._keep(replace(self.task, seed=0), sys.maxsize, fits)
         if free and _share(trial, FEW, OFTEN) >= OFTEN:
@@ -205,7 +205,7 @@ class Fitting:
         batch = Batch(self.runner, self.vocabulary, task, self.lines, max(num, 2), stride)
         return Kept(batch, fits)
 
-    def _fits(self, sample: Sample) -> bool:
+    def fits(self, sample: Sample) -> bool:
         """Whether a text that was drawn freely fits."""
         ids = self.vocabulary.encode(sample.text)
         length = self.read + len(ids)

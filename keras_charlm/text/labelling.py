@@ -14,7 +14,7 @@ from keras_charlm.text.cache import SymbolWriter
 from keras_charlm.text.filetype import shown_name, stem
 from keras_charlm.text.labels import FILE, Coder
 from keras_charlm.text.tables import read_rows
-from keras_charlm.text.vocabulary import NEWLINE, codes_of
+from keras_charlm.text.vocabulary import codes_of
 
 _ROWS = 10_000  # rows of a table that are written at once
 
@@ -61,7 +61,8 @@ def append_labelled(
     if config.unit == "byte":
         writer.write(b"")  # its alphabet comes before the labels
     if config.table:
-        rows = read_rows(map(str, pieces), name, config.labels, config.text_column)
+        columns = config.labels, config.text_column
+        rows = read_rows(map(str, pieces), name, *columns, config.end)
         _append_rows(rows, name, by_file, config, writer, coder)
     elif config.records:
         _append_documents(pieces, coder.codes(by_file, name), config.end, writer)
@@ -80,7 +81,7 @@ def _append_rows(
     writer: SymbolWriter,
     coder: Coder,
 ) -> None:
-    """Append the rows of a table, each as a line with its labels before it.
+    """Append the rows of a table, each as a document with its labels before it.
 
     Args:
         rows: Line number, text and labels of each.
@@ -93,7 +94,7 @@ def _append_rows(
         for number, text, values in block:
             labels = coder.codes([*values, *by_file], f"{name} line {number:,}")
             data: Any = text.encode(config.encoding) if config.unit == "byte" else text
-            parts += [np.array(labels, np.int64), codes_of(data), np.array([NEWLINE])]
+            parts += [np.array(labels, np.int64), codes_of(data), np.array([config.end])]
         writer.write_codes(np.concatenate(parts))
 
 

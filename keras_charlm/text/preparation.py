@@ -174,7 +174,7 @@ class _Reading:
         config, writer, begun = self._config, self._writer, self._writer.length
         how = config
         if config.table:  # its text, before it is divided into rows
-            how = replace(config.unlabelled(), lines=False, unit="char")
+            how = replace(config.unlabelled(), lines=False, documents=False, unit="char")
         pieces = read_pieces(content.blocks, source, how, self._remedy, self._line_ends)
         if config.table or config.label_by_file:
             append_labelled(pieces, source, config, writer, self.coder)

@@ -15,7 +15,7 @@ _TEXT = ("text", "name", "title")  # columns that are obviously the text, if the
 
 
 def read_rows(
-    pieces: Iterable[str], name: str, labels: Sequence[str], text: str | None
+    pieces: Iterable[str], name: str, labels: Sequence[str], text: str | None, end: int = NEWLINE
 ) -> Iterator[tuple[int, str, list[str]]]:
     """Read a table.
 
@@ -25,6 +25,7 @@ def read_rows(
         labels: Columns of the labels.
         text: Column of the text; by default the only other one, or the one called text, name or
             title.
+        end: Code of the character that is to end each text, which none may have.
 
     Yields:
         The number of the row's last line, its text, and its labels. Rows without any text in any
@@ -52,12 +53,16 @@ def read_rows(
                     f"{name} line {number:,} has {len(row)} fields, and the header has "
                     f"{len(header)}; correct it."
                 )
-            cell = row[at_text].strip()
-            if "\n" in cell or "\r" in cell:
+            cell = row[at_text].strip().replace("\r\n", "\n").replace("\r", "\n")
+            if chr(end) in cell:
+                what, more = (
+                    ("a line break", ", or give --documents")
+                    if end == NEWLINE
+                    else ("the character U+001E, which is to end texts", "")
+                )
                 raise CorpusError(
-                    f"{name} line {number:,} has a line break in the column "
-                    f"{brief(header[at_text])}; each text must be one line, so replace it with a "
-                    "space."
+                    f"{name} line {number:,} has {what} in the column {brief(header[at_text])}; "
+                    f"replace it with a space{more}."
                 )
             if not cell:
                 raise CorpusError(
