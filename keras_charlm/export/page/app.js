@@ -171,6 +171,8 @@ function number(id, whole = true) {
 function settings() {
   const values = { temperature: Number($("temperature").value), labels: chosenLabels() };
   if ((values.length = number("length")) === null) return null;
+  // A line of the lengths that are wished for is not cut.
+  if (facts.lines) values.length = Math.max(values.length, Number($("to").value) + 1, 2 * Number($("from").value));
   if ((values.topK = number("top-k")) === null) return null;
   if ((values.topP = number("top-p", false)) === null) return null;
   if ((values.minP = number("min-p", false)) === null) return null;
