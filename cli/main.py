@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -110,6 +111,8 @@ def kcharlm():
 def main() -> None:
     """Run the command line; every error a user can cause ends in one sentence on stderr."""
     _encode_all(sys.stdout, sys.stderr)
+    # As Python ends, TensorFlow's thread pools may find their pipes closed already.
+    atexit.register(setattr, sys, "unraisablehook", lambda _: None)
     with warnings.catch_warnings():
         warnings.simplefilter("always", OptionNote)
         warnings.showwarning = _show_note

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -389,3 +390,22 @@ def test_tensorflow_is_quiet_from_python_unless_the_user_asks(monkeypatch, level
     code = "import keras_charlm; keras_charlm.fit; import tensorflow as tf; tf.constant(1)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert bool(done.stderr) == bool(level)
+
+
+def test_what_fails_as_python_ends_is_not_shown():
+    code = """
+        import builtins, sys
+        class Pool:
+            def __del__(self):
+                raise OSError("Bad file descriptor")
+        builtins.pool = Pool()
+        from kcharlm.main import main
+        sys.argv = ["kcharlm", "info", "nothing"]
+        main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("kcharlm: There is no model nothing;")
+    assert len(done.stderr.splitlines()) == 1
