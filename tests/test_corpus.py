@@ -201,6 +201,15 @@ def test_the_cache_is_the_user_s_unless_a_variable_names_another(tmp_path, monke
         assert cache_folder() == Path.home() / ".cache" / "keras_charlm"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="users have no entries there")
+def test_a_user_without_an_entry_and_a_home_has_a_cache(monkeypatch):
+    for name in ("KERAS_CHARLM_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # whom no system knows
+    monkeypatch.setattr("keras_charlm.text.cache._substitute", lambda: Path("substitute"))
+    assert cache_folder() == Path("substitute")
+
+
 @pytest.mark.parametrize("name", ["hex", "zip", "rot13", "a\0b", ""])
 def test_what_is_no_encoding_of_text_is_refused(name):
     with pytest.raises(CorpusError, match="There is no encoding"):

@@ -39,10 +39,11 @@ def cache_folder() -> Path:
     """Where prepared texts are kept: $KERAS_CHARLM_CACHE, or the user's cache folder."""
     if named := os.environ.get("KERAS_CHARLM_CACHE"):
         return Path(named)
-    home = platformdirs.user_cache_path("keras_charlm", appauthor=False)
-    # Without a home, `~` stays as it is; a home may be read-only, as in a container.
-    if home.is_absolute() and _can_be_made(home):
-        return home
+    # A container's user may have no home, or one that is read-only.
+    with contextlib.suppress(RuntimeError):
+        home = platformdirs.user_cache_path("keras_charlm", appauthor=False)
+        if home.is_absolute() and _can_be_made(home):
+            return home
     return _substitute()
 
 
