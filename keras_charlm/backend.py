@@ -72,10 +72,10 @@ def _keras_backend() -> str:
         return keras.config.backend()
     if name := os.environ.get("KERAS_BACKEND"):
         return name
-    home = os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()
     try:
+        home = os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()
         return str(json.loads((Path(home) / "keras.json").read_text())["backend"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # RuntimeError: no home
         return "tensorflow"
 
 

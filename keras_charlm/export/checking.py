@@ -117,7 +117,7 @@ def held_out(opened: TrainedModel, runner: Runner) -> Trial:
         codes = np.append(card.start, known[ids]).astype(np.int32)
         return Trial(codes, f"{width:,} characters of validation text")
     codes = _drawn_text(opened, runner)
-    source = f"{len(codes) - 1:,} characters that the model drew: the validation text is gone"
+    source = f"{len(codes) - 1:,} characters that the model drew, for lack of validation text"
     return Trial(codes, source)
 
 
