@@ -15,7 +15,11 @@ import sys
 import threading
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # other work may slow any example
+hypothesis.settings.load_profile("untimed")
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
