@@ -145,6 +145,7 @@ def random_network(config: ModelConfig, size: int, labels: int = 0) -> Any:
     network = model.build(config, size, seed=1, labels=labels)
     random = np.random.default_rng(0)
     for weight in network.trainable_variables:
+        # Biases too: those of a fresh network are zero, and could be mixed up unnoticed.
         noise = random.normal(0, 1.5 if "logits" in weight.path else 0.3, weight.shape)
         weight.assign(weight.numpy() + noise)
     return network

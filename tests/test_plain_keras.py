@@ -11,6 +11,7 @@ from keras_charlm.config import ModelConfig
 from keras_charlm.export import plain
 from keras_charlm.export.export import export
 from keras_charlm.network import model
+from tests.runtimes import random_network
 
 
 @pytest.mark.parametrize("labels", [0, 2])
@@ -24,11 +25,8 @@ from keras_charlm.network import model
     ids=lambda config: config.cell,
 )
 def test_the_plain_network_computes_the_logits_of_the_trained_one(config, labels):
-    network = model.build(config, 11, seed=1, labels=labels)
-    random = np.random.default_rng(0)
-    for weight in network.trainable_variables:  # biases too: those of a fresh network are zero
-        weight.assign(weight.numpy() + random.normal(0, 0.3, weight.shape))
-    ids = random.integers(0, 11 + labels, (1, 30)).astype(np.int32)
+    network = random_network(config, 11, labels)
+    ids = np.random.default_rng(0).integers(0, 11 + labels, (1, 30)).astype(np.int32)
     expected = model.run(network, ids, model.zero_states(network, 1))[0].numpy()
     logits = np.asarray(plain.build(network, config, 11, labels)(ids))
     np.testing.assert_allclose(logits, expected, atol=1e-5)

@@ -13,6 +13,7 @@ from keras_charlm.export import graph, limits, tflite
 from keras_charlm.generation.litert import Runner
 from keras_charlm.network import model
 from keras_charlm.text.vocabulary import Vocabulary
+from tests.runtimes import random_network
 
 VOCABULARIES = {
     "latin": Vocabulary("char", tuple(map(ord, "\n abcdefghijklmnopqrstuvwxyzßé"))),
@@ -40,12 +41,7 @@ def shape(name):
 def built(name):
     """A small network with uneven probabilities: model, network, vocabulary and file."""
     config, vocabulary = shape(name), VOCABULARIES[CASES[name][-1]]
-    keras_model = model.build(config, vocabulary.size, seed=1)
-    random = np.random.default_rng(0)
-    for weight in keras_model.trainable_variables:
-        # Biases too: those of a fresh network are zero, and could be mixed up unnoticed.
-        noise = random.normal(0, 1.5 if "logits" in weight.path else 0.3, weight.shape)
-        weight.assign(weight.numpy() + noise)
+    keras_model = random_network(config, vocabulary.size)
     network = graph.OnDeviceGraph(keras_model, config, vocabulary)
     return keras_model, network, vocabulary, tflite.convert(network)
 
