@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import convert_saved_model
 
 from keras_charlm.config import ExportConfig, SampleConfig
 from keras_charlm.display import quiet
@@ -45,16 +46,20 @@ def convert(network: OnDeviceGraph, quantize: str = "none") -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         save(network, folder)
-        names = list(network.functions)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=names)
-        converter.exclude_conversion_metadata = True  # saves parsing the whole file again
-        if quantize != "none":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantize == "float16":
-            converter.target_spec.supported_types = [tf.float16]
         try:
             with quiet():
-                content = converter.convert()
+                # What tf.lite.TFLiteConverter wraps. It also loads the SavedModel twice, for graphs
+                # and debugging information that are not used here, and then looks for equal
+                # buffers, as `packing` does: together as long as the conversion itself.
+                content = convert_saved_model(
+                    saved_model_dir=folder,
+                    saved_model_version=1,
+                    saved_model_tags={tf.saved_model.SERVING},
+                    saved_model_exported_names=list(network.functions),
+                    post_training_quantize=quantize != "none",
+                    quantize_to_float16=quantize == "float16",
+                    enable_mlir_dynamic_range_quantizer=True,
+                )
         except Exception as error:
             raise ExportError(
                 f"TensorFlow Lite could not convert the model: {str(error).splitlines()[0]}"
