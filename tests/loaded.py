@@ -1,0 +1,123 @@
+"""`Popen` and `run` of `subprocess`, for Python commands that begin with TensorFlow loaded.
+
+TensorFlow and Keras take seconds to import, and tests start dozens of processes. Here they are
+forked from one that has imported them and started nothing: what they do, their signals, streams and
+exit codes are those of a process of its own. They take `python -m MODULE ...` and `python -c ...`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import os
+import pickle
+import runpy
+import socket
+import subprocess
+import sys
+
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl: orphans below this process become its children
+_MESSAGE = 1 << 18  # bytes; the arguments and the environment of a command
+
+
+class Popen(subprocess.Popen):
+    """A process that is forked from the one that has loaded TensorFlow, where there are forks."""
+
+    if sys.platform == "linux":
+
+        def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest):
+            *_, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = rest[:9]
+            command = [os.fspath(arg) for arg in args]
+            assert command[0] == sys.executable and command[1] in ("-c", "-m"), command
+            environment = dict(os.environ if env is None else env)
+            message = pickle.dumps((command, os.fspath(cwd or os.getcwd()), environment, preexec_fn))
+            ends = [
+                end if end != -1 else usual
+                for usual, end in enumerate((p2cread, c2pwrite, errwrite))
+            ]
+            socket.send_fds(_server(), [message], ends)
+            self.pid = int(_server().recv(32))
+            self._child_created = True
+            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
+
+
+def run(command, **options):
+    """Run a command to its end, as `subprocess.run` does with `capture_output` and `text`."""
+    with Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
+        output, errors = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+@functools.cache
+def _server() -> socket.socket:
+    """The socket of the process that has loaded TensorFlow, which is started once."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MESSAGE)
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    with theirs:
+        subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+    return ours
+
+
+def _serve(server: socket.socket) -> None:
+    """Fork a process for each command, until the tests end."""
+    while True:
+        message, ends, *_ = socket.recv_fds(server, _MESSAGE, 3)
+        if not message:
+            os._exit(0)
+        told, tell = os.pipe()
+        between = os.fork()
+        if between == 0:
+            if child := os.fork():
+                os.write(tell, b"%d" % child)
+                os._exit(0)  # the child becomes one of the tests' process
+            os.dup2(ends[0], 0)
+            os.dup2(ends[1], 1)
+            os.dup2(ends[2], 2)
+            os.closerange(3, max(*ends, told, tell, server.detach()) + 1)
+            return _become(*pickle.loads(message))
+        os.waitpid(between, 0)
+        server.send(os.read(told, 32))
+        for end in (*ends, told, tell):
+            os.close(end)
+
+
+def _become(command, folder, environment, preexec) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    if preexec:
+        preexec()
+    for file, name in enumerate(("stdin", "stdout", "stderr")):  # the old ones know other files
+        old, mode = getattr(sys, name), "w" if file else "r"
+        line = 1 if file == 2 or os.isatty(file) else -1  # buffered as Python does
+        stream = open(file, mode, line, old.encoding, old.errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    _, kind, code, *args = command
+    sys.path[0] = folder if kind == "-m" else ""
+    sys.argv = [kind, *args]
+    if kind == "-m":
+        runpy.run_module(code, run_name="__main__", alter_sys=True)
+    else:
+        exec(code, {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    from keras_charlm import backend
+
+    backend.load()
+    import keras_charlm.training.run  # noqa: F401
+    from keras_charlm.export import tflite, web  # noqa: F401
+    from keras_charlm.report import report  # noqa: F401
+
+    gc.freeze()  # collections in the children leave its memory shared
+    _serve(socket.socket(fileno=int(sys.argv[1])))
