@@ -3,11 +3,11 @@ of these tests run in two of their own, with four devices each."""
 
 import importlib
 import os
-import subprocess
 import sys
 import textwrap
 
 import keras
+import loaded
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -107,7 +107,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     (folder / "a.txt").write_text(babble(1600))
     halves = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT, folder, half])
+        loaded.Popen([sys.executable, "-c", SCRIPT, folder, half])
         for half in ("exact", "other")
     ]
     assert [process.wait() for process in halves] == [0, 0]
@@ -201,24 +201,8 @@ def test_the_command_line_divides_a_new_process(text_file, tmp_path):
     options = [
         f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "verbose"
     ]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "kcharlm",
-            "fit",
-            text_file,
-            "-o",
-            tmp_path / "m",
-            "--epochs",
-            "1",
-            *options,
-            "--devices",
-            "3",
-        ],
-        capture_output=True,
-        text=True,
-    )
+    fit = [sys.executable, "-m", "kcharlm", "fit", text_file, "-o", tmp_path / "m", "--epochs", "1"]
+    done = loaded.run([*fit, *options, "--devices", "3"])
     assert done.returncode == 0, done.stderr
     assert "3 devices cannot share a batch of 4 evenly: using 3." in done.stderr
     assert "device      3 x CPU" in done.stderr

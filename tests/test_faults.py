@@ -1,6 +1,7 @@
 """Kills, full disks, read-only folders, jumping clocks: nothing is lost and nothing is left."""
 
 import contextlib
+import functools
 import os
 import random
 import resource
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import keras
+import loaded
 import numpy as np
 import pytest
 from conftest import TINY, babble
@@ -169,15 +171,14 @@ def test_an_export_that_does_not_fit_leaves_the_old_one(small_disk, text_model):
 @pytest.mark.parametrize("size", [1_000, 20_000])
 def test_a_write_that_fails_is_told_and_made_good(text_file, whole, tmp_path, size):
     """A limit on the size of files fails the first checkpoint, or what the model is made from."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
+    limit = functools.partial(
+        resource.setrlimit, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY)
+    )
     command = [*COMMAND, "fit", text_file, "-o", "m", "-q"]
     for name, value in EXACT.items():
         if name != "verbose":
             command += [f"--{name.replace('_', '-')}", str(value)]
-    done = subprocess.run(command, cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True)
+    done = loaded.run(command, cwd=tmp_path, preexec_fn=limit)
     assert done.returncode == 2
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
@@ -269,7 +270,7 @@ def test_a_clock_that_jumps_changes_nothing(text_file, whole, tmp_path, monkeypa
 
 def test_one_folder_takes_one_training_and_a_dead_one_s_place_is_taken(text_file, tmp_path):
     folder = tmp_path / "m"
-    first = subprocess.Popen(
+    first = loaded.Popen(
         [
             *COMMAND,
             "fit",
