@@ -11,7 +11,7 @@ import textwrap
 import time
 from pathlib import Path
 
-import loaded
+import preloaded
 import pytest
 from conftest import TINY, babble
 
@@ -299,7 +299,7 @@ def test_a_closed_pipe_is_no_error(text_model):
 
 
 def test_ctrl_c_saves_and_resume_goes_on(here, cats):
-    training = loaded.Popen(
+    training = preloaded.Popen(
         [*COMMAND, "fit", "cats.txt", "--epochs", "100000", *TOY], stderr=subprocess.PIPE, text=True
     )
     seen = ""
@@ -319,7 +319,7 @@ def test_ctrl_c_saves_and_resume_goes_on(here, cats):
         text=True,
     )
     assert len(drawn.stdout) == 10
-    resumed = loaded.Popen(
+    resumed = preloaded.Popen(
         [*COMMAND, "fit", "--resume", "saved_models/cats"], stderr=subprocess.PIPE, text=True
     )
     seen = ""

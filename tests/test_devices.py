@@ -7,8 +7,8 @@ import sys
 import textwrap
 
 import keras
-import loaded
 import numpy as np
+import preloaded
 import pytest
 import tensorflow as tf
 from conftest import TINY, babble
@@ -107,8 +107,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     (folder / "a.txt").write_text(babble(1600))
     halves = [
-        loaded.Popen([sys.executable, "-c", SCRIPT, folder, half])
-        for half in ("exact", "other")
+        preloaded.Popen([sys.executable, "-c", SCRIPT, folder, half]) for half in ("exact", "other")
     ]
     assert [process.wait() for process in halves] == [0, 0]
     return folder
@@ -202,7 +201,7 @@ def test_the_command_line_divides_a_new_process(text_file, tmp_path):
         f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "verbose"
     ]
     fit = [sys.executable, "-m", "kcharlm", "fit", text_file, "-o", tmp_path / "m", "--epochs", "1"]
-    done = loaded.run([*fit, *options, "--devices", "3"])
+    done = preloaded.run([*fit, *options, "--devices", "3"], text=True)
     assert done.returncode == 0, done.stderr
     assert "3 devices cannot share a batch of 4 evenly: using 3." in done.stderr
     assert "device      3 x CPU" in done.stderr

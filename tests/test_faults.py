@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import keras
-import loaded
 import numpy as np
+import preloaded
 import pytest
 from conftest import TINY, babble
 
@@ -178,7 +178,7 @@ def test_a_write_that_fails_is_told_and_made_good(text_file, whole, tmp_path, si
     for name, value in EXACT.items():
         if name != "verbose":
             command += [f"--{name.replace('_', '-')}", str(value)]
-    done = loaded.run(command, cwd=tmp_path, preexec_fn=limit)
+    done = preloaded.run(command, text=True, cwd=tmp_path, preexec_fn=limit)
     assert done.returncode == 2
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_still_read(
     folder, fix = read_only
     shutil.copytree(text_model, folder / "cats")
     with pytest.raises(Interrupted):
-        keras_charlm.fit(text_file, folder / "m", **EXACT, callbacks=[Act(50, interrupt)])
+        keras_charlm.fit(text_file, folder / "m", **EXACT, callbacks=[Act(30, interrupt)])
     before = sorted(folder.rglob("*"))
     fix()
     assert len(keras_charlm.load(folder / "cats").generate(length=9, seed=1)) == 9
@@ -270,7 +270,7 @@ def test_a_clock_that_jumps_changes_nothing(text_file, whole, tmp_path, monkeypa
 
 def test_one_folder_takes_one_training_and_a_dead_one_s_place_is_taken(text_file, tmp_path):
     folder = tmp_path / "m"
-    first = loaded.Popen(
+    first = preloaded.Popen(
         [
             *COMMAND,
             "fit",
@@ -359,7 +359,7 @@ def test_a_checkpoint_that_moved_on_while_it_was_read_is_read_again(text_file, w
     from keras_charlm.training.folder import TrainingFolder
     from keras_charlm.training.workers import Workers
 
-    for name, after in (("early", 20), ("late", 50)):
+    for name, after in (("early", 20), ("late", 38)):
         with pytest.raises(Interrupted):
             keras_charlm.fit(text_file, tmp_path / name, **EXACT, callbacks=[Act(after, interrupt)])
     state = tmp_path / "early" / "checkpoint" / "state.npz"

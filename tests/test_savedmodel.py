@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 import numpy as np
+import preloaded
 import pytest
 import tensorflow as tf
 from conftest import TINY, babble
@@ -20,6 +21,15 @@ from keras_charlm.export.export import export
 from keras_charlm.export.graph import save
 from keras_charlm.generation.samples import draw_samples, stream_text
 from keras_charlm.text.vocabulary import Vocabulary
+
+
+@pytest.fixture(autouse=True, scope="module")
+def preloaded_processes():
+    """Models are called in processes that begin with TensorFlow loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(savedmodel, "subprocess", preloaded)
+        yield
+
 
 SETTINGS = {"length": 12, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 1}
 

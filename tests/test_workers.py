@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import loaded
 import numpy as np
+import preloaded
 import pytest
 from conftest import babble
 
@@ -82,7 +82,7 @@ def start(count, *args, each=lambda index: (), missing=0, halting=None, **settin
         if count == 1:
             del env["TF_CONFIG"]
         running.append(
-            loaded.Popen(
+            preloaded.Popen(
                 [
                     sys.executable,
                     *(("-c", HALTING) if index == halting else ("-m", "kcharlm")),

@@ -2,7 +2,8 @@
 
 TensorFlow and Keras take seconds to import, and tests start dozens of processes. Here they are
 forked from one that has imported them and started nothing: what they do, their signals, streams and
-exit codes are those of a process of its own. They take `python -m MODULE ...` and `python -c ...`.
+exit codes are those of a process of its own. They take `python -m MODULE ...`, `python -c ...` and
+`python -I RELOAD ...`, the program that calls a SavedModel where there are no Keras and no package.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import runpy
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl: orphans below this process become its children
 _MESSAGE = 1 << 18  # bytes; the arguments and the environment of a command
@@ -24,45 +26,54 @@ _MESSAGE = 1 << 18  # bytes; the arguments and the environment of a command
 class Popen(subprocess.Popen):
     """A process that is forked from the one that has loaded TensorFlow, where there are forks."""
 
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # elsewhere it is a process like any other
 
-        def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest):
+        def _execute_child(
+            self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
+        ):
             *_, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = rest[:9]
             command = [os.fspath(arg) for arg in args]
-            assert command[0] == sys.executable and command[1] in ("-c", "-m"), command
+            assert command[0] == sys.executable and command[1] in ("-c", "-m", "-I"), command
             environment = dict(os.environ if env is None else env)
-            message = pickle.dumps((command, os.fspath(cwd or os.getcwd()), environment, preexec_fn))
+            message = pickle.dumps((command, str(cwd or Path.cwd()), environment, preexec_fn))
             ends = [
                 end if end != -1 else usual
                 for usual, end in enumerate((p2cread, c2pwrite, errwrite))
             ]
-            socket.send_fds(_server(), [message], ends)
-            self.pid = int(_server().recv(32))
+            server = _server(command[2] if command[1] == "-I" else None)
+            socket.send_fds(server, [message], ends)
+            self.pid = int(server.recv(32))
             self._child_created = True
             self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
 
-def run(command, **options):
-    """Run a command to its end, as `subprocess.run` does with `capture_output` and `text`."""
-    with Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    ) as process:
-        output, errors = process.communicate()
+def run(command, input=None, capture_output=True, text=False, **options):
+    """Run a command to its end, as `subprocess.run` does, and keep what it writes."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with Popen(command, text=text, **pipes, **options) as process:
+        output, errors = process.communicate(input)
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 @functools.cache
-def _server() -> socket.socket:
-    """The socket of the process that has loaded TensorFlow, which is started once."""
+def _server(reload: str | None) -> socket.socket:
+    """The socket of a process that has loaded TensorFlow, which is started once.
+
+    Args:
+        reload: The program for which it hides Keras and this package from itself.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MESSAGE)
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     with theirs:
         subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
+            [sys.executable, *(["-I"] if reload else []), __file__, str(theirs.fileno())]
+            + ([reload] if reload else []),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
     return ours
 
@@ -103,21 +114,30 @@ def _become(command, folder, environment, preexec) -> None:
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     _, kind, code, *args = command
-    sys.path[0] = folder if kind == "-m" else ""
+    if kind != "-I":
+        sys.path[0] = folder if kind == "-m" else ""
     sys.argv = [kind, *args]
     if kind == "-m":
         runpy.run_module(code, run_name="__main__", alter_sys=True)
+    elif kind == "-I":
+        runpy.run_path(code, run_name="__main__")
     else:
         exec(code, {"__name__": "__main__"})
 
 
-if __name__ == "__main__":
-    from keras_charlm import backend
+def _load(reload: str | None = None) -> None:
+    if reload:
+        sys.meta_path[:] = map(runpy.run_path(reload)["Hiding"], sys.meta_path)
+        import tensorflow  # noqa: F401
+    else:
+        from keras_charlm import backend
 
-    backend.load()
-    import keras_charlm.training.run  # noqa: F401
-    from keras_charlm.export import tflite, web  # noqa: F401
-    from keras_charlm.report import report  # noqa: F401
-
+        backend.load()
+        from keras_charlm.export import tflite, web  # noqa: F401
+        from keras_charlm.report import report  # noqa: F401
     gc.freeze()  # collections in the children leave its memory shared
+
+
+if __name__ == "__main__":
+    _load(*sys.argv[2:])
     _serve(socket.socket(fileno=int(sys.argv[1])))
