@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import argparse
 import contextlib
 import csv
+import gc
 import hashlib
 import json
 import random
@@ -298,6 +299,7 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
     tf.config.threading.set_intra_op_parallelism_threads(1)  # the networks are tiny
     tf.config.threading.set_inter_op_parallelism_threads(2)
 
+    gc.freeze()  # collections in the children leave its memory shared
     chance = random.Random(seed)
     cache, expected, dead = folder / "cache", {}, dict.fromkeys(kinds, 0)
     os.environ["KERAS_CHARLM_CACHE"] = str(cache)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+PIPE = subprocess.PIPE
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl: orphans below this process become its children
 _MESSAGE = 1 << 18  # bytes; the arguments and the environment of a command
 
@@ -47,12 +48,18 @@ class Popen(subprocess.Popen):
             self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
 
-def run(command, input=None, capture_output=True, text=False, **options):
-    """Run a command to its end, as `subprocess.run` does, and keep what it writes."""
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with Popen(command, text=text, **pipes, **options) as process:
+def run(command, input=None, capture_output=False, check=False, **options):
+    """Run a command to its end, as `subprocess.run` does."""
+    if input is not None:
+        options["stdin"] = PIPE
+    if capture_output:
+        options["stdout"] = options["stderr"] = PIPE
+    with Popen(command, **options) as process:
         output, errors = process.communicate(input)
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+    done = subprocess.CompletedProcess(command, process.returncode, output, errors)
+    if check:
+        done.check_returncode()
+    return done
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import json
 
+import preloaded
 import pytest
 
 from benchmarks import (
@@ -24,6 +25,7 @@ def rows(tmp_path, monkeypatch):
     """Run a benchmark without PyTorch and return the rows that it saved."""
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(common, "subprocess", preloaded)
     for module in (train, generate):
         monkeypatch.setattr(module, "version", lambda _: None)  # of PyTorch
 

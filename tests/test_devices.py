@@ -201,7 +201,7 @@ def test_the_command_line_divides_a_new_process(text_file, tmp_path):
         f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "verbose"
     ]
     fit = [sys.executable, "-m", "kcharlm", "fit", text_file, "-o", tmp_path / "m", "--epochs", "1"]
-    done = preloaded.run([*fit, *options, "--devices", "3"], text=True)
+    done = preloaded.run([*fit, *options, "--devices", "3"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "3 devices cannot share a batch of 4 evenly: using 3." in done.stderr
     assert "device      3 x CPU" in done.stderr

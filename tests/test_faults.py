@@ -178,7 +178,7 @@ def test_a_write_that_fails_is_told_and_made_good(text_file, whole, tmp_path, si
     for name, value in EXACT.items():
         if name != "verbose":
             command += [f"--{name.replace('_', '-')}", str(value)]
-    done = preloaded.run(command, text=True, cwd=tmp_path, preexec_fn=limit)
+    done = preloaded.run(command, cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True)
     assert done.returncode == 2
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
