@@ -86,29 +86,30 @@ def _server(reload: str | None) -> socket.socket:
 
 
 def _serve(server: socket.socket) -> None:
-    """Fork a process for each command, until the tests end."""
+    """Fork a process for each command, until the tests end; in that process, run the command."""
     while True:
         message, ends, *_ = socket.recv_fds(server, _MESSAGE, 3)
         if not message:
             os._exit(0)
-        told, tell = os.pipe()
+        reading, writing = os.pipe()
         between = os.fork()
         if between == 0:
             if child := os.fork():
-                os.write(tell, b"%d" % child)
-                os._exit(0)  # the child becomes one of the tests' process
+                os.write(writing, b"%d" % child)
+                os._exit(0)  # the tests' process becomes the parent
             os.dup2(ends[0], 0)
             os.dup2(ends[1], 1)
             os.dup2(ends[2], 2)
-            os.closerange(3, max(*ends, told, tell, server.detach()) + 1)
+            os.closerange(3, max(*ends, reading, writing, server.detach()) + 1)
             return _become(*pickle.loads(message))
         os.waitpid(between, 0)
-        server.send(os.read(told, 32))
-        for end in (*ends, told, tell):
+        server.send(os.read(reading, 32))
+        for end in (*ends, reading, writing):
             os.close(end)
 
 
 def _become(command, folder, environment, preexec) -> None:
+    """Run a command as Python does that has just been started."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -133,6 +134,7 @@ def _become(command, folder, environment, preexec) -> None:
 
 
 def _load(reload: str | None = None) -> None:
+    """Load TensorFlow and, unless they are hidden, Keras and this package."""
     if reload:
         sys.meta_path[:] = map(runpy.run_path(reload)["Hiding"], sys.meta_path)
         import tensorflow  # noqa: F401
@@ -140,6 +142,7 @@ def _load(reload: str | None = None) -> None:
         from keras_charlm import backend
 
         backend.load()
+        import keras_charlm.training.run  # noqa: F401
         from keras_charlm.export import tflite, web  # noqa: F401
         from keras_charlm.report import report  # noqa: F401
     gc.freeze()  # collections in the children leave its memory shared
