@@ -23,7 +23,7 @@ HELD_OUT = {
 }
 OPTIONS = (
     "--size large --units 448 --dropout 0 --batch-size 64 --epochs 1 --learning-rate 0.003 "
-    "--min-count 20 --val-frac 0.01 --test-frac 0 --quantize float16"
+    "--min-count 20 --val-frac 0.01 --test-frac 0 --quantize int8"
 )
 
 
