@@ -23,12 +23,12 @@ from keras_charlm.settings import FitSettings
 from keras_charlm.text.corpus import reopen
 from keras_charlm.text.given import Given, given_text
 from keras_charlm.text.preparation import holds
+from keras_charlm.text.sources import Paths
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.training import base, checkpoint
 from keras_charlm.training.arguments import (
     Callbacks,
     Config,
-    Paths,
     Request,
     callback_list,
     request,
