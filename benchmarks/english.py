@@ -23,7 +23,7 @@ HELD_OUT = {
 }
 OPTIONS = (
     "--size large --units 448 --dropout 0 --batch-size 64 --epochs 1 --learning-rate 0.003 "
-    "--min-count 20 --val-frac 0.01 --test-frac 0 --quantize float16"
+    "--min-count 20 --val-frac 0.01 --test-frac 0 --quantize int8"
 )
 
 
@@ -57,15 +57,15 @@ def main(prose, output):
 
 
 def score(model: Path, held_out: dict[str, str], folder: Path) -> list[dict]:
-    """Bits per character of each book."""
+    """Bits per character of each text held out, by its title."""
     rows = []
-    for title, book in held_out.items():
+    for title, text in held_out.items():
         path = folder / f"{title}.txt"
-        path.write_text(book, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         found = json.loads(kcharlm("evaluate", model, path, "--json"))
         rows.append(
             {
-                "book": title,
+                "title": title,
                 "characters": found["characters"],
                 "bits": found["bits_per_character"],
             }

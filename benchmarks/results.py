@@ -372,12 +372,19 @@ def small(rows):
     )
 
 
-def english(rows):
-    lines = [[row["book"], f"{row['characters']:,}", f"{row['bits']:.3f}"] for row in rows]
-    return "The English model", (
-        "Bits per character of the books that are held out.\n\n"
-        + table(["book", "characters", "bits"], lines)
+def _held_out(rows, what: str) -> str:
+    lines = [[row["title"], f"{row['characters']:,}", f"{row['bits']:.3f}"] for row in rows]
+    return f"Bits per character of the {what} held out.\n\n" + table(
+        ["text", "characters", "bits"], lines
     )
+
+
+def english(rows):
+    return "The English model", _held_out(rows, "books")
+
+
+def code(rows):
+    return "The model of source code", _held_out(rows, "files")
 
 
 def surnames(rows):
@@ -418,6 +425,7 @@ SECTIONS = {
     "small": small,
     "surnames": surnames,
     "english": english,
+    "code": code,
 }
 
 

@@ -45,8 +45,8 @@ _START, _TRAINING = "Starting", "Training"
     cls=GroupedOption,
     group=USUAL,
     metavar="MODEL",
-    help="Start from the weights of this model.  [default: auto, the bundled English model for a "
-    "short text in its characters]",
+    help="Start from the weights of this model.  [default: auto, the bundled model that is nearest "
+    "to a short text in its characters]",
 )
 @click.option(
     "--from-scratch",

@@ -21,6 +21,7 @@ from keras_charlm.settings import (
     InspectSettings,
     SampleSettings,
 )
+from keras_charlm.text.sources import Paths
 
 if TYPE_CHECKING:
     from keras_charlm.evaluation import Watch
@@ -104,7 +105,7 @@ class CharLM(TrainedModel):
         self,
         text: str | bytes | Path | InputText | None = None,
         *,
-        corpus: Sequence[str | Path] = (),
+        corpus: Paths = (),
         watch: Watch | None = None,
         **settings: Unpack[EvaluateSettings],
     ) -> Evaluation:
@@ -136,7 +137,7 @@ class CharLM(TrainedModel):
             expect("text", text, _TEXTS, "a text, or the Path of a file")
         return evaluate(self, text, corpus, EvaluateConfig.of("evaluate", settings), watch)
 
-    def ngram(self, order: int | None = None, corpus: Sequence[str | Path] = ()) -> NGram:
+    def ngram(self, order: int | None = None, corpus: Paths = ()) -> NGram:
         """Count the n-grams of the text that the model was trained on.
 
         Args:
@@ -295,9 +296,7 @@ class CharLM(TrainedModel):
 
         return export(self, output, overwrite=overwrite, **settings)
 
-    def report(
-        self, output: str | Path | None = None, *, corpus: Sequence[str | Path] = ()
-    ) -> Path:
+    def report(self, output: str | Path | None = None, *, corpus: Paths = ()) -> Path:
         """Write a page with the model's scores, its training curves, and samples.
 
         Args:

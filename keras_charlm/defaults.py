@@ -24,7 +24,12 @@ class NetworkSize:
 
 SIZES = {
     "small": NetworkSize(
-        2, 128, 32, True, 4e-3, ((100_000, 0.3), (1_000_000, 0.2), (math.inf, 0.0))
+        2,
+        128,
+        32,
+        True,
+        4e-3,
+        ((30_000, 0.5), (100_000, 0.3), (1_000_000, 0.2), (math.inf, 0.0)),
     ),
     "medium": NetworkSize(
         2, 256, 64, False, 4e-3, ((300_000, 0.5), (3_000_000, 0.2), (math.inf, 0.0))
@@ -37,9 +42,43 @@ SIZES = {
 # (most characters, size).
 AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
 
-# Without --epochs: enough epochs to read about this many characters in all, within this range, and
-# to take at least this many steps.
-AUTO_CHARACTERS, AUTO_EPOCHS, AUTO_STEPS = 20_000_000, (2, 100), 600
+
+@dataclass(frozen=True)
+class Length:
+    """How many epochs a training takes without `--epochs`.
+
+    A short text is soon learned by heart, so that it takes few epochs, and a long one has much in
+    each.
+
+    Args:
+        first: Epochs for the shortest text.
+        growth: Characters for each further epoch.
+        most: Most epochs.
+        total: Characters to read in all, which limits the epochs for long texts,
+        least: but not to fewer than these.
+        steps: Least number of batches in all.
+    """
+
+    first: int
+    growth: float
+    most: int
+    total: float
+    least: int
+    steps: int
+
+    def epochs(self, characters: int, batch: int) -> int:
+        """The number of epochs.
+
+        Args:
+            characters: Length of the training part.
+            batch: Characters of a batch.
+        """
+        grown = self.first + characters / self.growth
+        epochs = int(min(grown, self.most, self.total / max(characters, 1)))
+        return max(epochs, self.least, math.ceil(self.steps / max(1, characters // batch)))
+
+
+FROM_SCRATCH = Length(20, 1000, 100, 20e6, 2, 200)
 
 
 @dataclass(frozen=True)
@@ -48,14 +87,14 @@ class Tuning:
 
     learning_rate: float
     dropout: float
-    characters: int  # to read in all
-    epochs: tuple[int, int]
-    steps: int  # at least
+    length: Length
 
 
-# By whether the model to start from predicts the text better than n-grams counted there.
-NEAR = Tuning(1e-3, 0.2, 300_000, (3, 4), 100)
-FAR = Tuning(3e-3, 0.3, 1_000_000, (8, 12), 200)
+# By whether the model to start from predicts the text better than n-grams counted there; for lists
+# that start from names.
+NEAR = Tuning(1e-3, 0.2, Length(4, math.inf, 4, 300e3, 3, 100))
+FAR = Tuning(3e-3, 0.4, Length(12, math.inf, 12, 1e6, 8, 200))
+LIST = Tuning(2e-3, 0.3, Length(8, 4000, 16, math.inf, 8, 100))
 
 
 def resolve(
@@ -88,11 +127,8 @@ def resolve(
     model = replace(model, **{k: v for k, v in defaults.items() if getattr(model, k) is None})
     epochs = fit.epochs
     if epochs is None:
-        low, high = tuning.epochs if tuning else AUTO_EPOCHS
-        total = tuning.characters if tuning else AUTO_CHARACTERS
-        epochs = min(max(total // max(characters, 1), low), high)
-        steps = max(1, characters // (fit.batch_size * fit.seq_length))
-        epochs = max(epochs, -(-(tuning.steps if tuning else AUTO_STEPS) // steps))
+        length = tuning.length if tuning else FROM_SCRATCH
+        epochs = length.epochs(characters, fit.batch_size * fit.seq_length)
         if fit.max_time is not None:
             epochs = MOST_EPOCHS  # the time is the limit
     highest = tuning.learning_rate if tuning else size.learning_rate

@@ -117,8 +117,9 @@ class FitSettings(CorpusSettings, ModelSettings, TypedDict, total=False):
     """Seed of the weights, dropout, noise, window offsets and line order."""
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     """Precision of the matrix products; auto chooses bfloat16 where the hardware favours it."""
-    quantize: Literal["none", "float16"]
-    """Format of the stored weights: none is float32; float16 takes half the space."""
+    quantize: Literal["none", "float16", "int8"]
+    """Format of the stored weights: none is float32; float16 takes half the space; int8 is
+    float16 with an on-device file of a quarter."""
     devices: str | int
     """Devices to train on. auto: every GPU, or else the CPU; a number: that many GPUs, or
     without a GPU that many virtual CPU devices; cpu; or certain GPUs, e.g. gpu:0,gpu:1."""

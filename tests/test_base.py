@@ -1,6 +1,7 @@
 """The bundled model that a training starts from by itself."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from conftest import TINY, train
 
 import keras_charlm
 from keras_charlm.config import CorpusConfig
-from keras_charlm.defaults import FAR, NEAR
+from keras_charlm.defaults import FAR, LIST, NEAR
 from keras_charlm.network.model import named_weights
 from keras_charlm.saved.bundle import shipped
 from keras_charlm.text.corpus import prepare
@@ -47,25 +48,51 @@ stood in the door with a candle in his hand, and could not say a word.
 DIGITS = "".join(map(str, np.random.default_rng(0).integers(0, 10, 6000)))
 
 
+CODE = Path(base.__file__).read_text(encoding="utf-8")
+# The names of plants are no first names, and their descriptions are English.
+PLANTS = """ash aspen beech birch blackthorn box bramble broom cedar cherry chestnut clover cowslip
+crocus daisy elder elm fern fir foxglove furze gentian hazel heather holly honeysuckle ivy juniper
+larch laurel lavender lilac lime maple mint moss nettle oak pear pine plum poppy primrose rose rowan
+rush sedge sloe snowdrop sorrel spruce thistle thyme violet walnut willow yarrow yew""".split()  # noqa: SIM905
+PHRASES = "".join(f"the {name} that grew on the other side of the wall\n" for name in PLANTS)
+
+
 def find(tmp_path, text, given=None, **config):
     path = tmp_path / "a.txt"
     path.write_text(text, encoding="utf-8")
     corpus = prepare([path], CorpusConfig(**config))
-    model, tuning = base.find_base(corpus, split_corpus(corpus), given or {})
-    assert (model is None) == (tuning is None)
-    return model
+    return base.find_base(corpus, split_corpus(corpus), given or {})
 
 
-def test_english_prose_starts_from_the_english_model(tmp_path):
-    assert find(tmp_path, PROSE).path == shipped()["english"]
-    assert find(tmp_path, PROSE, {"units": None, "size": "auto", "epochs": 3}) is not None
+@pytest.mark.parametrize(
+    "text, config, name, tuning",
+    [
+        (PROSE, {}, "english", NEAR),
+        (DIGITS, {}, "code", FAR),
+        (CODE, {}, "code", NEAR),
+        (PROSE, {"separator": "* * *"}, "english", NEAR),
+        ("\n".join(PLANTS), {"lines": True}, "names", LIST),
+        (PHRASES, {"lines": True}, "english", LIST),
+    ],
+    ids=["prose", "digits", "code", "documents", "names", "phrases"],
+)
+def test_a_short_text_starts_from_the_nearest_model(text, config, name, tuning, tmp_path):
+    found, its_tuning = find(tmp_path, text, **config)
+    assert found.path == shipped()[name]
+    assert its_tuning is tuning
+
+
+def test_settings_that_keep_the_shape_keep_the_base(tmp_path):
+    found, _ = find(tmp_path, PROSE, {"units": None, "size": "auto", "epochs": 3})
+    assert found.path == shipped()["english"]
 
 
 def test_how_near_a_text_is_sets_the_defaults(tmp_path):
     for text, expected in ((PROSE, NEAR), (DIGITS, FAR)):
         (tmp_path / "a.txt").write_text(text, encoding="utf-8")
         split = split_corpus(prepare([tmp_path / "a.txt"]))
-        assert base.find_tuning(base.open_base("english"), split) is expected
+        assert base.find_tuning(base.open_base("english"), split, lines=False) is expected
+        assert base.find_tuning(base.open_base("english"), split, lines=True) is LIST
 
 
 @pytest.mark.parametrize(
@@ -74,7 +101,7 @@ def test_how_near_a_text_is_sets_the_defaults(tmp_path):
         (DIGITS * 60, {}, {}),  # far from prose, and not short
         (PROSE.translate({i: i + 0x400 for i in range(97, 123)}), {}, {}),  # other characters
         (PROSE[:150], {}, {}),  # too short to tell
-        (PROSE, {"lines": True}, {}),
+        (PROSE * 100, {"lines": True, "duplicates": True}, {}),
         (PROSE * (4_000_000 // len(PROSE)), {}, {}),
         (PROSE, {"unit": "byte"}, {}),
         (PROSE, {}, {"units": 448}),
@@ -84,7 +111,7 @@ def test_how_near_a_text_is_sets_the_defaults(tmp_path):
     ids=["digits", "characters", "shortest", "lines", "long", "bytes", "units", "size", "cell"],
 )
 def test_other_texts_and_networks_start_from_scratch(tmp_path, text, config, given):
-    assert find(tmp_path, text, given, **config) is None
+    assert find(tmp_path, text, given, **config) == (None, None)
 
 
 def test_a_training_says_what_it_starts_from(tmp_path, capfd):
@@ -104,3 +131,33 @@ def test_a_shape_of_its_own_needs_no_option(tmp_path):
     (tmp_path / "a.txt").write_text(PROSE[:900], encoding="utf-8")
     model = keras_charlm.fit(tmp_path / "a.txt", tmp_path / "m", epochs=1, **TINY)
     assert model.card.base == ""
+
+
+def test_lines_of_the_base_are_not_novel(tmp_path, capfd):
+    known = ["Mary", "Patricia", "Linda"]
+    (tmp_path / "a.txt").write_text("\n".join([*known, *PLANTS]), encoding="utf-8")
+    settings = {"epochs": 1, "batch_size": 2, "val_frac": 0, "test_frac": 0}
+    model = keras_charlm.fit(tmp_path / "a.txt", tmp_path / "m", lines=True, **settings)
+    assert model.card.base == "names"
+    assert f"trained on 3 of the {len(PLANTS) + 3} training lines" in capfd.readouterr().err
+    others = [
+        name for name in ("Robert", "James", "Susan") if keras_charlm.load("names").known(name)
+    ]
+    assert others
+    for name in (*others, *PLANTS, *known):
+        assert model.known(name)
+        assert model.known_lines(ignore_case=True)(name.upper())
+    assert not model.known("Mxyzptlk")
+
+
+def test_the_start_of_documents_begins_as_that_of_the_base(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(PROSE.replace("\n\n", "\n***\n"), encoding="utf-8")
+    settings = {"until": "on_train_begin", "epochs": 1, "batch_size": 2, "separator": "***"}
+    network = train(path, tmp_path / "m", **settings)
+    split = split_corpus(prepare([path], CorpusConfig(separator="***")))
+    english = base.open_base("english")
+    rows, theirs = named_weights(network)["embedding/embeddings"].numpy(), english.weights()
+    row = rows[split.vocabulary.id_of(split.start)]
+    start = english.vocabulary.id_of(english.card.start)
+    np.testing.assert_array_equal(row, theirs["embedding/embeddings"][start])

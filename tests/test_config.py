@@ -111,5 +111,9 @@ def test_less_text_gets_more_dropout():
 
 
 def test_a_tiny_text_gets_enough_steps_and_a_huge_one_few_epochs():
-    assert resolve(ModelConfig(), FitConfig(batch_size=1, seq_length=4), 5)[1].epochs >= 300
+    assert resolve(ModelConfig(), FitConfig(batch_size=1, seq_length=4), 5)[1].epochs == 200
+    epochs = [resolve(ModelConfig(), FitConfig(), n)[1].epochs for n in (3000, 30_000, 10**5)]
+    assert epochs == [200, 50, 100]  # 3,000 characters are a batch, here
+    short = FitConfig(batch_size=5)
+    assert resolve(ModelConfig(), short, 3000)[1].epochs == 23
     assert resolve(ModelConfig(), FitConfig(), 500_000_000)[1].epochs == 2

@@ -300,3 +300,12 @@ def test_the_embedded_list_is_clean():
     names = {name for name, _ in rows}
     assert len(names) == 5163
     assert all(name.isalpha() and name == name.capitalize() for name in names)
+
+
+def test_one_path_is_as_good_as_a_list_of_one(tmp_path):
+    path = tmp_path / "ab.txt"
+    path.write_text("a text\nof two lines\n", encoding="utf-8")
+    digests = {corpus.prepare(paths).sha256 for paths in (path, str(path), [path], (str(path),))}
+    assert len(digests) == 1
+    with pytest.raises(OptionError, match="corpus is 5; it takes a path, or several in a list"):
+        corpus.prepare(5)

@@ -14,8 +14,8 @@ from keras_charlm.config import CorpusConfig, SampleConfig
 from keras_charlm.errors import CorpusError, OptionError, OptionNote
 from keras_charlm.text.corpus import prepare
 from keras_charlm.text.labels import FIRST_CODE, Label
-from keras_charlm.text.split import split_corpus
-from keras_charlm.text.streams import Windows
+from keras_charlm.text.split import Split, split_corpus
+from keras_charlm.text.streams import TextStream, Windows
 
 SHAPE = {
     **TINY,
@@ -343,10 +343,12 @@ def test_training_from_a_labelled_model_keeps_the_rows_of_its_labels(model):
     from keras_charlm.training.compiled import start_from
 
     size = model.vocabulary.size
-    labels = [Label("gender", "male", 0.5, size, 0), Label("gender", "new", 0.5, size + 1, 0)]
+    labels = (Label("gender", "male", 0.5, size, 0), Label("gender", "new", 0.5, size + 1, 0))
+    none = TextStream(np.zeros(0, np.int32), np.zeros(1, np.int32), 0, 0)
+    split = Split(model.vocabulary, none, none, none, model.card.start, labels=labels)
     network = build(model.card.model, size, labels=2)
     fresh = named_weights(network)["embedding/embeddings"].numpy()
-    assert start_from(network, model.bundle, model.vocabulary, labels) == size - 1
+    assert start_from(network, model.bundle, split) == size - 1
     rows = named_weights(network)["embedding/embeddings"].numpy()
     theirs = model.bundle.weights()["embedding/embeddings"]
     male = next(label.id for label in model.card.labels if label.value == "male")

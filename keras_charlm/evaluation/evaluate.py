@@ -27,6 +27,7 @@ from keras_charlm.generation.litert import score_characters, score_text
 from keras_charlm.saved.reading import InputText
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.labels import Label
+from keras_charlm.text.sources import Paths
 from keras_charlm.text.streams import Stream
 from keras_charlm.text.vocabulary import UNKNOWN
 
@@ -36,7 +37,7 @@ LINES, PIECES, LENGTH = 1000, 100, 500  # drawn for novelty: lines, or pieces of
 def evaluate(
     model: TrainedModel,
     text: str | bytes | Path | InputText | None,
-    corpus: Sequence[str | Path],
+    corpus: Paths,
     config: EvaluateConfig,
     watch: Watch | None = None,
 ) -> Evaluation:
@@ -87,7 +88,7 @@ def evaluate(
     return Evaluation(**vars(tally.scores()), **more)
 
 
-def _unused_corpus(text: object, corpus: Sequence[str | Path], config: EvaluateConfig) -> list[str]:
+def _unused_corpus(text: object, corpus: Paths, config: EvaluateConfig) -> list[str]:
     """A sentence if the training text is named but not needed."""
     if corpus and text is not None and not (config.baseline or config.novelty):
         return ["corpus has no effect without baseline or novelty: the training text is not read."]

@@ -9,9 +9,8 @@ follow from one running sum. The training text is read in blocks, so it may be l
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.corpus import Corpus, Lines
 from keras_charlm.text.labelled_files import LabelledFileStream
 from keras_charlm.text.likeness import key_fingerprints, line_texts
+from keras_charlm.text.sources import Paths
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import LineStream, Stream
 from keras_charlm.text.vocabulary import NEWLINE
@@ -43,7 +43,7 @@ class TrainingText:
     split: Split
 
     @classmethod
-    def of(cls, model: TrainedModel, files: Sequence[str | Path] = ()) -> TrainingText:
+    def of(cls, model: TrainedModel, files: Paths = ()) -> TrainingText:
         """The text that a model was trained on; see `TrainedModel.corpus`."""
         return cls(*model.corpus(files))
 

@@ -6,7 +6,6 @@ are drawn here. Every text in it is untrusted, and escaped by the template.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from keras_charlm.saved import bundle
 from keras_charlm.saved.description import describe_layers
 from keras_charlm.saved.history import TrainingSample, read_history, read_samples
 from keras_charlm.saved.trained import TrainedModel
+from keras_charlm.text.sources import Paths
 
 MOMENTS = 8  # samples shown from the training
 MOST_COUNTED = 100_000_000  # characters; counting their n-grams takes some minutes and 4 GB
@@ -36,7 +36,7 @@ def write(
     output: str | Path | None = None,
     folder: str | Path | None = None,
     *,
-    corpus: Sequence[str | Path] = (),
+    corpus: Paths = (),
     count: bool = True,
     verbose: int = 0,
 ) -> Path:
@@ -141,9 +141,7 @@ def render(
     )
 
 
-def _count(
-    model: TrainedModel, files: Sequence[str | Path], display: Display
-) -> tuple[list[dict[str, Any]], str]:
+def _count(model: TrainedModel, files: Paths, display: Display) -> tuple[list[dict[str, Any]], str]:
     """The n-gram baseline counted in the training text, or the reason why there is none."""
     size = model.card.split["train"]["characters"]
     if not model.card.scores.keys() & {"validation", "test"}:

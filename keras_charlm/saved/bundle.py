@@ -48,11 +48,13 @@ from keras_charlm.text.labels import Label, columns
 from keras_charlm.text.vocabulary import Vocabulary
 
 MODELS = Path("saved_models")
-ENGLISH, NAMES = "english", "names"  # the bundled models: English prose, and first names
+# The bundled models: source code, English prose, and first names.
+CODE, ENGLISH, NAMES = "code", "english", "names"
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 WEIGHTS, DEVICE, LINES = "model.weights.h5", "model.tflite", "training_lines.u64"
 LINES_NOCASE = "training_lines_nocase.u64"
+NOVELTY = (LINES, LINES_NOCASE)
 LABELS = "training_labels.u64"
 HISTORY, CURVE, REPORT = "history.csv", "curve.csv", "report.html"
 SAMPLES, SAMPLES_TEXT = "samples.jsonl", "samples.txt"
@@ -62,8 +64,7 @@ _CHECKED = (  # files whose hashes are in config.json
     VOCABULARY,
     WEIGHTS,
     DEVICE,
-    LINES,
-    LINES_NOCASE,
+    *NOVELTY,
     LABELS,
 )
 
@@ -330,7 +331,7 @@ def shipped() -> dict[str, Path]:
     return {
         name: home / name
         for home in homes
-        for name in (ENGLISH, NAMES)
+        for name in (CODE, ENGLISH, NAMES)
         if (home / name / CONFIG).is_file()
     }
 

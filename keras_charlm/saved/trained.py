@@ -32,7 +32,7 @@ from keras_charlm.text.filetype import READ
 from keras_charlm.text.labels import Label, choose
 from keras_charlm.text.likeness import key_fingerprints
 from keras_charlm.text.records import split
-from keras_charlm.text.sources import file_names
+from keras_charlm.text.sources import Paths, file_names, path_list
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.text.vocabulary import NEWLINE, UNKNOWN, describe, normalize
 
@@ -357,9 +357,7 @@ class TrainedModel:
         pieces = read_pieces(blocks, str(path), config, READ)
         return split(pieces, config.end if config.records else NEWLINE)
 
-    def corpus(
-        self, files: Sequence[str | Path] = (), *, only_files: bool = False
-    ) -> tuple[Corpus, Split]:
+    def corpus(self, files: Paths = (), *, only_files: bool = False) -> tuple[Corpus, Split]:
         """The text that the model was trained on, and the same split into parts.
 
         Args:
@@ -375,7 +373,7 @@ class TrainedModel:
         """
         card = self.card
         sha256, config = card.corpus["sha256"], card.corpus_config
-        if files:
+        if files := path_list(files):
             text = prepare(files, config)
             if text.sha256 != sha256:
                 raise CorpusError(

@@ -27,7 +27,7 @@ from keras_charlm.text.labelling import label_columns
 from keras_charlm.text.labels import FIRST_CODE
 from keras_charlm.text.preparation import find_or_read
 from keras_charlm.text.records import strip_blanks
-from keras_charlm.text.sources import file_names, sources
+from keras_charlm.text.sources import Paths, file_names, path_list, sources
 from keras_charlm.text.vocabulary import Vocabulary, text_of
 
 NAMES = Path(__file__).parent / "data" / "names.csv"
@@ -193,7 +193,7 @@ def fingerprints(lines: Iterable[bytes]) -> np.ndarray:
 
 
 def prepare(
-    paths: Iterable[str | Path],
+    paths: Paths,
     config: CorpusConfig | None = None,
     stdin: BinaryIO | None = None,
     remedy: Remedy = FIT,
@@ -215,7 +215,7 @@ def prepare(
         CorpusError: A file cannot be read or is not text, or all of them are empty.
     """
     config = config or CorpusConfig()
-    names = [str(path) for path in paths] or [str(NAMES)]
+    names = [str(path) for path in path_list(paths)] or [str(NAMES)]
     if names == [str(NAMES)] and not config.table:
         config = replace(config, **NAMES_COLUMNS)
     check_encoding(config.encoding)

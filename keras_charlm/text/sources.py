@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_charlm.config import CorpusConfig
+from keras_charlm.config_base import expect
 from keras_charlm.errors import CorpusError, brief
 from keras_charlm.files import is_kind
 from keras_charlm.text.decoding import open_blocks
 from keras_charlm.text.filetype import shown_name
+
+Paths = str | Path | Sequence[str | Path]  # one path, or several
+
+
+def path_list(paths: Paths) -> list[str | Path]:
+    """The paths as a list.
+
+    Raises:
+        OptionError: They are no paths.
+    """
+    expect("corpus", paths, (str, Path, Sequence), "a path, or several in a list")
+    several: list[Any] = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    for path in several:
+        expect("corpus", path, (str, Path), "a path, or several in a list")
+    return several
 
 
 def sources(paths: Iterable[str], config: CorpusConfig) -> list[str]:

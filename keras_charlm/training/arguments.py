@@ -15,10 +15,10 @@ from keras_charlm.config_base import expect
 from keras_charlm.errors import CorpusError, OptionError
 from keras_charlm.text.corpus import Corpus, prepare
 from keras_charlm.text.given import Given, GivenText, given_text
+from keras_charlm.text.sources import Paths, path_list
 from keras_charlm.training.network import Network
 from keras_charlm.training.own import Own, check_names, obey, separate
 
-Paths = str | Path | Sequence[str | Path]
 Config = CorpusConfig | ModelConfig | FitConfig
 Callbacks: TypeAlias = keras.callbacks.Callback | Sequence[keras.callbacks.Callback]
 
@@ -77,7 +77,7 @@ def request(
     Raises:
         OptionError, CorpusError: One is wrong, or two conflict.
     """
-    files: Sequence[str | Path] = _paths(corpus)
+    files: Sequence[str | Path] = path_list(corpus)
     users = callback_list(callbacks)
     values, own = separate(_merged(config, settings))
     given = None
@@ -124,15 +124,6 @@ def _check_network(network: Network, settings: Mapping[str, Any]) -> None:
             f"Both a network and {both[0]} were given, and a network has its own; leave "
             f"{both[0]} out."
         )
-
-
-def _paths(corpus: Paths) -> list[str | Path]:
-    """The corpus's paths."""
-    expect("corpus", corpus, (str, Path, Sequence), "a path, or several in a list")
-    several: list[Any] = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
-    for path in several:
-        expect("corpus", path, (str, Path), "a path, or several in a list")
-    return several
 
 
 def _merged(config: Config | Iterable[Config], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,18 +9,29 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config import ModelConfig
-from keras_charlm.defaults import FAR, NEAR, Tuning
+from keras_charlm.defaults import FAR, LIST, NEAR, Tuning
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
 from keras_charlm.generation.litert import Runner, score_characters
-from keras_charlm.saved.bundle import DEVICE, ENGLISH, WEIGHTS, Bundle, open_bundle, shipped
+from keras_charlm.saved.bundle import (
+    CODE,
+    DEVICE,
+    ENGLISH,
+    NAMES,
+    WEIGHTS,
+    Bundle,
+    open_bundle,
+    shipped,
+)
 from keras_charlm.text.corpus import Corpus
+from keras_charlm.text.likeness import key_fingerprints, line_texts
 from keras_charlm.text.split import Split
 
 AUTO = "auto"
 # Characters of the training part. What a model knows is soon lost on a text of another kind, and a
 # long text teaches a network of its own as much.
 SHORTEST, LONGEST_FAR, LONGEST = 200, 300_000, 3_000_000
+LONGEST_LIST = 100_000
 KNOWN = 0.95  # least share of the characters that the model must know
 _READ = 8000  # characters at the text's beginning that are looked at
 _ORDER = 5  # of the n-grams that predict them
@@ -43,10 +54,11 @@ def open_base(model: str | Path) -> Bundle:
 def find_base(
     text: Corpus, split: Split, given: Mapping[str, Any]
 ) -> tuple[Bundle, Tuning] | tuple[None, None]:
-    """The bundled English model, if a training on a text had better start from it.
+    """The bundled model that a training on a text had better start from, if any.
 
-    English prose, verse or talk is then predicted far better; of other languages and of code that
-    use the same characters, only short texts are.
+    Prose, verse or talk in English, and source code, are then predicted far better; of other
+    languages that use the same characters, only short texts are. A short list starts from names, or
+    from English where it is in English.
 
     Args:
         text: The text.
@@ -54,46 +66,61 @@ def find_base(
         given: The settings that the user gave.
 
     Returns:
-        The model, and the defaults for starting from it; None if the text is long, a list, or
-        bytes, if the user chose another network, or if too many characters are unknown to the
-        model.
+        The model, for a text the one that predicts its beginning best, and the defaults for
+        starting from it; None if the text is long, or bytes, if the user chose another network, or
+        if too many characters are unknown to the models.
     """
+    config, length = text.config, split.train.length
     shaped = given.get("size", AUTO) != AUTO or any(given.get(k) is not None for k in _SHAPE)
-    home = shipped().get(ENGLISH)
-    if home is None or shaped or text.config.unit == "byte" or text.config.records:
+    most = LONGEST_LIST if config.lines else LONGEST
+    if shaped or config.unit == "byte" or not SHORTEST <= length <= most:
         return None, None
-    length = split.train.length
-    if not SHORTEST <= length <= LONGEST:
+    choice: list[tuple[float, Bundle]] = []
+    for name, home in shipped().items():
+        if name not in ((ENGLISH, NAMES) if config.lines else (CODE, ENGLISH)):
+            continue
+        base = open_base(home)
+        if _known(base, split).mean() < KNOWN:
+            continue
+        choice.append((bits_saved(base, split), base))
+    if not choice:
         return None, None
-    base = open_base(home)
-    if _known(base, split).mean() < KNOWN:
-        return None, None
-    tuning = find_tuning(base, split)
-    return (base, tuning) if length <= LONGEST_FAR or tuning is NEAR else (None, None)
+    # Names help any list of single words more than English that does not predict them.
+    saved, best = max(choice, key=lambda c: (max(c[0], 0), c[1].card.name == NAMES, c[0]))
+    tuning = LIST if config.lines else NEAR if saved > 0 else FAR
+    return (best, tuning) if length <= LONGEST_FAR or tuning is NEAR else (None, None)
 
 
-def find_tuning(base: Bundle, split: Split) -> Tuning:
+def find_tuning(base: Bundle, split: Split, lines: bool) -> Tuning:
     """The defaults for starting from a model on a text.
 
     Args:
         base: The model.
         split: The text's parts.
+        lines: Whether the text is a list.
 
     Returns:
-        NEAR if the model predicts the second half of the text's beginning better than n-grams
-        counted in the first half; otherwise FAR.
+        For lists LIST; NEAR if the model predicts the text's beginning better than n-grams;
+        otherwise FAR.
+    """
+    if lines:
+        return LIST
+    return NEAR if bits_saved(base, split) > 0 else FAR
+
+
+def bits_saved(base: Bundle, split: Split) -> float:
+    """How many bits per character a model needs less than n-grams do, for the second half of the
+    text's beginning; they are counted in the first half.
+
+    Characters that the model does not know count as equal.
     """
     ids, start = _beginning(split), split.vocabulary.id_of(split.start)
     codes = np.append(base.card.start, _codes(ids, split))
-    theirs, known = base.vocabulary.lookup(codes), _known(base, split)
     half = len(ids) // 2
-    both = known[half:]
-    if not both.any():
-        return FAR
-    bits, _ = score_characters(Runner(base.file(DEVICE)), codes, theirs)
+    bits, _ = score_characters(Runner(base.file(DEVICE)), codes, base.vocabulary.lookup(codes))
     grams = ngram.fit(ids[:half], split.vocabulary.size, _ORDER, start)
-    counted = grams.bits(ids)[half - 1 :]
-    return NEAR if bits[half:][both].mean() < counted[both].mean() else FAR
+    saved = grams.bits(ids)[half - 1 :] - bits[half:]
+    return float(np.where(_known(base, split)[half:], saved, 0).mean())
 
 
 def _beginning(split: Split) -> np.ndarray:
@@ -109,6 +136,14 @@ def _codes(ids: np.ndarray, split: Split) -> np.ndarray:
 def _known(base: Bundle, split: Split) -> np.ndarray:
     """Whether each character of the text's beginning is in the model's vocabulary, bool (N,)."""
     return base.vocabulary.lookup(_codes(_beginning(split), split)) > 0
+
+
+def known_lines(base: Bundle, text: Corpus, split: Split) -> int:
+    """How many lines of the training part the model was trained on."""
+    if split.train_lines is None or not base.card.lines:
+        return 0
+    lines = key_fingerprints(line_texts(text, split.train_lines))
+    return int(np.isin(lines, base.training_lines()).sum())
 
 
 def check_shape(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@ weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,7 +12,7 @@ import tensorflow as tf
 from keras_charlm.config import FitConfig, ModelConfig
 from keras_charlm.network import model
 from keras_charlm.saved.bundle import Bundle
-from keras_charlm.text.labels import Label
+from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.devices import prefer_bfloat16
 from keras_charlm.training.network import rebuilt
@@ -61,27 +60,29 @@ def dtype_policy(precision: str) -> str:
     return "float32" if precision == "float32" else f"mixed_{precision}"
 
 
-def start_from(
-    network: keras.Model, base: Bundle, vocabulary: Vocabulary, labels: Sequence[Label] = ()
-) -> int:
+def start_from(network: keras.Model, base: Bundle, split: Split) -> int:
     """Copy another model's weights.
 
     Characters in both vocabularies keep their rows of the embedding (of the first kernel for
     one-hot input), their columns of the logits' kernel and their biases; labels of both keep their
-    rows of the embedding.
+    rows of the embedding. A start symbol that the other model does not know, such as the end of a
+    document, begins as that model's own.
 
     Args:
         network: The network, of the same shape.
         base: The other model.
-        vocabulary: The network's vocabulary.
-        labels: The network's labels.
+        split: The parts of the text, with the network's vocabulary and labels.
 
     Returns:
         How many of its characters are in the other model's vocabulary.
     """
+    vocabulary = split.vocabulary
     theirs = base.vocabulary.lookup(np.array(vocabulary.codes))  # their id of each of our codes
+    known_characters = int((theirs > 0).sum())
+    if (start := vocabulary.id_of(split.start)) and not theirs[start - 1]:
+        theirs[start - 1] = base.vocabulary.id_of(base.card.start)
     same = {(label.column, label.value): label.id for label in base.card.labels}
-    of_labels = np.array([same.get((x.column, x.value), 0) for x in labels], np.int64)
+    of_labels = np.array([same.get((x.column, x.value), 0) for x in split.labels], np.int64)
     theirs = np.concatenate([[0], theirs, of_labels])  # the unknown symbol is always id 0
     known = theirs > 0
     known[0] = True
@@ -98,7 +99,7 @@ def start_from(
             rows[own] = np.moveaxis(value, axis, 0)[theirs[own]]
             value = np.moveaxis(rows, 0, axis)
         variable.assign(value)
-    return int(known[1 : vocabulary.size].sum())
+    return known_characters
 
 
 def _optimizer(config: FitConfig, rates: Rates | None) -> keras.optimizers.Optimizer:

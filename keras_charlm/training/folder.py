@@ -18,6 +18,7 @@ from keras_charlm.saved.bundle import (
     HISTORY,
     LOCK,
     MODELS,
+    NOVELTY,
     SAMPLES,
     recover,
 )
@@ -70,7 +71,7 @@ class TrainingFolder:
 
     def clear(self) -> None:
         """Remove the files of an earlier training."""
-        for name in (STATE, BEST, HISTORY, CURVE):
+        for name in (STATE, BEST, HISTORY, CURVE, *NOVELTY):
             (self.work / name).unlink(missing_ok=True)
         (self.work / SAMPLES).write_bytes(b"")
 

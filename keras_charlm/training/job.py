@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from keras_charlm.display import Display, command
 from keras_charlm.errors import CharLMError, Interrupted, TrainingError
-from keras_charlm.saved.bundle import Bundle, shipped
+from keras_charlm.saved.bundle import NOVELTY, Bundle
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import Windows
@@ -150,16 +151,14 @@ def _begin(
         checkpoint.restore(arrays, network, job.workers, metrics=False)
         return
     if job.base:
-        vocabulary = job.split.vocabulary
-        known = compiled.start_from(network, job.base, vocabulary, job.split.labels)
-        bundled = job.base.path in shipped().values()
-        name = f"the bundled model {job.base.card.name}" if bundled else job.base.path
-        job.display.note(
-            f"begun from  {name}: it knows {known} of the {vocabulary.size - 1} characters"
-            + ("; --from-scratch starts from none" if bundled else "")
-        )
+        known = compiled.start_from(network, job.base, job.split)
+        for line in summary.begun_from(job.base, job.text, job.split, known):
+            job.display.note(line)
     if job.workers.chief:
         job.folder.clear()
+        if job.base and job.base.card.lines:  # what it was trained on is not novel
+            for name in NOVELTY:
+                shutil.copyfile(job.base.file(name), job.folder.work / name)
     checkpoints.save(network)
 
 

@@ -85,7 +85,8 @@ class Outcome:
 
     def _write(self, weights: list[np.ndarray], finished: bool) -> Card:
         plan, vocabulary = self.plan, self.split.vocabulary
-        if plan.fit.quantize == "float16":  # score what is stored: the rounded weights
+        half = plan.fit.quantize != "none"
+        if half:  # score what is stored: the rounded weights
             weights = [w.astype(np.float16).astype(np.float32) for w in weights]
         network = model.build(plan.model, vocabulary.size, labels=vocabulary.labels)
         network.set_weights(weights)
@@ -93,11 +94,11 @@ class Outcome:
         graph = OnDeviceGraph(network, plan.model, vocabulary)
         content = tflite.convert(graph, plan.fit.quantize)
         content = packing.pack(content, card.on_device(vocabulary, plan.fit.quantize))
-        tflite.check(content, graph)
+        tflite.check(content, graph, exact=plan.fit.quantize != "int8")
 
         def fill(folder: Path) -> None:
             network.save_weights(folder / bundle.WEIGHTS)
-            if plan.fit.quantize == "float16":
+            if half:
                 compress_weights(folder / bundle.WEIGHTS)
             (folder / bundle.DEVICE).write_bytes(content)
             self._fill(folder, finished)
@@ -163,10 +164,12 @@ class Outcome:
         split, work = self.split, self.checkpoints.folder
         write_json(folder / bundle.VOCABULARY, split.vocabulary.to_dict())
         if split.train_lines is not None:
-            for name, ignore_case in ((bundle.LINES, False), (bundle.LINES_NOCASE, True)):
+            for name, ignore_case in zip(bundle.NOVELTY, (False, True), strict=True):
                 texts = line_texts(self.text, split.train_lines)
-                lines = np.unique(key_fingerprints(texts, ignore_case)).astype("<u8")
-                lines.tofile(folder / name)
+                lines = key_fingerprints(texts, ignore_case)
+                if (of_base := work / name).exists():
+                    lines = np.concatenate([lines, np.fromfile(of_base, "<u8")])
+                np.unique(lines).astype("<u8").tofile(folder / name)
         if isinstance(split.train, LabelledLineStream):
             split.train.fingerprints().astype("<u8").tofile(folder / bundle.LABELS)
         # Written from the progress, not copied: after a kill the files may be newer than that.

@@ -179,9 +179,9 @@ def check_size(plan: Plan, vocabulary: Vocabulary) -> None:
         vocabulary: The symbols that the network reads and predicts.
     """
     parameters = count_parameters(plan.model, vocabulary.size, vocabulary.labels)
-    size = parameters * (2 if plan.fit.quantize == "float16" else 4)
+    size = parameters * {"none": 4, "float16": 2, "int8": 1}[plan.fit.quantize]
     if size > LARGEST:
-        half = "" if plan.fit.quantize == "float16" else ", or halve it with --quantize float16"
+        half = ", or halve it with --quantize float16" if plan.fit.quantize == "none" else ""
         raise OptionError(
             f"The network has {parameters:,} parameters, and its on-device file would have "
             f"{size:,} bytes where at most {LARGEST:,} are possible; lower --units or "

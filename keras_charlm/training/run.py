@@ -23,12 +23,12 @@ from keras_charlm.settings import FitSettings
 from keras_charlm.text.corpus import reopen
 from keras_charlm.text.given import Given, given_text
 from keras_charlm.text.preparation import holds
+from keras_charlm.text.sources import Paths
 from keras_charlm.text.split import Split, split_corpus
 from keras_charlm.training import base, checkpoint
 from keras_charlm.training.arguments import (
     Callbacks,
     Config,
-    Paths,
     Request,
     callback_list,
     request,
@@ -75,7 +75,7 @@ def fit(
             embedding, recurrent layers of one kind and width, and a dense layer.
         overwrite: Replace the model in `output`, once this one is ready.
         init_from: A model whose weights to start from; characters in both keep theirs. 'auto' is
-            the bundled English model for a short text in its characters; None is none.
+            the bundled model that is nearest to a short text in its characters; None is none.
         callbacks: A Keras callback or several; each epoch's logs have `loss` and `val_loss` in
             nats. Those that set the learning rate are obeyed, with `schedule` none.
         verbose: 0 shows nothing, 1 everything, on stderr.
@@ -127,7 +127,7 @@ def _job(
     if init_from == base.AUTO and asked.paths:
         start, tuning = base.find_base(text, split, asked.settings)
     elif start:
-        tuning = base.find_tuning(start, split)
+        tuning = base.find_tuning(start, split, text.config.lines)
     plan, notices = make_plan(text, split, asked.model, asked.fit, workers.replicas, start, tuning)
     plan, own = _with_own(asked, plan, split, workers)
     check_size(plan, split.vocabulary)

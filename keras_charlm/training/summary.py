@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_charlm.display import command, counted, duration
-from keras_charlm.saved.bundle import REPORT
+from keras_charlm.saved.bundle import REPORT, Bundle, shipped
 from keras_charlm.saved.card import Card
 from keras_charlm.saved.description import (
     describe_batch,
@@ -17,6 +17,7 @@ from keras_charlm.saved.description import (
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.labels import columns
 from keras_charlm.text.split import Split
+from keras_charlm.training.base import known_lines
 from keras_charlm.training.devices import describe
 from keras_charlm.training.plan import Plan
 from keras_charlm.training.progress import Progress
@@ -69,6 +70,28 @@ def beginning(
         f"training    {_training(plan, steps, unit)}",
         f"device      {devices}, {plan.policy.removeprefix('mixed_')}",
     ]
+
+
+def begun_from(base: Bundle, text: Corpus, split: Split, known: int) -> list[str]:
+    """The lines shown when a training has started from another model.
+
+    Args:
+        base: The model.
+        text, split: The text and its parts.
+        known: How many of its characters the model knows.
+    """
+    bundled = base.path in shipped().values()
+    name = f"the bundled model {base.card.name}" if bundled else base.path
+    lines = [
+        f"begun from  {name}: it knows {known} of the {split.vocabulary.size - 1} characters"
+        + ("; --from-scratch starts from none" if bundled else "")
+    ]
+    if same := known_lines(base, text, split):
+        lines.append(
+            f"{'':<12}it was trained on {same:,} of the {len(split.train_lines or ()):,} training "
+            "lines, so that its scores on this list look better than on new lines"
+        )
+    return lines
 
 
 def _parts(text: Corpus, split: Split) -> str:
