@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_still_read(
     folder, fix = read_only
     shutil.copytree(text_model, folder / "cats")
     with pytest.raises(Interrupted):
-        keras_charlm.fit(text_file, folder / "m", **EXACT, callbacks=[Act(30, interrupt)])
+        keras_charlm.fit(text_file, folder / "m", **EXACT, callbacks=[Act(50, interrupt)])
     before = sorted(folder.rglob("*"))
     fix()
     assert len(keras_charlm.load(folder / "cats").generate(length=9, seed=1)) == 9
@@ -359,7 +359,7 @@ def test_a_checkpoint_that_moved_on_while_it_was_read_is_read_again(text_file, w
     from keras_charlm.training.folder import TrainingFolder
     from keras_charlm.training.workers import Workers
 
-    for name, after in (("early", 20), ("late", 38)):
+    for name, after in (("early", 20), ("late", 50)):
         with pytest.raises(Interrupted):
             keras_charlm.fit(text_file, tmp_path / name, **EXACT, callbacks=[Act(after, interrupt)])
     state = tmp_path / "early" / "checkpoint" / "state.npz"
