@@ -61,12 +61,28 @@ def test_a_label_is_read_before_the_name(visit, tmp_path):
     write(model, tmp_path / "page")
     page = visit(tmp_path / "page")
     for value in ["female", "male"]:
-        page.select_option("#labels select", label=value)
+        page.get_by_label(value, exact=True).check()
         run(page, number=10, length=30, seed=3)
         expected = model.samples(num=15, length=30, seed=3, labels=[value])
         assert drawn(page) == distinct(expected, 10)
     run(page, number=5, length=30, seed=3, end="o")  # a rule leaves labels alone
     assert all(name.endswith("o") for name in drawn(page))
+    page.get_by_label("any", exact=True).check()
+    run(page, number=10, length=30, seed=3)
+    assert drawn(page) == distinct(model.samples(num=15, length=30, seed=3), 10)
+
+
+def test_many_labels_are_a_list_to_choose_from(visit, tmp_path):
+    model = keras_charlm.load(Path(__file__).parent.parent / "saved_models" / "names")
+    write(model, tmp_path / "page")
+    facts = json.loads((tmp_path / "page" / "model.json").read_text())
+    male = next(label for label in facts["labels"] if label["value"] == "male")
+    facts["labels"] += [{**male, "value": f"male {i}"} for i in range(6)]
+    (tmp_path / "page" / "model.json").write_text(json.dumps(facts))
+    page = visit(tmp_path / "page")
+    page.select_option("#labels select", label="male 5")
+    run(page, number=10, length=30, seed=3)
+    assert drawn(page) == distinct(model.samples(num=15, length=30, seed=3, labels=["male"]), 10)
 
 
 @pytest.mark.parametrize("quantize", ["float16", "int8"])

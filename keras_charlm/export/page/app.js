@@ -15,6 +15,8 @@ let last = null; // the pad's last continuation: the text before it, and its len
 
 const CONDITIONS = ["end", "from", "to", "ban"]; // the fields that restrict what is drawn
 
+const BUTTONS = 7; // choices of labels, with "any", that are shown as buttons
+
 const count = new Intl.NumberFormat("en");
 
 export async function start(fail) {
@@ -84,27 +86,49 @@ function lay() {
   showTemperature();
 }
 
-// A choice for each column of the labels that the model was trained with.
+// A choice for each column of the labels that the model was trained with: buttons, or a list of many.
 function layLabels() {
   const labels = facts.labels ?? [];
   for (const column of new Set(labels.map((label) => label.column))) {
-    const field = document.createElement("div");
-    const select = document.createElement("select");
-    const name = document.createElement("label");
-    field.className = "field";
-    name.textContent = column;
-    name.htmlFor = select.id = `label-${$("labels").childElementCount}`;
-    select.add(new Option("any", ""));
-    for (const { code, value } of labels.filter((label) => label.column === column)) select.add(new Option(value, code));
-    field.append(name, select);
-    $("labels").append(field);
+    const choices = [{ value: "any", code: "" }, ...labels.filter((label) => label.column === column)];
+    const id = `label-${$("labels").childElementCount}`;
+    $("labels").append(choices.length > BUTTONS ? labelList(id, column, choices) : labelButtons(id, column, choices));
     $("labels").hidden = false;
   }
 }
 
+function labelButtons(id, column, choices) {
+  const field = document.createElement("fieldset");
+  field.append(document.createElement("legend"));
+  field.firstChild.textContent = column;
+  for (const { value, code } of choices) {
+    const label = document.createElement("label");
+    const input = document.createElement("input");
+    const shown = document.createElement("span");
+    Object.assign(input, { type: "radio", name: id, value: code, checked: !code });
+    shown.textContent = value;
+    label.append(input, shown);
+    field.append(label);
+  }
+  return field;
+}
+
+function labelList(id, column, choices) {
+  const field = document.createElement("div");
+  const select = document.createElement("select");
+  const name = document.createElement("label");
+  field.className = "field";
+  name.textContent = column;
+  name.htmlFor = select.id = id;
+  for (const { value, code } of choices) select.add(new Option(value, code));
+  field.append(name, select);
+  return field;
+}
+
 // The codes of the labels that are chosen.
 function chosenLabels() {
-  return Array.from(document.querySelectorAll("#labels select"), (select) => select.value).filter(Boolean).map(Number);
+  const chosen = document.querySelectorAll("#labels select, #labels input:checked");
+  return Array.from(chosen, (field) => field.value).filter(Boolean).map(Number);
 }
 
 function showTemperature() {
