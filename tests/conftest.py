@@ -15,6 +15,7 @@ import json
 import pickle
 import random
 import shutil
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -24,6 +25,9 @@ import pytest
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # other work may slow any example
 hypothesis.settings.load_profile("untimed")
+
+# A process in the background may ignore Ctrl-C, and then what it starts does too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -66,7 +66,9 @@ def texts(out):
     return ["".join(map(chr, row[:n])) for row, n in zip(out["text"], out["lengths"], strict=True)]
 
 
-@pytest.mark.parametrize("given", [{"temperature": 1.3}, {"top_k": 3, "min_p": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "given", [{"temperature": 1.3}, {"temperature": 1.0, "top_k": 3, "min_p": 0.1}], ids=str
+)
 def test_a_rule_of_zeros_changes_nothing(model, given):
     zeros = Tables(np.zeros(model.vocabulary.size, np.int32), np.zeros((1, 1), np.int32), True)
     codes = np.tile([NEWLINE, 97], (16, 1))

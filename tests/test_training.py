@@ -204,8 +204,8 @@ def test_a_text_learned_by_heart_comes_back_from_its_beginning(tmp_path):
     text = babble(1200, seed=3)
     (tmp_path / "a.txt").write_text(text)
     model = keras_charlm.fit(
-        tmp_path / "a.txt", tmp_path / "m", val_frac=0, test_frac=0, dropout=0, verbose=0,
-        init_from=None,
+        tmp_path / "a.txt", tmp_path / "m", val_frac=0, test_frac=0, dropout=0, epochs=80,
+        init_from=None, verbose=0,
     )  # fmt: skip
     assert model.generate(temp=0, length=len(text)) == text
 

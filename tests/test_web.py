@@ -68,7 +68,7 @@ def test_a_label_is_read_before_the_name(visit, tmp_path):
     run(page, number=5, length=30, seed=3, end="o")  # a rule leaves labels alone
     assert all(name.endswith("o") for name in drawn(page))
     page.get_by_label("any", exact=True).check()
-    run(page, number=10, length=30, seed=3)
+    run(page, number=10, length=30, seed=3, end="")
     assert drawn(page) == distinct(model.samples(num=15, length=30, seed=3), 10)
 
 

@@ -139,11 +139,11 @@ def _known(base: Bundle, split: Split) -> np.ndarray:
 
 
 def known_lines(base: Bundle, text: Corpus, split: Split) -> int:
-    """How many lines of the training part the model was trained on."""
+    """How many lines of the training part the model was trained on, in any case."""
     if split.train_lines is None or not base.card.lines:
         return 0
-    lines = key_fingerprints(line_texts(text, split.train_lines))
-    return int(np.isin(lines, base.training_lines()).sum())
+    lines = key_fingerprints(line_texts(text, split.train_lines), ignore_case=True)
+    return int(np.isin(lines, base.training_lines(ignore_case=True)).sum())
 
 
 def check_shape(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, Any]) -> None:
