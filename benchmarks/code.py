@@ -16,7 +16,7 @@ import click
 from benchmarks.common import kcharlm, save
 from benchmarks.english import score
 
-# Tables, other people's tests and whole programs, in Python's library.
+# Tables, tests, installed packages and whole programs among Python's modules.
 LEFT_OUT = {"test", "tests", "site-packages", "idlelib", "turtledemo", "encodings", "pydoc_data"}
 HELD_OUT = ("argparse.py", "statistics.py", "tarfile.py")
 TAIL = 300_000  # characters of SQLite's end

@@ -47,15 +47,15 @@ AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
 class Length:
     """How many epochs a training takes without `--epochs`.
 
-    A short text is soon learned by heart, so that it takes few epochs, and a long one has much in
-    each.
+    A short text is soon learned by heart and takes few epochs; a long one takes few because each
+    has much to read.
 
     Args:
         first: Epochs for the shortest text.
         growth: Characters for each further epoch.
         most: Most epochs.
-        total: Characters to read in all, which limits the epochs for long texts,
-        least: but not to fewer than these.
+        total: Characters to read in all, which limits the epochs for long texts.
+        least: Least epochs.
         steps: Least number of batches in all.
     """
 
@@ -90,8 +90,8 @@ class Tuning:
     length: Length
 
 
-# By whether the model to start from predicts the text better than n-grams counted there; for lists
-# that start from names.
+# By whether the model to start from predicts the text better than n-grams counted there; LIST is
+# for the lines of a list.
 NEAR = Tuning(1e-3, 0.2, Length(4, math.inf, 4, 300e3, 3, 100))
 FAR = Tuning(3e-3, 0.4, Length(12, math.inf, 12, 1e6, 8, 200))
 LIST = Tuning(2e-3, 0.3, Length(8, 4000, 16, math.inf, 8, 100))

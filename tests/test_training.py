@@ -201,7 +201,7 @@ def test_a_training_of_a_few_batches_is_said_to_be_short(text_file, tmp_path, ca
 
 
 def test_a_text_learned_by_heart_comes_back_from_its_beginning(tmp_path):
-    text = babble(1200, seed=3)
+    text = babble(2500, seed=3)
     (tmp_path / "a.txt").write_text(text)
     model = keras_charlm.fit(
         tmp_path / "a.txt", tmp_path / "m", val_frac=0, test_frac=0, dropout=0, epochs=80,

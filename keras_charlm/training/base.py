@@ -17,6 +17,7 @@ from keras_charlm.saved.bundle import (
     CODE,
     DEVICE,
     ENGLISH,
+    LINES_NOCASE,
     NAMES,
     WEIGHTS,
     Bundle,
@@ -31,7 +32,7 @@ AUTO = "auto"
 # Characters of the training part. What a model knows is soon lost on a text of another kind, and a
 # long text teaches a network of its own as much.
 SHORTEST, LONGEST_FAR, LONGEST = 200, 300_000, 3_000_000
-LONGEST_LIST = 100_000
+LONGEST_LIST = 100_000  # of a list
 KNOWN = 0.95  # least share of the characters that the model must know
 _READ = 8000  # characters at the text's beginning that are looked at
 _ORDER = 5  # of the n-grams that predict them
@@ -75,14 +76,14 @@ def find_base(
     most = LONGEST_LIST if config.lines else LONGEST
     if shaped or config.unit == "byte" or not SHORTEST <= length <= most:
         return None, None
+    beginning = _Beginning(split)
     choice: list[tuple[float, Bundle]] = []
     for name, home in shipped().items():
         if name not in ((ENGLISH, NAMES) if config.lines else (CODE, ENGLISH)):
             continue
         base = open_base(home)
-        if _known(base, split).mean() < KNOWN:
-            continue
-        choice.append((bits_saved(base, split), base))
+        if beginning.known(base).mean() >= KNOWN:
+            choice.append((beginning.saved(base), base))
     if not choice:
         return None, None
     # Names help any list of single words more than English that does not predict them.
@@ -105,45 +106,46 @@ def find_tuning(base: Bundle, split: Split, lines: bool) -> Tuning:
     """
     if lines:
         return LIST
-    return NEAR if bits_saved(base, split) > 0 else FAR
+    return NEAR if _Beginning(split).saved(base) > 0 else FAR
 
 
-def bits_saved(base: Bundle, split: Split) -> float:
-    """How many bits per character a model needs less than n-grams do, for the second half of the
-    text's beginning; they are counted in the first half.
+class _Beginning:
+    """The beginning of a text, whose second half n-grams predict that are counted in the first.
 
-    Characters that the model does not know count as equal.
+    Args:
+        split: The text's parts.
     """
-    ids, start = _beginning(split), split.vocabulary.id_of(split.start)
-    codes = np.append(base.card.start, _codes(ids, split))
-    half = len(ids) // 2
-    bits, _ = score_characters(Runner(base.file(DEVICE)), codes, base.vocabulary.lookup(codes))
-    grams = ngram.fit(ids[:half], split.vocabulary.size, _ORDER, start)
-    saved = grams.bits(ids)[half - 1 :] - bits[half:]
-    return float(np.where(_known(base, split)[half:], saved, 0).mean())
 
+    def __init__(self, split: Split):
+        stream = split.train
+        width = min(_READ, stream.length - stream.lead)
+        ids = stream.read(np.array([stream.lead]), width)[0]
+        self._codes = split.vocabulary.codes_by_id[ids]  # (N,)
+        self._half = len(ids) // 2
+        start = split.vocabulary.id_of(split.start)
+        grams = ngram.fit(ids[: self._half], split.vocabulary.size, _ORDER, start)
+        self._counted = grams.bits(ids)[self._half - 1 :]
 
-def _beginning(split: Split) -> np.ndarray:
-    """The first ids of the training part, int32 (N,)."""
-    stream = split.train
-    return stream.read(np.array([stream.lead]), min(_READ, stream.length - stream.lead))[0]
+    def known(self, base: Bundle) -> np.ndarray:
+        """Whether each character is in a model's vocabulary, bool (N,)."""
+        return base.vocabulary.lookup(self._codes) > 0
 
-
-def _codes(ids: np.ndarray, split: Split) -> np.ndarray:
-    return split.vocabulary.codes_by_id[ids]
-
-
-def _known(base: Bundle, split: Split) -> np.ndarray:
-    """Whether each character of the text's beginning is in the model's vocabulary, bool (N,)."""
-    return base.vocabulary.lookup(_codes(_beginning(split), split)) > 0
+    def saved(self, base: Bundle) -> float:
+        """How many bits per character of the second half a model needs less than the n-grams;
+        characters that it does not know count as equal."""
+        codes = np.append(base.card.start, self._codes)
+        bits, _ = score_characters(Runner(base.file(DEVICE)), codes, base.vocabulary.lookup(codes))
+        saved = self._counted - bits[self._half :]
+        return float(np.where(self.known(base)[self._half :], saved, 0).mean())
 
 
 def known_lines(base: Bundle, text: Corpus, split: Split) -> int:
-    """How many lines of the training part the model was trained on, in any case."""
+    """How many lines of the training part the model was trained on, in upper or lower case."""
     if split.train_lines is None or not base.card.lines:
         return 0
-    lines = key_fingerprints(line_texts(text, split.train_lines), ignore_case=True)
-    return int(np.isin(lines, base.training_lines(ignore_case=True)).sum())
+    ignore_case = LINES_NOCASE in base.card.files  # not stored by earlier versions
+    lines = key_fingerprints(line_texts(text, split.train_lines), ignore_case)
+    return int(np.isin(lines, base.training_lines(ignore_case)).sum())
 
 
 def check_shape(base: Bundle, unit: str, asked: ModelConfig, given: Mapping[str, Any]) -> None:

@@ -157,7 +157,7 @@ def _begin(
     if job.workers.chief:
         job.folder.clear()
         if job.base and job.base.card.lines:  # what it was trained on is not novel
-            for name in NOVELTY:
+            for name in set(NOVELTY) & set(job.base.card.files):
                 shutil.copyfile(job.base.file(name), job.folder.work / name)
     checkpoints.save(network)
 
