@@ -240,6 +240,13 @@ class FitConfig(Settings):
         low=1,
         high=MOST_EPOCHS,
     )
+    synthetic: float | None = setting(
+        None,
+        "Characters drawn from n-grams of the text, for each of its own in an epoch; by default "
+        "chosen from its length.",
+        low=0,
+        high=100,
+    )
     label_dropout: float = setting(
         0.1,
         "Fraction of the labels left out during training, so that the model also writes without "

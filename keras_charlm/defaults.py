@@ -1,4 +1,5 @@
-"""The defaults that depend on the text: the network's size, the length of a training, dropout."""
+"""The defaults that depend on the text: the network's size, the length of a training, dropout, and
+how much synthetic text it reads."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ SIZES = {
         32,
         True,
         4e-3,
-        ((30_000, 0.5), (100_000, 0.3), (1_000_000, 0.2), (math.inf, 0.0)),
+        ((100_000, 0.3), (1_000_000, 0.2), (math.inf, 0.0)),
     ),
     "medium": NetworkSize(
         2, 256, 64, False, 4e-3, ((300_000, 0.5), (3_000_000, 0.2), (math.inf, 0.0))
@@ -41,6 +42,8 @@ SIZES = {
 # Chosen so that a network has about as many parameters as there are training characters:
 # (most characters, size).
 AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
+# (most characters, synthetic characters for each of them).
+SYNTHETIC = ((30_000, 2.0), (100_000, 1.0), (300_000, 0.5), (math.inf, 0.0))
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Length:
         return max(epochs, self.least, math.ceil(self.steps / max(1, characters // batch)))
 
 
-FROM_SCRATCH = Length(20, 1000, 100, 20e6, 2, 200)
+FROM_SCRATCH = Length(40, 3000, 60, 20e6, 2, 200)
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,13 @@ class Tuning:
     learning_rate: float
     dropout: float
     length: Length
+    synthetic: float = 0.0
 
 
 # By whether the model to start from predicts the text better than n-grams counted there; LIST is
 # for the lines of a list.
 NEAR = Tuning(1e-3, 0.2, Length(4, math.inf, 4, 300e3, 3, 100))
-FAR = Tuning(3e-3, 0.4, Length(12, math.inf, 12, 1e6, 8, 200))
+FAR = Tuning(3e-3, 0.4, Length(12, math.inf, 12, 1e6, 8, 200), 0.5)
 LIST = Tuning(2e-3, 0.3, Length(8, 4000, 16, math.inf, 8, 100))
 
 
@@ -104,7 +108,8 @@ def resolve(
 
     Args:
         model: Shape of the network; fields that are None are filled.
-        fit: How to train; `epochs` and `learning_rate` are filled, and `size` 'auto' is resolved.
+        fit: How to train; `epochs`, `learning_rate` and `synthetic` are filled, and `size` 'auto'
+            is resolved.
         characters: Length of the training part in characters.
         tuning: The defaults for starting from another model, with its shape.
 
@@ -133,4 +138,13 @@ def resolve(
             epochs = MOST_EPOCHS  # the time is the limit
     highest = tuning.learning_rate if tuning else size.learning_rate
     rate = highest if fit.learning_rate is None else fit.learning_rate
-    return model, replace(fit, size=name, epochs=epochs, learning_rate=rate)
+    synthetic = fit.synthetic
+    if synthetic is None:
+        synthetic = next(share for most, share in SYNTHETIC if characters <= most)
+        if tuning:
+            synthetic = tuning.synthetic
+        if not model.dropout:  # whoever asks for none wants the text itself
+            synthetic = 0.0
+    return model, replace(
+        fit, size=name, epochs=epochs, learning_rate=rate, synthetic=float(synthetic)
+    )

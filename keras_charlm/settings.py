@@ -110,6 +110,9 @@ class FitSettings(CorpusSettings, ModelSettings, TypedDict, total=False):
     patience: int | None
     """Stop after this many epochs without a lower validation loss; by default after a fifth of
     the training, and at least five."""
+    synthetic: float | None
+    """Characters drawn from n-grams of the text, for each of its own in an epoch; by default
+    chosen from its length."""
     label_dropout: float
     """Fraction of the labels left out during training, so that the model also writes without
     them."""

@@ -33,7 +33,10 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
-TINY = {"layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 8, "verbose": 0}
+TINY = {
+    "layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 8, "synthetic": 0,
+    "verbose": 0,
+}  # fmt: skip
 
 
 class Enough(Exception):

@@ -17,7 +17,9 @@ from conftest import TINY, babble
 
 from keras_charlm.saved.card import FORMAT
 
-TOY = ["--layers", "1", "--units", "8", "--batch-size", "4", "--seq-length", "8"]
+TOY = [
+    "--layers", "1", "--units", "8", "--batch-size", "4", "--seq-length", "8", "--synthetic", "0",
+]  # fmt: skip
 COMMAND = [sys.executable, "-m", "kcharlm"]
 
 

@@ -110,10 +110,18 @@ def test_less_text_gets_more_dropout():
     assert rates[0] > rates[-1]
 
 
+def test_short_texts_get_synthetic_text_unless_there_is_no_dropout():
+    shares = [resolve(ModelConfig(), FitConfig(), n)[1].synthetic for n in (10**4, 10**5, 10**7)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0 == shares[-1]
+    assert resolve(ModelConfig(dropout=0.0), FitConfig(), 10**4)[1].synthetic == 0
+    assert resolve(ModelConfig(dropout=0.0), FitConfig(synthetic=3), 10**4)[1].synthetic == 3
+
+
 def test_a_tiny_text_gets_enough_steps_and_a_huge_one_few_epochs():
     assert resolve(ModelConfig(), FitConfig(batch_size=1, seq_length=4), 5)[1].epochs == 200
     epochs = [resolve(ModelConfig(), FitConfig(), n)[1].epochs for n in (3000, 30_000, 10**5)]
-    assert epochs == [200, 50, 100]  # 3,000 characters are a batch, here
+    assert epochs == [200, 50, 60]  # 3,000 characters are a batch, here
     short = FitConfig(batch_size=5)
-    assert resolve(ModelConfig(), short, 3000)[1].epochs == 23
+    assert resolve(ModelConfig(), short, 3000)[1].epochs == 41
     assert resolve(ModelConfig(), FitConfig(), 500_000_000)[1].epochs == 2

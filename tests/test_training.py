@@ -18,7 +18,7 @@ from keras_charlm.training import checkpoint
 from keras_charlm.training.compiled import dtype_policy
 from keras_charlm.training.schedule import learning_rate
 
-EXACT = {**TINY, "precision": "float32", "dropout": 0.3, "noise": 0.1}
+EXACT = {**TINY, "precision": "float32", "dropout": 0.3, "noise": 0.1, "synthetic": 0.5}
 
 
 def weights(folder):

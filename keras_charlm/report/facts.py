@@ -12,6 +12,7 @@ from keras_charlm.saved.description import (
     describe_optimizer,
     describe_part,
     describe_reading,
+    describe_synthetic,
     describe_text,
 )
 from keras_charlm.saved.history import History
@@ -72,6 +73,7 @@ def _training(model: TrainedModel, history: History | None) -> Rows:
         ("optimizer", describe_optimizer(fit) + warmup),
         *(("clipping", norm) for norm in clipping),
         ("batch", describe_batch(fit, unit)),
+        *([("synthetic text", describe_synthetic(fit, unit))] if fit.synthetic else []),
         ("limit", duration(fit.max_time) if fit.max_time else f"{fit.epochs:,} epochs"),
         *(_course(model, history) if history else []),
         ("precision", fit.precision),

@@ -100,3 +100,8 @@ def describe_optimizer(fit: FitConfig) -> str:
 def describe_batch(fit: FitConfig, unit: str) -> str:
     """Streams and window of a batch: 32 x 64 characters."""
     return f"{fit.batch_size} x {fit.seq_length} {unit}s"
+
+
+def describe_synthetic(fit: FitConfig, unit: str) -> str:
+    """How much synthetic text was read: 0.5 characters drawn from n-grams for each of the text."""
+    return f"{fit.synthetic:g} {unit}s drawn from n-grams for each of the text"

@@ -12,7 +12,7 @@ import abc
 import functools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -263,6 +263,22 @@ class Layout:
         return segment, (window - np.where(segment, self.windows[segment - 1], 0)) * width
 
 
+class More(Protocol):
+    """Text that is read in each pass besides the stream's, in rows from a zero state each.
+
+    Attributes:
+        rows: Rows of a pass (R).
+        width: Targets of a row (W).
+    """
+
+    rows: int
+    width: int
+
+    def read(self, epoch: int) -> np.ndarray:
+        """The ids of an epoch, int32 (R, 1 + W); the first of a row is only read."""
+        ...
+
+
 class Windows:
     """The training batches of a stream, by number.
 
@@ -275,9 +291,10 @@ class Windows:
         seq_length: Characters of a window (T).
         seed: Seed of the cuts and of the order of the segments in each epoch.
         start: Id read before the first character of a text.
+        more: Text to read besides the stream's.
 
     Attributes:
-        size: Most characters of a pass, labels included.
+        size: Most characters of the stream in a pass, labels included.
         steps: Batches of a pass.
     """
 
@@ -288,8 +305,9 @@ class Windows:
         seq_length: int,
         seed: int = 0,
         start: int = 0,
+        more: More | None = None,
     ):
-        self.stream = stream.labelled(SEGMENT * seq_length)
+        self.stream, self.more = stream.labelled(SEGMENT * seq_length), more
         self.batch_size, self.seq_length = batch_size, seq_length
         self.seed, self.start = seed, start
         self.size = self.stream.length - self.stream.lead
@@ -298,19 +316,28 @@ class Windows:
         spare = self._cuts / 2 + math.sqrt(self._cuts / 3)
         if fixed := self.stream.segments():
             spare = len(fixed[0])
-        self.steps = math.ceil((math.ceil(self.size / seq_length) + spare) / batch_size)
+        room = math.ceil(self.size / seq_length) + spare
+        further = more.rows * math.ceil(more.width / seq_length) if more else 0
+        self.steps = math.ceil((room + further) / batch_size)
+        self._room = batch_size * self.steps - further  # windows for the stream's segments
         self._layout = functools.lru_cache(2)(self._lay_out)
 
     def _lay_out(self, epoch: int) -> Layout:
         """Cut the text into the segments of an epoch, and shuffle them."""
         random = np.random.default_rng([self.seed, epoch, 1])
         begins, sizes = self.stream.segments(epoch) or self._choose(epoch, random)
+        labels = self.stream.label_positions(epoch)
+        if self.more:
+            end, text = self.stream.epoch_length(epoch), self.more.read(epoch)
+            rows = end + np.arange(self.more.rows) * text.shape[1]
+            begins = np.concatenate([begins, rows + 1])
+            sizes = np.concatenate([sizes, np.full(self.more.rows, self.more.width)])
+            drawn = end + np.flatnonzero(text.ravel() >= self.stream.first_label)
+            labels = np.concatenate([labels, drawn])
         order = random.permutation(len(begins))
         windows = np.cumsum(-(-sizes // self.seq_length)[order])
         turn = int(random.integers(self.batch_size * self.steps))
-        return Layout(
-            begins[order], sizes[order], windows, turn, self.stream.label_positions(epoch)
-        )
+        return Layout(begins[order], sizes[order], windows, turn, labels)
 
     def _choose(self, epoch: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Choose segments that begin at breaks; returns their positions and sizes."""
@@ -323,11 +350,10 @@ class Windows:
         near = np.append(breaks, 2 * end)[at]
         near = np.where(near - wanted < width / 2, near, wanted)
         begins = np.unique(np.concatenate([[self.stream.lead], near]))
-        room = self.batch_size * self.steps
         while True:
             sizes = np.diff(begins, append=end)
             counts = -(-sizes // self.seq_length)
-            if counts.sum() <= room:
+            if counts.sum() <= self._room:
                 return begins, sizes
             begins = np.delete(begins, random.integers(1, len(begins)))
 
@@ -354,11 +380,24 @@ class Windows:
         size, width = self.batch_size // parts, self.seq_length
         rows = np.arange(part * size, (part + 1) * size)
         at, counts, before = self._layout(epoch).find(self._numbers(epoch, step, rows), width)
-        ids = self.stream.read(at - 1, width + 1, epoch)
+        ids = self._read(at - 1, width + 1, epoch)
         ids[at == 0, 0] = self.start
         predicted = (np.arange(width) < counts[:, None]) & (ids[:, 1:] < self.stream.first_label)
         targets = np.where(predicted, ids[:, 1:], NO_TARGET)
         return ids[:, :-1], targets, (before == 0) | (step == 0)
+
+    def _read(self, starts: np.ndarray, width: int, epoch: int) -> np.ndarray:
+        """Ids of the `width` characters from each of `starts` (R,), of which those past the
+        stream's end are in the rows of `more`; int32 (R, width)."""
+        if not self.more:
+            return self.stream.read(starts, width, epoch)
+        end, ids = self.stream.epoch_length(epoch), np.zeros((len(starts), width), np.int32)
+        own = starts < end
+        ids[own] = self.stream.read(starts[own], width, epoch)
+        text = self.more.read(epoch).ravel()
+        at = (starts[~own] - end)[:, None] + np.arange(width)
+        ids[~own] = text[np.minimum(at, len(text) - 1)]
+        return ids
 
     def targets(self, epoch: int, steps: int) -> int:
         """Number of targets in the first `steps` batches of an epoch."""

@@ -32,7 +32,7 @@ AUTO = "auto"
 # Characters of the training part. What a model knows is soon lost on a text of another kind, and a
 # long text teaches a network of its own as much.
 SHORTEST, LONGEST_FAR, LONGEST = 200, 300_000, 3_000_000
-LONGEST_LIST = 100_000  # of a list
+LONGEST_NAMES, LONGEST_LIST = 30_000, 100_000  # of a list that starts from names, or from English
 KNOWN = 0.95  # least share of the characters that the model must know
 _READ = 8000  # characters at the text's beginning that are looked at
 _ORDER = 5  # of the n-grams that predict them
@@ -89,7 +89,9 @@ def find_base(
     # Names help any list of single words more than English that does not predict them.
     saved, best = max(choice, key=lambda c: (max(c[0], 0), c[1].card.name == NAMES, c[0]))
     tuning = LIST if config.lines else NEAR if saved > 0 else FAR
-    return (best, tuning) if length <= LONGEST_FAR or tuning is NEAR else (None, None)
+    most = LONGEST_FAR if tuning is FAR else most
+    most = LONGEST_NAMES if best.card.name == NAMES else most
+    return (best, tuning) if length <= most else (None, None)
 
 
 def find_tuning(base: Bundle, split: Split, lines: bool) -> Tuning:

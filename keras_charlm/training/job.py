@@ -28,6 +28,7 @@ from keras_charlm.training.plan import Plan
 from keras_charlm.training.progress import Progress
 from keras_charlm.training.samples import SampleWriter
 from keras_charlm.training.schedule import Schedule
+from keras_charlm.training.synthetic import find_synthetic
 from keras_charlm.training.workers import Workers
 
 if TYPE_CHECKING:
@@ -80,13 +81,15 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
 
     plan, split, workers = job.plan, job.split, job.workers
     start = split.vocabulary.id_of(split.start)
-    windows = Windows(split.train, plan.fit.batch_size, plan.fit.seq_length, plan.fit.seed, start)
+    fit = plan.fit
+    more = find_synthetic(split, fit)
+    windows = Windows(split.train, fit.batch_size, fit.seq_length, fit.seed, start, more)
     try:
         workers.compare(plan.shared_facts(split, workers, job.base))
         network = compiled.build(
             plan.model, plan.fit, plan.policy, split.vocabulary, workers, job.own
         )
-        _show_beginning(job, windows.steps, network.count_params())
+        _show_beginning(job, windows, network.count_params())
         with job.folder.claimed() if workers.chief else contextlib.nullcontext():
             _train(job, windows, network, users)
         workers.in_turn(lambda: None)  # no worker ends before the model is published
@@ -208,10 +211,10 @@ def read_state(folder: TrainingFolder, workers: Workers) -> dict[str, np.ndarray
     return checkpoint.parse(workers.from_chief(lambda: checkpoint.read(path)), path)
 
 
-def _show_beginning(job: Job, steps: int, parameters: int) -> None:
-    lines = summary.beginning(job.text, job.split, job.plan, steps, parameters, job.workers)
+def _show_beginning(job: Job, windows: Windows, parameters: int) -> None:
+    lines = summary.beginning(job.text, job.split, job.plan, windows, parameters, job.workers)
     for line in [*lines, f"output      {job.folder.path}"]:
         job.display.note(line)
     if job.resumes:
-        epoch, batch = divmod(job.progress.step, steps)
+        epoch, batch = divmod(job.progress.step, windows.steps)
         job.display.note(f"resuming    after epoch {epoch}, batch {batch}")

@@ -20,6 +20,7 @@ from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.split import Split
 from keras_charlm.text.vocabulary import Vocabulary
 from keras_charlm.training.compiled import dtype_policy
+from keras_charlm.training.synthetic import possible
 from keras_charlm.training.workers import Workers
 
 # Settings that may differ between workers, or do not change the result.
@@ -157,6 +158,8 @@ def make_plan(
     if base:
         model = replace(base.card.model, dropout=model.dropout, noise=model.noise)
     model, fit = resolve(model, fit, split.train.length, tuning)
+    if not possible(split):
+        fit = replace(fit, synthetic=0.0)
     plan = Plan(
         run=uuid.uuid4().hex,
         files=text.files,

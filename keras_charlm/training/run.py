@@ -25,7 +25,7 @@ from keras_charlm.text.given import Given, given_text
 from keras_charlm.text.preparation import holds
 from keras_charlm.text.sources import Paths
 from keras_charlm.text.split import Split, split_corpus
-from keras_charlm.training import base, checkpoint
+from keras_charlm.training import base, checkpoint, synthetic
 from keras_charlm.training.arguments import (
     Callbacks,
     Config,
@@ -146,7 +146,8 @@ def _with_own(asked: Request, plan: Plan, split: Split, workers: Workers) -> tup
         network = template(asked.network, plan.fit.batch_size // workers.replicas, symbols)
         own = replace(own, network=network)
         policy = recurrent_layers(network)[0].dtype_policy.name
-        plan = replace(plan, model=described(network, symbols), policy=policy)
+        fit = replace(plan.fit, synthetic=asked.fit.synthetic or 0.0)
+        plan = replace(plan, model=described(network, symbols), fit=fit, policy=policy)
     return replace(plan, own=own.serialized()), own
 
 
@@ -252,6 +253,8 @@ def _unused_in_fit(asked: Request, split: Split, start: Bundle | None) -> Iterat
         yield "patience has no effect without a validation part."
     if fit_config.label_dropout != FitConfig().label_dropout and not split.labels:
         yield "label_dropout has no effect without labels."
+    if fit_config.synthetic and not synthetic.possible(split):
+        yield "synthetic has no effect with label_by_file, except with documents."
     if fit_config.join_timeout != FitConfig().join_timeout and not addresses():
         yield "join_timeout has no effect without several workers."
 

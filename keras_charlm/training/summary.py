@@ -17,6 +17,7 @@ from keras_charlm.saved.description import (
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.labels import columns
 from keras_charlm.text.split import Split
+from keras_charlm.text.streams import More, Windows
 from keras_charlm.training.base import known_lines
 from keras_charlm.training.devices import describe
 from keras_charlm.training.plan import Plan
@@ -40,7 +41,7 @@ def part_sizes(text: Corpus, split: Split) -> dict[str, Any]:
 
 
 def beginning(
-    text: Corpus, split: Split, plan: Plan, steps: int, parameters: int, workers: Workers
+    text: Corpus, split: Split, plan: Plan, windows: Windows, parameters: int, workers: Workers
 ) -> list[str]:
     """The lines shown before the first batch.
 
@@ -48,7 +49,7 @@ def beginning(
         text: The text.
         split: Its parts.
         plan: The training's plan.
-        steps: Batches of an epoch.
+        windows: The batches.
         parameters: The network's parameters.
         workers: The workers that train together.
     """
@@ -67,7 +68,8 @@ def beginning(
         ),
         f"split       {_parts(text, split)}",
         f"model       {describe_network(plan.model, parameters)}",
-        f"training    {_training(plan, steps, unit)}",
+        f"training    {_training(plan, windows.steps, unit)}",
+        *([f"synthetic   {_synthetic(windows.more, unit)}"] if windows.more else []),
         f"device      {devices}, {plan.policy.removeprefix('mixed_')}",
     ]
 
@@ -114,6 +116,10 @@ def _training(plan: Plan, steps: int, unit: str) -> str:
     )
     limit = f", at most {duration(fit.max_time)}" if fit.max_time else ""
     return f"{length}, {describe_batch(fit, unit)}, {describe_optimizer(fit)}{limit}"
+
+
+def _synthetic(more: More, unit: str) -> str:
+    return f"{more.rows * more.width:,} {unit}s an epoch, drawn from n-grams of the training part"
 
 
 def _kept(card: Card, progress: Progress) -> str:
