@@ -20,7 +20,7 @@ from keras_charlm.generation.samples import Counts
 MODEL = Path(__file__).parent.parent / "saved_models" / "names" / "model.tflite"
 GOLDEN = Path(__file__).parent / "golden.json"
 CARD = MODEL.parent / "README.md"
-COMMAND = "kcharlm fit -o saved_models/names --epochs 100 --quantize float16 --overwrite"
+COMMAND = "kcharlm fit -o saved_models/names --quantize float16 --overwrite"
 # What a call of `generate` is given; the text is the start symbol, a newline, and the prompt.
 CALLS = [
     dict(zip(("prompt", "seed", "temperature", "top_k", "top_p", "min_p"), values, strict=True))

@@ -1,5 +1,6 @@
 """Text drawn from n-grams, which short texts are trained on besides themselves."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -110,23 +111,25 @@ def test_rows_of_a_list_are_lines(tmp_path):
     assert set(drawn) <= set("".join(NAMES) + "\n")
 
 
-def test_lines_drawn_for_a_labelled_list_have_labels(tmp_path):
-    rows = "".join(f"{name},{'long' if len(name) > 4 else 'short'}\n" for name in NAMES)
-    split = split_of(tmp_path, "name,kind\n" + rows, labels="kind", duplicates=True)
-    drawn = find_synthetic(split, FitConfig(synthetic=2.0, seq_length=8)).read(0)
-    labels = drawn >= split.vocabulary.size
-    newline = split.vocabulary.id_of(10)
-    before = np.hstack([np.zeros((len(drawn), 1), np.int32), drawn[:, :-1]])
-    assert labels.any() and (before[labels] == newline).mean() > 0.9  # rarely elsewhere
-    windows = Windows(
-        split.train,
-        4,
-        8,
-        start=newline,
-        more=find_synthetic(split, FitConfig(synthetic=2.0, seq_length=8)),
-    )
+def test_lines_drawn_for_a_label_are_like_its_own(tmp_path):
+    names = NAMES * 5  # those with the label vowel end in one
+    table = "".join(f"{n},{'vowel' if n[-1] in 'aeiouy' else 'consonant'}\n" for n in names)
+    split = split_of(tmp_path, "name,end\n" + table, labels="end", duplicates=True)
+    fit = FitConfig(synthetic=2.0, seq_length=8)
+    drawn = find_synthetic(split, fit).read(0).ravel()
+    vocabulary, newline = split.vocabulary, split.vocabulary.id_of(10)
+    label, ends = 0, {"vowel": [], "consonant": []}
+    values = {label.id: label.value for label in split.labels}
+    for before, after in itertools.pairwise(drawn):
+        if before == newline:
+            label = values.get(after)
+        elif after == newline and label and before < vocabulary.size:
+            ends[label].append(chr(vocabulary.codes_by_id[before]) in "aeiouy")
+    assert min(len(found) for found in ends.values()) > 20
+    assert np.mean(ends["vowel"]) > 0.9 and np.mean(ends["consonant"]) < 0.1
+    windows = Windows(split.train, 4, 8, start=newline, more=find_synthetic(split, fit))
     targets = np.concatenate([windows.batch(k)[1].ravel() for k in range(windows.steps)])
-    assert targets.max() < split.vocabulary.size  # labels are read, not predicted
+    assert targets.max() < vocabulary.size  # labels are read, not predicted
     assert (targets != NO_TARGET).sum() == windows.targets(0, windows.steps)
 
 

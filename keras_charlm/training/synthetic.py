@@ -12,6 +12,9 @@ n-grams as the teacher; Xie et al., "Data Noising as Smoothing in Neural Network
 from __future__ import annotations
 
 import functools
+import itertools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +24,7 @@ from keras_charlm.text.split import Split
 from keras_charlm.text.streams import SEGMENT, Stream
 
 WINDOWS = 4  # of a row; a new row begins where a paragraph or line does
+_FEWEST = 100  # lines with a label that are counted by themselves
 
 
 def possible(split: Split) -> bool:
@@ -38,46 +42,78 @@ def find_synthetic(split: Split, fit: FitConfig) -> Synthetic | None:
     if not fit.synthetic or not possible(split):
         return None
     stream = split.train.labelled(SEGMENT * fit.seq_length)
-    grams = ngram.baseline(split)
-    if split.labels:  # so that what is drawn has labels too
-        size = split.vocabulary.size + len(split.labels)
-        ids = ngram.read(stream, None)
-        grams = ngram.fit(ids, size, grams.order, grams.start, grams.boundary)
     width = WINDOWS * fit.seq_length
-    rows = max(1, round(fit.synthetic * (stream.length - stream.lead) / width))
-    return Synthetic(grams, stream, rows, width, fit.seed)
+    wanted = fit.synthetic * (stream.length - stream.lead) / width
+    sources = [(grams, math.ceil(wanted * share)) for grams, share in _sources(split, stream)]
+    return Synthetic(sources, stream, width, fit.seed)
+
+
+def _sources(split: Split, stream: Stream) -> list[tuple[ngram.NGram, float]]:
+    """The n-grams to draw from, each with its share of what is drawn.
+
+    N-grams forget a label after a few characters. Where there are labels, the lines of each are
+    therefore counted by themselves, so that what is drawn for a label is like its lines throughout;
+    text without labels is drawn for labels of few lines.
+    """
+    grams = ngram.baseline(split)
+    if not split.labels:
+        return [(grams, 1.0)]
+    ids = ngram.read(stream, None)
+    begins = np.flatnonzero(ids == grams.start)
+    lines: dict[bytes, list[np.ndarray]] = {}
+    for first, last in itertools.pairwise(begins):
+        line = ids[first:last]
+        lines.setdefault(line[line >= stream.first_label].tobytes(), []).append(line)
+    size, sources, rest = split.vocabulary.size + len(split.labels), [], 1.0
+    for labels, own in lines.items():
+        if labels and len(own) >= _FEWEST:
+            text = np.concatenate([*own, [grams.start]])
+            order = grams.order + len(labels) // ids.itemsize
+            share = len(own) / (len(begins) - 1)
+            sources.append((ngram.fit(text, size, order, grams.start, grams.boundary), share))
+            rest -= share
+    return [*sources, (grams, rest)]
 
 
 class Synthetic:
     """Text drawn anew for each pass, in rows that are read from a zero state each.
 
     Args:
-        grams: The n-grams to draw from.
+        sources: The n-grams to draw from, and the rows of a pass that are drawn from each.
         stream: The text that they were counted in.
-        rows: Rows of a pass (R).
         width: Characters of a row (W).
         seed: Random seed.
+
+    Attributes:
+        rows: Rows of a pass (R).
     """
 
-    def __init__(self, grams: ngram.NGram, stream: Stream, rows: int, width: int, seed: int):
-        self.grams, self.stream, self.seed = grams, stream, seed
-        self.rows, self.width = rows, width
-        self._sampler = Sampler(grams)
+    def __init__(
+        self, sources: Sequence[tuple[ngram.NGram, int]], stream: Stream, width: int, seed: int
+    ):
+        self.stream, self.width, self.seed = stream, width, seed
+        self.rows = sum(rows for _, rows in sources)
+        self._samplers = [(Sampler(grams), rows) for grams, rows in sources]
         self.read = functools.lru_cache(2)(self._draw)
 
     def _draw(self, epoch: int) -> np.ndarray:
         """The text of an epoch, int32 (R, 1 + W); the first id of a row is not to be predicted."""
         random = np.random.default_rng([self.seed, epoch, 4])
-        context = self._contexts(epoch, random)
-        return np.hstack([context[:, -1:], self._sampler.draw(context, self.width, random)])
+        parts = []
+        for sampler, rows in self._samplers:
+            context = self._contexts(sampler.grams, rows, epoch, random)
+            parts.append(np.hstack([context[:, -1:], sampler.draw(context, self.width, random)]))
+        return np.concatenate(parts)
 
-    def _contexts(self, epoch: int, random: np.random.Generator) -> np.ndarray:
-        """What comes before each row: the characters before a break of the text, int32 (R, C)."""
-        breaks = self.stream.breaks(self.grams.start, epoch)
-        if self.grams.boundary is not None or not len(breaks):
-            return np.full((self.rows, 1), self.grams.start, np.int32)
-        width = max(self.grams.order - 1, 1)
-        return self.stream.read(random.choice(breaks, self.rows) - width, width, epoch)
+    def _contexts(
+        self, grams: ngram.NGram, rows: int, epoch: int, random: np.random.Generator
+    ) -> np.ndarray:
+        """What comes before each row: the characters before a break of the text, (rows, C)."""
+        breaks = self.stream.breaks(grams.start, epoch)
+        if grams.boundary is not None or not len(breaks):
+            return np.full((rows, 1), grams.start, np.int32)
+        width = max(grams.order - 1, 1)
+        return self.stream.read(random.choice(breaks, rows) - width, width, epoch)
 
 
 class Sampler:
@@ -91,7 +127,7 @@ class Sampler:
     """
 
     def __init__(self, grams: ngram.NGram):
-        self.size, self.levels = grams.size, grams.levels
+        self.grams, self.size, self.levels = grams, grams.size, grams.levels
         counts = [1, *(len(level.keys) for level in grams.levels)]
         # For each level: where the grams of each context begin, int64 (contexts + 1,), and the
         # sum of the masses before each gram, float64 (G + 1,).
