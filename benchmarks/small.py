@@ -69,6 +69,9 @@ def main(texts, sizes, parts, ways, options, save_as):
             runs = [
                 run(cut(text, size, p, parts, lines), lines, ways, options) for p in range(parts)
             ]
+            before = rows.get((name, size), {}).get("runs", [])
+            if len(before) == parts:  # ways that were not run keep their figures
+                runs = [old | new for old, new in zip(before, runs, strict=True)]
             rows[name, size] = {"text": name, "size": size, "runs": runs}
             click.echo(rows[name, size], err=True)
             save(save_as, [rows[key] for key in sorted(rows)])
