@@ -56,7 +56,7 @@ def test_every_character_of_the_text_and_of_what_was_drawn_is_a_target_once(size
     size, batch, width = sizes
     text = TextStream(np.arange(size), np.arange(1, size + 1, dtype=np.int32), 0, size)
     rows = Rows(more[0], more[1] * width)
-    windows = Windows(text, batch, width, start=9999, more=rows)
+    windows = Windows(text, batch, width, start=9999, synthetic=rows)
     inputs, targets, begins = (
         np.stack(arrays)
         for arrays in zip(
@@ -127,7 +127,7 @@ def test_lines_drawn_for_a_label_are_like_its_own(tmp_path):
             ends[label].append(chr(vocabulary.codes_by_id[before]) in "aeiouy")
     assert min(len(found) for found in ends.values()) > 20
     assert np.mean(ends["vowel"]) > 0.9 and np.mean(ends["consonant"]) < 0.1
-    windows = Windows(split.train, 4, 8, start=newline, more=find_synthetic(split, fit))
+    windows = Windows(split.train, 4, 8, start=newline, synthetic=find_synthetic(split, fit))
     targets = np.concatenate([windows.batch(k)[1].ravel() for k in range(windows.steps)])
     assert targets.max() < vocabulary.size  # labels are read, not predicted
     assert (targets != NO_TARGET).sum() == windows.targets(0, windows.steps)

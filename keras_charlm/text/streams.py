@@ -263,7 +263,7 @@ class Layout:
         return segment, (window - np.where(segment, self.windows[segment - 1], 0)) * width
 
 
-class More(Protocol):
+class SyntheticText(Protocol):
     """Text that is read in each pass besides the stream's, in rows from a zero state each.
 
     Attributes:
@@ -291,7 +291,7 @@ class Windows:
         seq_length: Characters of a window (T).
         seed: Seed of the cuts and of the order of the segments in each epoch.
         start: Id read before the first character of a text.
-        more: Text to read besides the stream's.
+        synthetic: Text to read besides the stream's.
 
     Attributes:
         size: Most characters of the stream in a pass, labels included.
@@ -305,9 +305,9 @@ class Windows:
         seq_length: int,
         seed: int = 0,
         start: int = 0,
-        more: More | None = None,
+        synthetic: SyntheticText | None = None,
     ):
-        self.stream, self.more = stream.labelled(SEGMENT * seq_length), more
+        self.stream, self.synthetic = stream.labelled(SEGMENT * seq_length), synthetic
         self.batch_size, self.seq_length = batch_size, seq_length
         self.seed, self.start = seed, start
         self.size = self.stream.length - self.stream.lead
@@ -317,7 +317,7 @@ class Windows:
         if fixed := self.stream.segments():
             spare = len(fixed[0])
         room = math.ceil(self.size / seq_length) + spare
-        further = more.rows * math.ceil(more.width / seq_length) if more else 0
+        further = synthetic.rows * math.ceil(synthetic.width / seq_length) if synthetic else 0
         self.steps = math.ceil((room + further) / batch_size)
         self._room = batch_size * self.steps - further  # windows for the stream's segments
         self._layout = functools.lru_cache(2)(self._lay_out)
@@ -327,11 +327,11 @@ class Windows:
         random = np.random.default_rng([self.seed, epoch, 1])
         begins, sizes = self.stream.segments(epoch) or self._choose(epoch, random)
         labels = self.stream.label_positions(epoch)
-        if self.more:
-            end, text = self.stream.epoch_length(epoch), self.more.read(epoch)
-            rows = end + np.arange(self.more.rows) * text.shape[1]
+        if self.synthetic:
+            end, text = self.stream.epoch_length(epoch), self.synthetic.read(epoch)
+            rows = end + np.arange(self.synthetic.rows) * text.shape[1]
             begins = np.concatenate([begins, rows + 1])
-            sizes = np.concatenate([sizes, np.full(self.more.rows, self.more.width)])
+            sizes = np.concatenate([sizes, np.full(self.synthetic.rows, self.synthetic.width)])
             drawn = end + np.flatnonzero(text.ravel() >= self.stream.first_label)
             labels = np.concatenate([labels, drawn])
         order = random.permutation(len(begins))
@@ -388,13 +388,13 @@ class Windows:
 
     def _read(self, starts: np.ndarray, width: int, epoch: int) -> np.ndarray:
         """Ids of the `width` characters from each of `starts` (R,), of which those past the
-        stream's end are in the rows of `more`; int32 (R, width)."""
-        if not self.more:
+        stream's end are in the rows of the synthetic text; int32 (R, width)."""
+        if not self.synthetic:
             return self.stream.read(starts, width, epoch)
         end, ids = self.stream.epoch_length(epoch), np.zeros((len(starts), width), np.int32)
         own = starts < end
         ids[own] = self.stream.read(starts[own], width, epoch)
-        text = self.more.read(epoch).ravel()
+        text = self.synthetic.read(epoch).ravel()
         at = (starts[~own] - end)[:, None] + np.arange(width)
         ids[~own] = text[np.minimum(at, len(text) - 1)]
         return ids

@@ -82,8 +82,14 @@ def train(job: Job, users: Sequence[keras.callbacks.Callback]) -> CharLM | None:
     plan, split, workers = job.plan, job.split, job.workers
     start = split.vocabulary.id_of(split.start)
     fit = plan.fit
-    more = find_synthetic(split, fit)
-    windows = Windows(split.train, fit.batch_size, fit.seq_length, fit.seed, start, more)
+    windows = Windows(
+        split.train,
+        fit.batch_size,
+        fit.seq_length,
+        fit.seed,
+        start,
+        find_synthetic(split, fit),
+    )
     try:
         workers.compare(plan.shared_facts(split, workers, job.base))
         network = compiled.build(

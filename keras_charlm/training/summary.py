@@ -17,7 +17,7 @@ from keras_charlm.saved.description import (
 from keras_charlm.text.corpus import Corpus
 from keras_charlm.text.labels import columns
 from keras_charlm.text.split import Split
-from keras_charlm.text.streams import More, Windows
+from keras_charlm.text.streams import SyntheticText, Windows
 from keras_charlm.training.base import known_lines
 from keras_charlm.training.devices import describe
 from keras_charlm.training.plan import Plan
@@ -69,7 +69,7 @@ def beginning(
         f"split       {_parts(text, split)}",
         f"model       {describe_network(plan.model, parameters)}",
         f"training    {_training(plan, windows.steps, unit)}",
-        *([f"synthetic   {_synthetic(windows.more, unit)}"] if windows.more else []),
+        *([f"synthetic   {_synthetic(windows.synthetic, unit)}"] if windows.synthetic else []),
         f"device      {devices}, {plan.policy.removeprefix('mixed_')}",
     ]
 
@@ -118,8 +118,8 @@ def _training(plan: Plan, steps: int, unit: str) -> str:
     return f"{length}, {describe_batch(fit, unit)}, {describe_optimizer(fit)}{limit}"
 
 
-def _synthetic(more: More, unit: str) -> str:
-    return f"{more.rows * more.width:,} {unit}s an epoch, drawn from n-grams of the training part"
+def _synthetic(text: SyntheticText, unit: str) -> str:
+    return f"{text.rows * text.width:,} {unit}s an epoch, drawn from n-grams of the training part"
 
 
 def _kept(card: Card, progress: Progress) -> str:
