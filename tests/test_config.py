@@ -114,6 +114,7 @@ def test_short_texts_get_synthetic_text_unless_there_is_no_dropout():
     shares = [resolve(ModelConfig(), FitConfig(), n)[1].synthetic for n in (10**4, 10**5, 10**7)]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > 0 == shares[-1]
+    assert resolve(ModelConfig(), FitConfig(), 500)[1].synthetic == 0  # to be learned by heart
     assert resolve(ModelConfig(dropout=0.0), FitConfig(), 10**4)[1].synthetic == 0
     assert resolve(ModelConfig(dropout=0.0), FitConfig(synthetic=3), 10**4)[1].synthetic == 3
 
