@@ -102,13 +102,25 @@ def test_how_near_a_text_is_sets_the_defaults(tmp_path):
         (PROSE.translate({i: i + 0x400 for i in range(97, 123)}), {}, {}),  # other characters
         (PROSE[:150], {}, {}),  # too short to tell
         (PROSE * 100, {"lines": True, "duplicates": True}, {}),
+        ("\n".join(a + b for a in PLANTS for b in PLANTS), {"lines": True}, {}),  # many names
         (PROSE * (4_000_000 // len(PROSE)), {}, {}),
         (PROSE, {"unit": "byte"}, {}),
         (PROSE, {}, {"units": 448}),
         (PROSE, {}, {"size": "small"}),
         (PROSE, {}, {"cell": "gru"}),
     ],
-    ids=["digits", "characters", "shortest", "lines", "long", "bytes", "units", "size", "cell"],
+    ids=[
+        "digits",
+        "characters",
+        "shortest",
+        "lines",
+        "names",
+        "long",
+        "bytes",
+        "units",
+        "size",
+        "cell",
+    ],
 )
 def test_other_texts_and_networks_start_from_scratch(tmp_path, text, config, given):
     assert find(tmp_path, text, given, **config) == (None, None)
