@@ -40,7 +40,7 @@ MAKEMORES_SEED = 3407  # makemore's default; it shuffles the lines with it first
 _SHAKESPEARE = "--val-frac 0.1 --test-frac 0 --from-scratch"
 _NAMES = (
     "--lines --val-frac 0.005 --test-frac 0 --units 112 --embedding 64 --batch-size 32 "
-    "--seq-length 64 --dropout 0.2"
+    "--seq-length 64 --dropout 0.2 --synthetic 0"
 )
 RECIPES = {
     "shakespeare-84s": Recipe(
