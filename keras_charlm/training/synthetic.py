@@ -165,17 +165,16 @@ class Sampler:
         its back-off one that followed the next shorter one, and so on."""
         chosen = np.full(len(uniform), -1, np.int64)
         for length in reversed(range(len(nodes))):
-            node, sums = np.maximum(nodes[length], 0), self._sums[length]
-            first, last = self._firsts[length][node], self._firsts[length][node + 1]
+            firsts, sums, node = self._firsts[length], self._sums[length], nodes[length]
+            first, last = firsts[node], firsts[node + 1]
             seen = sums[last] - sums[first]
-            if length == 0:
+            undecided = (chosen < 0) & (node >= 0) & (last > first)
+            if length == 0:  # there is nothing shorter
                 uniform = uniform * seen
-            open_ = (chosen < 0) & (nodes[length] >= 0) & (last > first)
-            hit = open_ & ((uniform < seen) | (length == 0))
-            gram = np.searchsorted(sums, sums[first] + uniform, side="right") - 1
-            gram = np.clip(gram, first, np.maximum(last - 1, first))
-            gram = np.minimum(gram, len(sums) - 2)
-            chosen[hit] = self.levels[length].keys[gram[hit]] - node[hit] * self.size
-            passed = open_ & ~hit
-            uniform = np.where(passed, (uniform - seen) / np.maximum(1 - seen, 1e-12), uniform)
+            here = undecided & ((uniform < seen) | (length == 0))
+            gram = np.searchsorted(sums, (sums[first] + uniform)[here], side="right") - 1
+            gram = np.clip(gram, first[here], last[here] - 1)  # rounding may leave the range
+            chosen[here] = self.levels[length].keys[gram] - node[here] * self.size
+            left = (uniform - seen) / np.maximum(1 - seen, 1e-12)
+            uniform = np.where(undecided & ~here, left, uniform)
         return chosen
