@@ -139,13 +139,13 @@ class Bundle:
         """
         names = list(columns(self.card.labels))
         self.training_lines()  # raises an error if there are none
-        rows = np.fromfile(self.file(LABELS), "<u8")
-        if not names or rows.size % (1 + len(names)):
+        values = np.fromfile(self.file(LABELS), "<u8")
+        if not names or values.size % (1 + len(names)):
             raise BundleError(
                 f"{self.path / LABELS} does not have the labels of the training lines; copy the "
                 "model again, or train it again."
             )
-        rows = rows.reshape(-1, 1 + len(names))  # fingerprint and the id of each column's label
+        rows = values.reshape(-1, 1 + len(names))  # fingerprint and the id of each column's label
         kept = np.ones(len(rows), bool)
         for label in labels:
             kept &= rows[:, 1 + names.index(label.column)] == label.id
