@@ -13,7 +13,7 @@ from keras_charlm.evaluation import ngram
 from keras_charlm.text.corpus import prepare
 from keras_charlm.text.split import split_corpus
 from keras_charlm.text.streams import NO_TARGET, TextStream, Windows
-from keras_charlm.training.synthetic import Sampler, find_synthetic
+from keras_charlm.training.synthetic import Sampler, find_synthetic, possible
 
 TEXT = "the cat sat on the mat.\nthe rat sat on the cat.\n\na mat is not a hat.\n" * 3
 NAMES = ["anna", "hannah", "ann", "bob", "bobby", "rob", "nora", "dora", "norbert", "robert"] * 9
@@ -136,3 +136,14 @@ def test_lines_drawn_for_a_label_are_like_its_own(tmp_path):
 def test_without_it_there_is_none(tmp_path):
     split = split_of(tmp_path, TEXT)
     assert find_synthetic(split, FitConfig(synthetic=0)) is None
+
+
+def test_files_with_labels_of_their_own_have_none(tmp_path):
+    paths = [tmp_path / "cat.txt", tmp_path / "rat.txt"]
+    for path in paths:
+        path.write_text(TEXT * 3)
+    fit = FitConfig(synthetic=1.0, seq_length=8)
+    for config, some in (({}, False), ({"documents": True}, True)):
+        corpus = prepare(paths, CorpusConfig(label_by_file=True, **config))
+        assert possible(split_corpus(corpus)) == some
+        assert (find_synthetic(split_corpus(corpus), fit) is not None) == some

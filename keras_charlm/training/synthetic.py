@@ -2,7 +2,7 @@
 
 A short text is learned by heart before its regularities are. N-grams, which are counted and not
 learned, predict short texts better than a network does, and text that is drawn from them teaches
-the network what they know. No text is drawn twice, so none can be learned by heart.
+the network what they know. It is drawn anew in each pass, so that none of it is learned by heart.
 
 Source: the method is that of Bucila, Caruana and Niculescu-Mizil, "Model Compression", 2006, with
 n-grams as the teacher; Xie et al., "Data Noising as Smoothing in Neural Network Language Models",
@@ -20,6 +20,7 @@ import numpy as np
 
 from keras_charlm.config import FitConfig
 from keras_charlm.evaluation import ngram
+from keras_charlm.text.labelled_files import LabelledFileStream
 from keras_charlm.text.split import Split
 from keras_charlm.text.streams import SEGMENT, Stream
 
@@ -29,7 +30,7 @@ _FEWEST = 100  # lines with a label that are counted by themselves
 
 def possible(split: Split) -> bool:
     """Whether there can be synthetic text: not for files that each have their own labels."""
-    return split.train.labelled(1).segments() is None
+    return not isinstance(split.train, LabelledFileStream)
 
 
 def find_synthetic(split: Split, fit: FitConfig) -> Synthetic | None:
@@ -109,9 +110,12 @@ class Synthetic:
         self, grams: ngram.NGram, rows: int, epoch: int, random: np.random.Generator
     ) -> np.ndarray:
         """What comes before each row: the characters before a break of the text, (rows, C)."""
+        start = np.full((rows, 1), grams.start, np.int32)
+        if grams.boundary is not None:  # a line does not depend on the one before
+            return start
         breaks = self.stream.breaks(grams.start, epoch)
-        if grams.boundary is not None or not len(breaks):
-            return np.full((rows, 1), grams.start, np.int32)
+        if not len(breaks):
+            return start
         width = max(grams.order - 1, 1)
         return self.stream.read(random.choice(breaks, rows) - width, width, epoch)
 
