@@ -70,6 +70,21 @@ def test_training_learns_and_leaves_a_whole_model(text_model):
     assert "==== epoch 2, step" in (text_model / "samples.txt").read_text()
 
 
+@pytest.mark.parametrize("trained", ["text_model", "list_model"])
+def test_the_loss_of_an_epoch_is_the_mean_of_its_batches(trained, request):
+    folder = request.getfixturevalue(trained)
+    curve = np.loadtxt(folder / "curve.csv", delimiter=",", skiprows=1)
+    begin = 0
+    for row in rows(folder):
+        end = int(row["step"])
+        of_epoch = curve[(curve[:, 0] > begin) & (curve[:, 0] <= end)]
+        assert of_epoch[-1, 0] == end
+        batches = np.diff(of_epoch[:, 0], prepend=begin)  # a row may stand for several
+        mean = np.average(of_epoch[:, 2], weights=batches)
+        assert float(row["train_bits_per_character"]) == pytest.approx(mean, abs=1e-4)
+        begin = end
+
+
 @pytest.fixture(scope="module")
 def whole(text_file, tmp_path_factory):
     """The folder of a training that nothing interrupted."""

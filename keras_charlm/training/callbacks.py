@@ -70,6 +70,7 @@ class Pace(keras.callbacks.Callback):
         self.scored = 2 * split.validation.length + split.test.length
         self.resumed = resumed  # until it is restored
         self.rate = 0.0  # learning rate of the last batch
+        self.loss = math.nan  # nats, mean of the epoch's targets up to the last batch
         self.compiled = self.estimated = False
         self.characters, self.busy = 0, 0.0  # trained on, and seconds, since the process began
         self.before = 0, 0.0  # the same at the epoch's start
@@ -117,13 +118,13 @@ class Pace(keras.callbacks.Callback):
         epoch, step = divmod(progress.step, schedule.steps)
         places = (step + 1) * config.batch_size * config.seq_length
         logs["loss"] *= places / self.windows.targets(epoch, step + 1)
-        loss, took, stop, due = self.workers.mean(
+        self.loss, took, stop, due = self.workers.mean(
             float(logs["loss"]),
             time.perf_counter() - self.began,
             saving.stopped,
             saving.due(config.checkpoint_every),
         )
-        logs["loss"] = loss
+        logs["loss"] = self.loss
         saving.agree(stop > 0, due > 0)
         progress.step += 1
         if self.compiled:  # the first batch compiles: it would distort the speed
@@ -131,16 +132,19 @@ class Pace(keras.callbacks.Callback):
             self.busy += took
             self.characters += config.batch_size * config.seq_length
         self.compiled = True
-        if not math.isfinite(loss):
+        if not math.isfinite(self.loss):
             raise TrainingError(
-                f"The loss became {loss} at batch {progress.step:,}, and any best model so far is "
+                f"The loss became {self.loss} at batch {progress.step:,}, and any best model so far is "
                 f"kept; try a lower --learning-rate than {config.learning_rate:g}, a lower "
                 "--clip-norm or --precision float32."
             )
-        progress.note(loss * _BITS, self.rate)
+        progress.note(self.loss * _BITS, self.rate)
         if schedule.out_of_time:
             self.model.stop_training = True
-        self._show(loss * _BITS)
+        self._show(self.loss * _BITS)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        logs["loss"] = self.loss  # Keras has just put its own mean there again
 
     def _show(self, bits: float) -> None:
         schedule, unit = self.schedule, self.vocabulary.unit
