@@ -37,6 +37,12 @@ class ExportConfig(Settings):
         high=10**12,
         size=True,
     )
+    min_runtime: str = setting(
+        "2.13",
+        "Oldest TensorFlow Lite that has to run the on-device file. A file for 2.12, which "
+        "Flutter's package has on iOS, draws the same texts a little slower.",
+        choices=("2.13", "2.12"),
+    )
     license: str | None = setting(None, "Licence of the training text, stored in the file's card.")
     engine: str = setting(
         "own",
@@ -70,6 +76,7 @@ class ExportConfig(Settings):
         for name, kinds in (
             ("quantize", ("tflite", "web", "android")),
             ("budget", ("tflite", "web", "android")),
+            ("min_runtime", ("tflite",)),
             ("license", ("tflite", "web", "android", "onnx")),
             ("runtime", ("web",)),
             ("engine", ("web",)),
@@ -78,7 +85,9 @@ class ExportConfig(Settings):
             ("apk", ("android",)),
             ("keystore", ("android",)),
         ):
-            if self.to not in kinds and getattr(self, name) not in (None, "none", "own", False):
+            if self.to not in kinds and getattr(self, name) not in (
+                *(None, "none", "own", "2.13", False),
+            ):
                 raise OptionError(
                     f"--{name.replace('_', '-')} is for --to {_either(kinds)}; leave it out with "
                     f"--to {self.to}."

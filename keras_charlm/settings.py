@@ -241,6 +241,9 @@ class ExportSettings(ConstraintSettings, TypedDict, total=False):
     default int8 for a page or an app, and none for a file."""
     budget: int | None
     """Largest size of the file, e.g. 300KB; chooses the most precise quantize that fits."""
+    min_runtime: Literal["2.13", "2.12"]
+    """Oldest TensorFlow Lite that has to run the on-device file. A file for 2.12, which
+    Flutter's package has on iOS, draws the same texts a little slower."""
     license: str | None
     """Licence of the training text, stored in the file's card."""
     engine: Literal["own", "litert"]

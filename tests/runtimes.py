@@ -1,16 +1,18 @@
 """Which runtimes run the on-device file: `python -m tests.runtimes`.
 
-Writes small models of every kind, runs them and the shipped names model in each runtime, in an
-environment of its own, and compares the results with those of the network in TensorFlow (int8
-weights: of the installed LiteRT). The table in docs/mobile.md comes from the result,
-benchmarks/results/runtimes.json. An environment of TensorFlow takes about 1.5 GB; it is removed
-after its run. Needs a network, and Python 3.11, for which all of these runtimes have wheels.
+Writes small models of every kind, for TensorFlow 2.13 and for 2.12 (`export --min-runtime`), runs
+them and the shipped names model in each runtime, in an environment of its own, and compares the
+results with those of the network in TensorFlow (int8 weights: of the installed LiteRT). The table
+in docs/mobile.md comes from the result, benchmarks/results/runtimes.json. An environment of
+TensorFlow takes about 1.5 GB; it is removed after its run. Needs a network, and Python 3.11, for
+which all of these runtimes have wheels.
 
 `tests/test_runtimes.py` runs some of the files in the runtimes that are installed.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -26,9 +28,10 @@ from benchmarks.common import RESULTS, machine
 from keras_charlm.config import ModelConfig, SampleConfig
 from keras_charlm.export import litertjs, packing, tflite
 from keras_charlm.export.graph import DRAW, OnDeviceGraph
+from keras_charlm.export.uniform import uniform
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.samples import stream_text
-from keras_charlm.network import model
+from keras_charlm.network import model, sampling
 from keras_charlm.saved.trained import TrainedModel
 from keras_charlm.text.vocabulary import Vocabulary
 from tests import hosts
@@ -51,6 +54,8 @@ KINDS = (
 )
 LOGITS = 1e-3  # largest difference accepted from TensorFlow's logits of the same weights
 BITS = 0.02  # largest difference accepted in bits per character between runtimes with int8 weights
+LEAST = {"2.13": sampling.uniform, "2.12": uniform}  # `--min-runtime`
+FORMATS = tuple(itertools.product(tflite.QUANTIZE, LEAST))
 TEXT = 60  # characters of a call
 PROMPT = "an"
 
@@ -108,6 +113,7 @@ class Example:
     Args:
         name: Of the network.
         quantize: Format of the weights.
+        least: The oldest TensorFlow that it is for.
         content: The file.
         calls: Signatures and their inputs; None is subgraph 0.
         expected: The outputs of each call that are right.
@@ -116,28 +122,39 @@ class Example:
 
     name: str
     quantize: str
+    least: str
     content: bytes
     calls: tuple[tuple[str | None, dict[str, Any]], ...]
     expected: tuple[dict[str, Any], ...]
     text: str
 
 
-def examples(kinds: tuple[tuple, ...] = KINDS, shipped: bool = True) -> list[Example]:
-    """The files: each kind of network, and the shipped names, with each format of the weights."""
-    made = []
+def examples(
+    kinds: tuple[tuple, ...] = KINDS,
+    shipped: bool = True,
+    formats: tuple[tuple[str, str], ...] = FORMATS,
+) -> list[Example]:
+    """The files of each kind of network, and of the shipped names, in each format.
+
+    Args:
+        kinds: See `KINDS`.
+        shipped: Whether to add the shipped names.
+        formats: For each its `quantize` and `least`.
+    """
+    networks = []
     for cell, layers, embedding, tied, vocabulary in kinds:
         config = ModelConfig(cell, layers, 24, embedding=embedding, tied=tied, dropout=0.0)
         name = f"{cell}, {layers} layers, {'tied, ' if tied else ''}{vocabulary}"
-        for quantize in tflite.QUANTIZE:
-            network = random_network(config, VOCABULARIES[vocabulary].size)
-            made.append(example(name, quantize, network, config, VOCABULARIES[vocabulary]))
+        symbols = VOCABULARIES[vocabulary]
+        networks.append((name, random_network(config, symbols.size), config, symbols))
     if shipped:
         opened = TrainedModel.of(SHIPPED)
-        for quantize in tflite.QUANTIZE:
-            made.append(
-                example("names", quantize, opened.model, opened.card.model, opened.vocabulary)
-            )
-    return made
+        networks.append(("names", opened.model, opened.card.model, opened.vocabulary))
+    return [
+        example(name, *format_, network, config, vocabulary)
+        for name, network, config, vocabulary in networks
+        for format_ in formats
+    ]
 
 
 def random_network(config: ModelConfig, size: int, labels: int = 0) -> Any:
@@ -152,10 +169,11 @@ def random_network(config: ModelConfig, size: int, labels: int = 0) -> Any:
 
 
 def example(
-    name: str, quantize: str, network: Any, config: ModelConfig, vocabulary: Vocabulary
+    name: str, quantize: str, least: str, network: Any, config: ModelConfig, vocabulary: Vocabulary
 ) -> Example:
     """The file of a network, calls, and their results in TensorFlow."""
-    content = packing.pack(tflite.convert(OnDeviceGraph(network, config, vocabulary), quantize), {})
+    exported = OnDeviceGraph(network, config, vocabulary, uniform=LEAST[least])
+    content = packing.pack(tflite.convert(exported, quantize), {})
     graph = OnDeviceGraph(network, config, vocabulary)
     if quantize == "float16":  # the same weights as the file's
         for weight in graph.weights:
@@ -180,7 +198,7 @@ def example(
     # The program knows nothing of bytes, and shows each as a character.
     pieces = (piece if isinstance(piece, str) else piece.decode("latin-1") for piece in drawn)
     text = f"{PROMPT}{''.join(pieces)}\n"
-    return Example(name, quantize, content, tuple(lists), expected, text)
+    return Example(name, quantize, least, content, tuple(lists), expected, text)
 
 
 def _calls(
@@ -327,11 +345,12 @@ def main(only: str, folder: Path | None, python: str, output: Path) -> None:
                 path = Path(made) / f"{number}.tflite"
                 path.write_bytes(each.content)
                 files[str(path)] = each
-            rows = [_row(runtime, home, python, files, keep=bool(folder)) for runtime in chosen]
+            for runtime in chosen:
+                row = _row(runtime, home, python, files, keep=bool(folder))
+                write_rows(output, [row], [runtime.name for runtime in RUNTIMES])
     finally:
         if not folder:
             shutil.rmtree(home)
-    write_rows(output, rows, [runtime.name for runtime in RUNTIMES])
 
 
 def write_rows(output: Path, rows: list[dict[str, Any]], names: list[str]) -> None:
@@ -351,18 +370,28 @@ def _row(
     if not keep and runtime is shared[-1]:
         shutil.rmtree(home / runtime.environment)
     row: dict[str, Any] = {"runtime": runtime.name, "kind": runtime.kind, "faults": {}}
-    for quantize in tflite.QUANTIZE:
-        own = {
-            files[path].name: f for path, f in faults.items() if files[path].quantize == quantize
-        }
-        row["faults"][quantize] = {name: f for name, f in own.items() if f}
-        row["files"] = len(own)
+    for least in LEAST:
+        by_format = row["faults"][least] = {}
+        for quantize in tflite.QUANTIZE:
+            format_ = quantize, least
+            own = {
+                files[path].name: f
+                for path, f in faults.items()
+                if (files[path].quantize, files[path].least) == format_
+            }
+            by_format[quantize] = {name: f for name, f in own.items() if f}
+            row["files"] = len(own)
     click.echo(f"{runtime.name}: {_shown(row)}")
     return row
 
 
 def _shown(row: dict[str, Any]) -> str:
-    faults = [f"{q}, {n}: {f}" for q, named in row["faults"].items() for n, f in named.items()]
+    faults = [
+        f"{least}, {q}, {n}: {f}"
+        for least, by_format in row["faults"].items()
+        for q, named in by_format.items()
+        for n, f in named.items()
+    ]
     return "; ".join(faults) or "all right"
 
 

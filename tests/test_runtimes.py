@@ -8,21 +8,26 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_charlm.export import packing, portable, tflite
+from keras_charlm.export.uniform import uniform
+from keras_charlm.network import sampling
 from tests import runtime_call, runtimes
 
 TIED = (("lstm", 1, 12, True, "characters"),)
+FILES = (*tflite.QUANTIZE, OLD := "float16 for 2.12")
 
 
 @functools.cache
 def files():
     """A model with tied weights in each format, by its name."""
-    return {each.quantize: each for each in runtimes.examples(TIED, shipped=False)}
+    formats = (*((quantize, "2.13") for quantize in tflite.QUANTIZE), ("float16", "2.12"))
+    made = runtimes.examples(TIED, shipped=False, formats=formats)
+    return dict(zip(FILES, made, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["litert", "compiled", "tensorflow"])
-@pytest.mark.parametrize("quantize", tflite.QUANTIZE)
-def test_a_file_computes_the_same_in_every_installed_runtime(quantize, kind, tmp_path):
-    example, path = files()[quantize], tmp_path / "m.tflite"
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_computes_the_same_in_every_installed_runtime(name, kind, tmp_path):
+    example, path = files()[name], tmp_path / "m.tflite"
     path.write_bytes(example.content)
     results = runtime_call.answer(kind, str(path), example.calls)
     assert runtimes.fault(example, results) is None
@@ -37,9 +42,50 @@ def test_a_fault_is_seen(tmp_path):
     assert "Error" in runtime_call.answer("litert", str(path), example.calls)
 
 
-@pytest.mark.parametrize("quantize", tflite.QUANTIZE)
-def test_a_file_has_what_old_runtimes_and_simple_hosts_need(quantize):
-    model = schema.ModelT.InitFromPackedBuf(files()[quantize].content, 0)
+def test_random_numbers_without_bitwise_operators_are_the_same():
+    ends = [0, 1, -1, 2**16 - 1, 2**16, -(2**16), -(2**16) - 1, 2**31 - 1, -(2**31)]
+    numbers = np.random.default_rng(0).integers(-(2**31), 2**31, 200)
+    seeds = np.array([*ends, *numbers], np.int32)[:, None]
+    positions = np.array([[*ends, *range(64)]], np.int32)
+    np.testing.assert_array_equal(uniform(seeds, positions), sampling.uniform(seeds, positions))
+    together = uniform(seeds[:, 0], seeds[:, 0])  # as many positions as seeds
+    np.testing.assert_array_equal(together, sampling.uniform(seeds[:, 0], seeds[:, 0]))
+
+
+@pytest.mark.parametrize("signature", ["generate", "generate_batch", "constrained"])
+def test_a_file_for_2_12_draws_the_same_texts(signature):
+    usual, old = (
+        Interpreter(model_content=files()[name].content).get_signature_runner(signature)
+        for name in ("float16", OLD)
+    )
+    details = usual.get_input_details().items()
+    inputs = {name: np.zeros(detail["shape"], detail["dtype"]) for name, detail in details}
+    given = {"length": 64, "stop": -1, "temperature": 1, "top_p": 1, "patience": 99, "width": 1}
+    for name, value in (given | {"text_length": 1, "position": 2**31 - 30}).items():
+        if name in inputs:
+            inputs[name][:] = value
+    texts = set()
+    for seed in 0, 2**20, -(2**31), 2**31 - 16:
+        inputs["seed"][:] = seed + np.arange(len(inputs["seed"]))
+        expected, drawn = usual(**inputs), old(**inputs)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(drawn[name], values)
+        texts |= set(map(bytes, drawn["text"]))
+    assert len(texts) > len(inputs["seed"])
+
+
+def test_operators_decide_the_oldest_runtime_of_a_file():
+    for name in FILES:
+        least = portable.least_tensorflow(tflite.operators(files()[name].content))
+        assert least == ("2.12" if name == OLD else "2.13")
+    assert portable.least_tensorflow({"MUL": 6, "ADD": 1}) == "2.12"
+    assert portable.least_tensorflow({"MUL": 7, "ADD": 1}) == "2.13"
+    assert portable.least_tensorflow({"BITWISE_XOR": 1}) == "2.13"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_has_what_old_runtimes_and_simple_hosts_need(name):
+    model = schema.ModelT.InitFromPackedBuf(files()[name].content, 0)
     versions = {code.builtinCode: code.version for code in model.operatorCodes}
     assert versions[schema.BuiltinOperator.FULLY_CONNECTED] <= 9
     for graph in model.subgraphs:

@@ -57,7 +57,8 @@ class Request:
     """What to draw.
 
     Attributes:
-        seed, position: int32 (B,); see `sampling.uniform`.
+        uniform: `sampling.uniform`, or what computes the same.
+        seed, position: int32 (B,), its arguments.
         active: Rows that draw, bool (B,).
         length: Most characters of a text, int32, at most `LINE`.
         stop: Id that ends a text, int32 (1,).
@@ -67,6 +68,7 @@ class Request:
         gives_up: Whether a row ends without a text after that; else it draws only what fits.
     """
 
+    uniform: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     seed: tf.Tensor
     position: tf.Tensor
     active: tf.Tensor
@@ -145,7 +147,7 @@ def _drawing_step(
         logits = logits_of(x)  # (B, V)
         moves = rule.after(after[-1])  # (B, V)
         allowed = tf.where(masks[:, None] & (moves < 0), NEVER, logits)
-        uniform = sampling.uniform(request.seed, request.position + n)
+        uniform = request.uniform(request.seed, request.position + n)
         chosen = sampling.draw(allowed, uniform, *request.cuts)  # (B,)
         again = active & (tf.gather(moves, chosen, batch_dims=1) < 0)
         stops = active & ~again & tf.equal(chosen, request.stop)

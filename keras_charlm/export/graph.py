@@ -89,6 +89,7 @@ class OnDeviceGraph(tf.Module):
         config: Its configuration, resolved.
         vocabulary: Its symbols.
         tables: A rule that all texts drawn have to fit.
+        uniform: `sampling.uniform`, or `export.uniform`'s for the oldest runtimes.
 
     Attributes:
         vocabulary: The symbols.
@@ -104,9 +105,11 @@ class OnDeviceGraph(tf.Module):
         config: ModelConfig,
         vocabulary: Vocabulary,
         tables: Tables | None = None,
+        uniform: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = sampling.uniform,
     ):
         super().__init__()
         self._own, self.rule_size = tables, int(tables is not None)
+        self._uniform = uniform
         self.vocabulary = vocabulary
         self._cell = CELLS[config.cell]
         recurrent = recurrent_layers(model)
@@ -255,7 +258,7 @@ class OnDeviceGraph(tf.Module):
         text_length, length = tf.minimum(text_length, READ), tf.minimum(length[0], DRAW)
         states = self._read_all_but_last(ids, text_length, self._split(state))
         # All of the loop's random numbers at once: cheaper than a few at each step.
-        random = sampling.uniform(seed[:, None], position[:, None] + tf.range(DRAW))  # (B, N)
+        random = self._uniform(seed[:, None], position[:, None] + tf.range(DRAW))  # (B, N)
 
         def draw(n, last, active, drawn, bits, *states):
             x, after = self._read(last, states)
@@ -367,6 +370,7 @@ class OnDeviceGraph(tf.Module):
         first = self._read_all_but_last(ids, text_length, [*states, tf.cast(at, tf.int32)], step)
         last = tf.gather(ids, tf.maximum(text_length - 1, 0), batch_dims=1)
         request = constrained.Request(
+            self._uniform,
             seed,
             position,
             text_length > 0,

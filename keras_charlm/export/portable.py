@@ -13,7 +13,21 @@ from ai_edge_litert import schema_py_generated as schema
 
 FIRST = "generate"  # the signature of subgraph 0, all that hosts without signatures can run
 OUTPUT = "out_"  # begins the names of output tensors: an input and an output may share a name
-LEAST_TENSORFLOW, LEAST_LITERT = "2.13", "1.0.1"  # the oldest that run every file
+LEAST_LITERT = "1.0.1"  # the oldest that runs every file
+NAMES = {n: name for name, n in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+# The highest versions that TensorFlow 2.12.1 loads of the operators in our files: each was tried in
+# a file of that operator alone. An operator that is missing here counts as newer.
+OLD = {
+    "ADD": 4, "ARG_MAX": 3, "BROADCAST_TO": 3, "CAST": 4, "CONCATENATION": 3, "CUMSUM": 1,
+    "DEQUANTIZE": 5, "DIV": 2, "EQUAL": 3, "EXP": 1, "EXPAND_DIMS": 1, "FILL": 4, "FLOOR": 1,
+    "FLOOR_DIV": 2, "FLOOR_MOD": 1, "FULLY_CONNECTED": 9, "GATHER": 5, "GREATER": 2,
+    "GREATER_EQUAL": 2, "IF": 1, "LESS": 2, "LESS_EQUAL": 2, "LOGICAL_AND": 1, "LOGICAL_NOT": 1,
+    "LOGICAL_OR": 1, "LOGISTIC": 3, "LOG_SOFTMAX": 2, "MAXIMUM": 4, "MINIMUM": 4, "MUL": 6,
+    "NEG": 1, "NOT_EQUAL": 3, "ONE_HOT": 1, "PACK": 3, "RANGE": 1, "REDUCE_ANY": 1,
+    "REDUCE_MAX": 3, "RESHAPE": 1, "SELECT": 3, "SELECT_V2": 1, "SLICE": 5, "SPLIT": 4,
+    "SPLIT_V": 2, "SQUEEZE": 2, "STRIDED_SLICE": 6, "SUB": 5, "SUM": 2, "TANH": 3, "TILE": 3,
+    "TOPK_V2": 2, "TRANSPOSE": 6, "UNPACK": 4, "WHILE": 1,
+}  # fmt: skip
 _HYBRID = 9  # version of FULLY_CONNECTED with int8 weights that have one scale
 
 
@@ -35,10 +49,17 @@ def rewrite(model: schema.ModelT) -> None:
             code.version = min(code.version, _HYBRID)
     for entry in model.metadata or []:
         if entry.name == b"min_runtime_version":  # 16 characters, padded with zeros
-            version = f"{LEAST_TENSORFLOW}.0".encode().ljust(16, b"\0")
+            codes = {NAMES[c.builtinCode]: c.version for c in model.operatorCodes}
+            version = f"{least_tensorflow(codes)}.0".encode().ljust(16, b"\0")
             entry.buffer = _add_buffer(model, np.frombuffer(version, np.uint8))
     _order_signatures(model)
     _name_tensors(model)
+
+
+def least_tensorflow(versions: dict[str, int]) -> str:
+    """The oldest TensorFlow that has these operators in these versions, "2.12" or "2.13"."""
+    old = all(version <= OLD.get(name, 0) for name, version in versions.items())
+    return "2.12" if old else "2.13"
 
 
 def is_a(model: schema.ModelT, operator: schema.OperatorT, name: str) -> bool:
@@ -75,7 +96,7 @@ def _widen_vectors(model: schema.ModelT, graph: schema.SubGraphT) -> None:
         if (
             is_a(model, operator, "DEQUANTIZE")
             and constant.type == schema.TensorType.FLOAT16
-            and (constant.shape is None or len(constant.shape) < 2)
+            and (constant.shape is None or sum(constant.shape > 1) < 2)
         ):
             values = np.asarray(model.buffers[constant.buffer].data).view(np.float16)
             wide = graph.tensors[operator.outputs[0]]

@@ -20,9 +20,11 @@ from keras_charlm.display import quiet
 from keras_charlm.errors import ExportError
 from keras_charlm.export import checking, packing, portable
 from keras_charlm.export.graph import READ, OnDeviceGraph, save
+from keras_charlm.export.uniform import uniform as old_uniform
 from keras_charlm.generation.constraints import as_options
 from keras_charlm.generation.litert import Runner
 from keras_charlm.generation.tables import compile_tables
+from keras_charlm.network import sampling
 from keras_charlm.saved import tflite_card
 from keras_charlm.saved.trained import TrainedModel
 
@@ -64,7 +66,7 @@ def convert(network: OnDeviceGraph, quantize: str = "none") -> bytes:
             raise ExportError(
                 f"TensorFlow Lite could not convert the model: {str(error).splitlines()[0]}"
             ) from error
-    if refused := sorted(operators(content) & {"CUSTOM", "VAR_HANDLE"}):
+    if refused := sorted({"CUSTOM", "VAR_HANDLE"} & operators(content).keys()):
         raise ExportError(
             f"The converted model needs {refused[0]} operators, which browsers and phones lack; "
             "convert it with the TensorFlow version that this package requires."
@@ -72,14 +74,15 @@ def convert(network: OnDeviceGraph, quantize: str = "none") -> bytes:
     return content
 
 
-def operators(content: bytes) -> set[str]:
-    """Names of the operators in a .tflite file; Flex operators are CUSTOM ones."""
+def operators(content: bytes) -> dict[str, int]:
+    """Names and versions of the operators in a .tflite file; Flex operators are CUSTOM ones."""
     from ai_edge_litert import schema_py_generated as schema
 
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
     model = schema.Model.GetRootAs(content)
     codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
-    return {names[max(c.BuiltinCode(), c.DeprecatedBuiltinCode())] for c in codes}
+    return {
+        portable.NAMES[max(c.BuiltinCode(), c.DeprecatedBuiltinCode())]: c.Version() for c in codes
+    }
 
 
 def check(content: bytes, network: OnDeviceGraph, exact: bool = True) -> float:
@@ -131,7 +134,8 @@ def write(
     if rule:
         tables = compile_tables(vocabulary, rule, opened.end, opened.card.normalize)
         constraints = as_options(rule)
-    network = OnDeviceGraph(opened.model, opened.card.model, vocabulary, tables)
+    uniform = old_uniform if config.min_runtime == "2.12" else sampling.uniform
+    network = OnDeviceGraph(opened.model, opened.card.model, vocabulary, tables, uniform)
     too_large = []
     for quantize in QUANTIZE if config.budget else (config.quantize or "none",):
         card = opened.card.on_device(vocabulary, quantize, config.license, constraints)
@@ -143,6 +147,12 @@ def write(
         raise ExportError(
             f"No file fits {config.budget:,} bytes: {', '.join(too_large)}; raise --budget, or "
             "train a smaller model with --units or --layers."
+        )
+    least = portable.least_tensorflow(operators(content))
+    if config.min_runtime == "2.12" != least:
+        raise ExportError(
+            "The converted model needs operators that TensorFlow Lite 2.12 lacks; leave out "
+            "--min-runtime, or convert it with the TensorFlow version that this package requires."
         )
     began = time.perf_counter()
     runner = Runner(content)
@@ -158,8 +168,7 @@ def write(
         **checking.compare(trial, trained, exported, "on-device file", exact=quantize == "none"),
         "characters_per_second": checking.characters_per_second(runner, opened.card.start),
         "load_seconds": load_seconds,
-        "least_runtime": f"TensorFlow Lite {portable.LEAST_TENSORFLOW}, LiteRT "
-        f"{portable.LEAST_LITERT}",
+        "least_runtime": f"TensorFlow Lite {least}, LiteRT {portable.LEAST_LITERT}",
         "operators": sorted(operators(content)),
         "golden": golden(runner, opened),
     }

@@ -11,6 +11,9 @@ import tensorflow as tf
 
 # Where processors treat smaller numbers as 0, dividing by one gives NaN.
 _LEAST_NORMAL = float(np.finfo(np.float32).tiny)
+# The constants of `uniform`, which `export.uniform` computes with other operators.
+SEED, START, POSITION = 0x9E3779B1, 0x7F4A7C15, 0xC2B2AE3D
+MIXING = ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1))  # a shift, and the factor after it
 
 
 def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
@@ -27,8 +30,8 @@ def uniform(seed: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 in [0, 1), multiples of 2**-24, of the broadcast shape.
     """
-    key = _mix(tf.cast(seed, tf.uint32) * _u32(0x9E3779B1) ^ _u32(0x7F4A7C15))
-    bits = _mix(_mix(key ^ tf.cast(position, tf.uint32) * _u32(0xC2B2AE3D)) + key)
+    key = _mix(tf.cast(seed, tf.uint32) * _u32(SEED) ^ _u32(START))
+    bits = _mix(_mix(key ^ tf.cast(position, tf.uint32) * _u32(POSITION)) + key)
     # A float32 represents 24 bits exactly.
     return tf.cast(tf.cast(_shift(bits, 8), tf.int32), tf.float32) * 2.0**-24
 
@@ -110,6 +113,8 @@ def _shift(x: tf.Tensor, bits: int) -> tf.Tensor:
 
 def _mix(x: tf.Tensor) -> tf.Tensor:
     """The finalizer of MurmurHash3 on uint32 of any shape."""
-    x = (x ^ _shift(x, 16)) * _u32(0x85EBCA6B)
-    x = (x ^ _shift(x, 13)) * _u32(0xC2B2AE35)
-    return x ^ _shift(x, 16)
+    for bits, factor in MIXING:
+        x ^= _shift(x, bits)
+        if factor > 1:
+            x *= _u32(factor)
+    return x
