@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from keras_charlm.config_base import Settings, setting
 from keras_charlm.errors import OptionError, brief
 
+_UNSET = (None, "none", "own", "2.13", False)  # values that any kind of export may have
 APP_ID = r"[A-Za-z]\w*(\.[A-Za-z]\w*)+"  # what Android takes
 
 
@@ -40,7 +41,7 @@ class ExportConfig(Settings):
     min_runtime: str = setting(
         "2.13",
         "Oldest TensorFlow Lite that has to run the on-device file. A file for 2.12, which "
-        "Flutter's package has on iOS, draws the same texts a little slower.",
+        "Flutter's package has on iOS, draws the same texts, somewhat slower.",
         choices=("2.13", "2.12"),
     )
     license: str | None = setting(None, "Licence of the training text, stored in the file's card.")
@@ -85,9 +86,7 @@ class ExportConfig(Settings):
             ("apk", ("android",)),
             ("keystore", ("android",)),
         ):
-            if self.to not in kinds and getattr(self, name) not in (
-                *(None, "none", "own", "2.13", False),
-            ):
+            if self.to not in kinds and getattr(self, name) not in _UNSET:
                 raise OptionError(
                     f"--{name.replace('_', '-')} is for --to {_either(kinds)}; leave it out with "
                     f"--to {self.to}."

@@ -243,7 +243,7 @@ class ExportSettings(ConstraintSettings, TypedDict, total=False):
     """Largest size of the file, e.g. 300KB; chooses the most precise quantize that fits."""
     min_runtime: Literal["2.13", "2.12"]
     """Oldest TensorFlow Lite that has to run the on-device file. A file for 2.12, which
-    Flutter's package has on iOS, draws the same texts a little slower."""
+    Flutter's package has on iOS, draws the same texts, somewhat slower."""
     license: str | None
     """Licence of the training text, stored in the file's card."""
     engine: Literal["own", "litert"]

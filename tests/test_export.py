@@ -212,6 +212,15 @@ def test_a_budget_takes_the_best_that_fits(exported, tmp_path):
         ExportConfig(budget=100, quantize="int8")
 
 
+def test_an_export_for_an_older_runtime_draws_the_same(exported, tmp_path):
+    original, _, usual = exported("rnn")
+    report = export(original, tmp_path / "old.tflite", min_runtime="2.12", license="CC0")
+    assert report["golden"] == usual["golden"]
+    assert report["same_seeded_text"] == usual["same_seeded_text"]
+    runtimes = [each["least_runtime"].split(",")[0] for each in (report, usual)]
+    assert runtimes == ["TensorFlow Lite 2.12", "TensorFlow Lite 2.13"]
+
+
 def test_an_export_that_fails_its_check_is_removed(exported, tmp_path, monkeypatch):
     from keras_charlm.export import checking
 
@@ -239,6 +248,7 @@ def test_an_export_that_fails_its_check_is_removed(exported, tmp_path, monkeypat
         (["--budget", "much"], "'much' is not a size"),
         (["--budget", "9KB", "--quantize", "int8"], "Both --budget and --quantize"),
         (["--to", "savedmodel", "--budget", "9KB"], "--budget is for --to tflite"),
+        (["--to", "web", "--min-runtime", "2.12"], "--min-runtime is for --to tflite"),
         (["--quantize", "int4"], "'int4' is not one of"),
     ],
 )

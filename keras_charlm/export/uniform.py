@@ -51,7 +51,7 @@ def _xor(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def _mix(x: tf.Tensor) -> tf.Tensor:
-    """`sampling.mix` of int32 (n,): a loop, so that the file has its operators once."""
+    """All of `MIXING` on int32 (n,), in a loop, so that the file has its operators once."""
 
     def turn(n: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         divisor, modulus, factor = tf.unstack(tf.gather(_TURNS, n))
