@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
@@ -45,11 +46,10 @@ def test_a_fault_is_seen(tmp_path):
 def test_random_numbers_without_bitwise_operators_are_the_same():
     ends = [0, 1, -1, 2**16 - 1, 2**16, -(2**16), -(2**16) - 1, 2**31 - 1, -(2**31)]
     numbers = np.random.default_rng(0).integers(-(2**31), 2**31, 200)
-    seeds = np.array([*ends, *numbers], np.int32)[:, None]
-    positions = np.array([[*ends, *range(64)]], np.int32)
-    np.testing.assert_array_equal(uniform(seeds, positions), sampling.uniform(seeds, positions))
-    together = uniform(seeds[:, 0], seeds[:, 0])  # as many positions as seeds
-    np.testing.assert_array_equal(together, sampling.uniform(seeds[:, 0], seeds[:, 0]))
+    seeds = tf.constant([*ends, *numbers], tf.int32)
+    positions = tf.constant([[*ends, *range(64)]], tf.int32)
+    for given in (seeds[:, None], positions), (seeds, seeds + 1):
+        np.testing.assert_array_equal(uniform(*given), sampling.uniform(*given))
 
 
 @pytest.mark.parametrize("signature", ["generate", "generate_batch", "constrained"])
