@@ -9,6 +9,7 @@ os.environ.setdefault(
 )
 
 import functools
+import gc
 import hashlib
 import http.server
 import json
@@ -37,6 +38,16 @@ TINY = {
     "layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 8, "synthetic": 0,
     "verbose": 0,
 }  # fmt: skip
+
+
+def pytest_collection_finish():
+    """Collect garbage seldom, and not what was imported: a graph consists of countless objects."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def pytest_unconfigure():
+    gc.freeze()  # pytest collects five times at the end, of a process of gigabytes
 
 
 class Enough(Exception):
