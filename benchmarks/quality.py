@@ -52,11 +52,7 @@ RECIPES = {
     ),
     "shakespeare-3m": Recipe("tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 3m", 1.50),
     "shakespeare-10m": Recipe(
-        "tinyshakespeare",
-        LAST_TENTH,
-        f"{_SHAKESPEARE} --max-time 10m --units 384 --dropout 0.4",
-        1.47,
-        NANOGPT,
+        "tinyshakespeare", LAST_TENTH, f"{_SHAKESPEARE} --max-time 10m", 1.42, NANOGPT
     ),
     "shakespeare-hour": Recipe(
         "tinyshakespeare",

@@ -121,7 +121,7 @@ def _tell_counts(card: Card, config: SampleConfig, counts: Counts) -> None:
         return
     if counts.complete:
         click.echo(
-            f"fewer: {counts.yielded:,} of {config.num:,}, because no other line fits; loosen a "
+            f"fewer: {counts.yielded:,} of {config.num:,}, because no other text fits; loosen a "
             "constraint, or give --repeat",
             err=True,
         )

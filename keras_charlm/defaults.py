@@ -43,7 +43,7 @@ SIZES = {
 # (most characters, size).
 AUTO_SIZE = ((300_000, "small"), (3_000_000, "medium"), (math.inf, "large"))
 # (most characters, synthetic characters for each of them); a few lines are to be learned by heart.
-SYNTHETIC = ((1_000, 0.0), (30_000, 2.0), (100_000, 1.0), (300_000, 0.5), (math.inf, 0.0))
+SYNTHETIC = ((1_000, 0.0), (30_000, 2.0), (100_000, 1.0), (1_500_000, 0.5), (math.inf, 0.0))
 
 
 @dataclass(frozen=True)
