@@ -356,9 +356,10 @@ def test_a_terminal_gets_a_bar_and_no_control_characters(here, text_model):
 
 def terminal(command):
     """Run a command on a pseudo-terminal: (exit code, everything on the screen)."""
-    pid, file = pty.fork()
-    if pid == 0:
-        os.execv(command[0], list(map(str, command)))
+    file, far = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), far)
+    process = preloaded.Popen(list(map(str, command)), **streams)
+    os.close(far)
     seen, end = b"", time.monotonic() + 120
     while time.monotonic() < end:
         if select.select([file], [], [], 1)[0]:
@@ -369,7 +370,8 @@ def terminal(command):
             if not data:
                 break
             seen += data
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode("utf-8", "replace")
+    os.close(file)
+    return process.wait(), seen.decode("utf-8", "replace")
 
 
 @pytest.mark.parametrize("mistyped, verb", [("train", "fit"), ("sample", "generate")])
