@@ -9,6 +9,7 @@ os.environ.setdefault(
 )
 
 import functools
+import gc
 import hashlib
 import http.server
 import json
@@ -37,6 +38,16 @@ TINY = {
     "layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 8, "synthetic": 0,
     "verbose": 0,
 }  # fmt: skip
+
+
+def pytest_collection_finish():
+    """Collect garbage seldom, and not what was imported: a graph consists of countless objects."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def pytest_unconfigure():
+    gc.freeze()  # pytest collects five times at the end, of a process of gigabytes
 
 
 class Enough(Exception):
@@ -79,15 +90,14 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def conversions(tmp_path_factory, worker_id):
+def conversions(of_all, worker_id):
     """Convert each network once, whichever test and process asks: many train or export the same."""
     if "keras_charlm.export.tflite" not in sys.modules:  # no test that was collected converts
         yield
         return
     from keras_charlm.export import tflite
 
-    folder = tmp_path_factory.getbasetemp()
-    folder = (folder if worker_id == "master" else folder.parent) / "conversions"
+    folder = of_all / "conversions"
     folder.mkdir(exist_ok=True)
     convert, skipped = tflite.convert, ("weights", "functions", "_name_scope")
 
@@ -119,40 +129,95 @@ def babble(size, seed=0):
 
 
 @pytest.fixture(scope="session")
-def text_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "cats.txt"
-    path.write_text(babble(1500))
+def of_all(tmp_path_factory, worker_id):
+    """The folder that the test processes share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
+
+
+@pytest.fixture(scope="session")
+def made_once(of_all, tmp_path_factory):
+    """Fill a folder in the process that first needs it, and copy it: (name, function of it)."""
+
+    def copy(name, make):
+        import fcntl
+
+        made = of_all / "made" / name
+        made.parent.mkdir(exist_ok=True)
+        with made.with_suffix(".done").open("a+") as done:
+            fcntl.flock(done, fcntl.LOCK_EX)  # one process makes it, and the others wait
+            if not done.seek(0, os.SEEK_END):
+                shutil.rmtree(made, ignore_errors=True)
+                made.mkdir()
+                make(made)
+                done.write("done")
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        return folder
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def text_file(of_all):
+    path = of_all / "text" / "cats.txt"
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        half = path.with_suffix(f".{os.getpid()}")
+        half.write_text(babble(1500))
+        half.rename(path)
     return path
 
 
 @pytest.fixture(scope="session")
-def text_model(text_file, tmp_path_factory):
+def text_model(text_file, made_once):
     """A tiny model of a text: the folder that fit wrote."""
     from keras_charlm import fit
 
-    folder = tmp_path_factory.mktemp("models") / "cats"
-    fit(text_file, folder, epochs=2, **TINY)
-    return folder
+    return made_once("text", lambda made: fit(text_file, made / "cats", epochs=2, **TINY)) / "cats"
 
 
 @pytest.fixture(scope="session")
-def list_model(tmp_path_factory):
+def list_model(made_once):
     """A tiny model of lines."""
     from keras_charlm import fit
 
-    folder = tmp_path_factory.mktemp("models")
-    path = folder / "names.txt"
-    rng = random.Random(1)
-    path.write_text(
-        "".join("".join(rng.choices("abc", k=rng.randint(2, 4))) + "\n" for _ in range(200))
-    )
-    fit(path, folder / "list", lines=True, epochs=2, **TINY)
-    return folder / "list"
+    def make(made):
+        path, rng = made / "names.txt", random.Random(1)
+        path.write_text(
+            "".join("".join(rng.choices("abc", k=rng.randint(2, 4))) + "\n" for _ in range(200))
+        )
+        fit(path, made / "list", lines=True, epochs=2, **TINY)
+
+    return made_once("lines", make) / "list"
 
 
-@pytest.fixture(scope="module")
-def stopped(text_file, tmp_path_factory):
-    """A training that can be resumed."""
+@pytest.fixture(scope="session")
+def half_model(text_file, made_once):
+    """A tiny model of a text with weights in half precision."""
+    from keras_charlm import fit
+
+    def make(made):
+        fit(text_file, made / "half", quantize="float16", epochs=2, **TINY)
+
+    return made_once("half", make) / "half"
+
+
+@pytest.fixture(scope="session")
+def byte_model(made_once):
+    """A tiny model that knows every byte."""
+    from keras_charlm import fit
+
+    def make(made):
+        (made / "a.bin").write_bytes(bytes(range(256)) * 8)
+        fit(made / "a.bin", made / "bytes", unit="byte", epochs=1, **TINY)
+
+    return made_once("bytes", make) / "bytes"
+
+
+@pytest.fixture(scope="session")
+def stopped(text_file, made_once):
+    """A training that can be resumed, for reading only."""
     import keras
 
     import keras_charlm
@@ -162,12 +227,12 @@ def stopped(text_file, tmp_path_factory):
             if batch == 2:
                 raise KeyboardInterrupt
 
-    folder = tmp_path_factory.mktemp("stopped") / "cats"
-    with pytest.raises(keras_charlm.Interrupted):
-        keras_charlm.fit(
-            text_file, folder, epochs=2, **TINY, checkpoint_every=1e-6, callbacks=[Stop()]
-        )
-    return folder
+    def make(made):
+        settings = {**TINY, "epochs": 2, "checkpoint_every": 1e-6, "callbacks": [Stop()]}
+        with pytest.raises(keras_charlm.Interrupted):
+            keras_charlm.fit(text_file, made / "cats", **settings)
+
+    return made_once("stopped", make) / "cats"
 
 
 def rehash(model):

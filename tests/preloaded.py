@@ -146,6 +146,7 @@ def _load(reload: str | None = None) -> None:
         from keras_charlm.export import tflite, web  # noqa: F401
         from keras_charlm.report import report  # noqa: F401
     gc.freeze()  # collections in the children leave its memory shared
+    gc.set_threshold(50_000, 20, 100)  # as in conftest.py
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_quality_and_overhead(rows, tmp_path, monkeypatch):
     assert not set(held_out.read_text().split()) & set(train_lines.read_text().split())
     monkeypatch.setitem(overhead.SIZES, "2x128", tuple(TOY.values()))
     monkeypatch.setattr(overhead, "CHARACTERS", 40_000)
-    (row,) = rows(overhead, "--size", "2x128", "--rounds", 1, "--seconds", 2)
+    (row,) = rows(overhead, "--size", "2x128", "--rounds", 1, "--seconds", 1)
     assert row["ratio"] > 0
 
 

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pytest
 
 from keras_charlm.charlm import load
 from keras_charlm.config import CorpusConfig, ExportConfig, FitConfig, ModelConfig
 from keras_charlm.errors import BundleError, ExportError, OptionError
 from keras_charlm.evaluation import evaluator
-from keras_charlm.export import checking, graph, packing, tflite
+from keras_charlm.export import checking, graph, packing, savedmodel, tflite
 from keras_charlm.export.export import export
 from keras_charlm.files import write_json
 from keras_charlm.generation.litert import Runner
@@ -292,7 +293,8 @@ def test_a_first_export_cut_short_before_its_file_is_done_again(text_model, tmp_
 
 
 @pytest.mark.parametrize("to", ["web", "savedmodel"])
-def test_an_export_names_no_folder_of_the_corpus(text_model, text_file, tmp_path, to):
+def test_an_export_names_no_folder_of_the_corpus(text_model, text_file, tmp_path, to, monkeypatch):
+    monkeypatch.setattr(savedmodel, "subprocess", preloaded)
     export(text_model, tmp_path / "out", to=to)
     files = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".tflite"]
     assert len(files) > 4

@@ -75,7 +75,7 @@ def test_work_killed_at_random_moments_ends_alike_and_leaves_nothing():
             sys.executable,
             Path(__file__).with_name("faults.py"),
             "--kills",
-            "5",
+            "4",
             "--seed",
             str(seed),
             "--work",

@@ -122,7 +122,7 @@ def test_opening_a_model_runs_no_code_from_it(list_model, stopped, tmp_path, kch
 
 
 @given(data=st.data())
-@settings(fuzz, max_examples=40)
+@settings(fuzz, max_examples=25)
 def test_histories_of_any_content(text_model, model, tmp_path, data):
     """The report is made of them, or says in one sentence what is wrong with them."""
     name = data.draw(st.sampled_from(["history.csv", "curve.csv", "samples.jsonl"]))

@@ -37,17 +37,27 @@ def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path, c
         keras_charlm.fit(other, tmp_path / "n", init_from=text_model, units=9)
 
 
+@pytest.fixture(scope="module")
+def gru(text_file, tmp_path_factory):
+    """A model that differs from every default."""
+    folder = tmp_path_factory.mktemp("gru") / "m"
+    keras_charlm.fit(text_file, folder, epochs=1, **{**TINY, "cell": "gru", "tied": False})
+    return folder
+
+
 @pytest.mark.parametrize(
     "embedding, table",
     [(0, lambda m: m.layers[1].cell.kernel), (4, lambda m: m.layers[0].embeddings)],
 )
-def test_of_untied_logits_characters_keep_their_columns(text_file, tmp_path, embedding, table):
+def test_of_untied_logits_characters_keep_their_columns(gru, text_file, tmp_path, embedding, table):
     other = tmp_path / "other.txt"
     other.write_text("the cat sat on 1234 mats. xyz" * 30)
-    old = keras_charlm.fit(
-        text_file, tmp_path / "old", epochs=1, **{**TINY, "embedding": embedding, "tied": False}
-    )
-    settings = {"init_from": tmp_path / "old", "epochs": 1, "batch_size": 4, "seq_length": 8}
+    folder = gru if embedding else tmp_path / "old"
+    if not embedding:
+        shape = {**TINY, "embedding": 0, "tied": False}
+        keras_charlm.fit(text_file, folder, epochs=1, **shape)
+    old = keras_charlm.load(folder)
+    settings = {"init_from": folder, "epochs": 1, "batch_size": 4, "seq_length": 8}
     new = train(other, tmp_path / "new", until="on_train_begin", **settings)
     for char in "acehmnost .":
         a, b = old.vocabulary.encode(char)[0], new_id(char, other)
@@ -55,14 +65,6 @@ def test_of_untied_logits_characters_keep_their_columns(text_file, tmp_path, emb
             np.testing.assert_array_equal(
                 np.take(of(old.model), a, axis), np.take(of(new), b, axis)
             )
-
-
-@pytest.fixture(scope="module")
-def gru(text_file, tmp_path_factory):
-    """A model that differs from every default."""
-    folder = tmp_path_factory.mktemp("gru") / "m"
-    keras_charlm.fit(text_file, folder, epochs=1, **{**TINY, "cell": "gru", "tied": False})
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -80,16 +82,14 @@ def test_a_setting_that_is_given_is_refused_also_where_it_is_the_default(
 
 
 def test_a_setting_that_agrees_is_accepted(gru, text_file, tmp_path):
-    model = keras_charlm.fit(
-        text_file, tmp_path / "m", init_from=gru, epochs=1, verbose=0, cell="gru", units=8,
-        layers=None,
-    )  # fmt: skip
-    assert model.card.model.cell == "gru"
+    settings = {"init_from": gru, "epochs": 1, "verbose": 0, "cell": "gru", "units": 8}
+    network = train(text_file, tmp_path / "m", until="on_train_begin", layers=None, **settings)
+    base = keras_charlm.load(gru).model
+    assert [w.shape for w in network.get_weights()] == [w.shape for w in base.get_weights()]
 
 
-def test_characters_and_bytes_are_not_mixed(text_model, text_file, tmp_path):
-    keras_charlm.fit(text_file, tmp_path / "bytes", unit="byte", epochs=1, **TINY)
-    for base, unit, have in ((tmp_path / "bytes", "char", "byte"), (text_model, "byte", "char")):
+def test_characters_and_bytes_are_not_mixed(text_model, byte_model, text_file, tmp_path):
+    for base, unit, have in ((byte_model, "char", "byte"), (text_model, "byte", "char")):
         with pytest.raises(OptionError, match=f"unit is {unit}, but the model in .* has {have};"):
             keras_charlm.fit(text_file, tmp_path / "m", init_from=base, unit=unit, verbose=0)
     assert not (tmp_path / "m").exists()

@@ -1,12 +1,11 @@
 """Laws of the fast layers: whatever Keras's layers compute, they compute, only sooner."""
 
 import json
-import os
-import subprocess
 import sys
 
 import keras
 import numpy as np
+import preloaded
 import pytest
 import tensorflow as tf
 
@@ -372,9 +371,8 @@ def replicated():
 
 def test_two_replicas_equal_one_device():
     # Logical devices have to be there before TensorFlow starts: a process of its own.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, __file__]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    code = f"import sys; sys.path = {sys.path}; import test_layers; test_layers.replicated()"
+    done = preloaded.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["fast"]
@@ -449,7 +447,3 @@ def test_the_loss_is_that_of_keras_and_shared_by_rows():
     assert distance(*results) < 1e-6
     nats = layers.cross_entropy(ids, tf.zeros((64, T, 9)))
     np.testing.assert_allclose(nats, np.log(9), rtol=1e-6)
-
-
-if __name__ == "__main__":
-    replicated()

@@ -117,16 +117,18 @@ def test_the_verdict_is_that_of_the_margin(text_model, tmp_path):
         assert tuple(verdict for verdict in verdicts if verdict in text) == words
 
 
-def test_it_is_rebuilt_byte_for_byte_and_the_model_stays_whole(text_model, tmp_path, kcharlm):
-    folder = tmp_path / "m"
-    shutil.copytree(text_model, folder)
+def test_it_is_rebuilt_byte_for_byte_and_the_model_stays_whole(
+    text_model, of_all, tmp_path, kcharlm
+):
+    trained, folder = of_all / "made" / "text" / "cats", tmp_path / "m"
+    shutil.copytree(trained, folder)  # `text_model` is a copy, whose report names the original
     first = (folder / "report.html").read_bytes()
     (folder / "report.html").unlink()
     code, out, err = kcharlm("report", folder)
     assert (code, out, err) == (0, f"{folder}/report.html\n", "")
     again = (folder / "report.html").read_bytes()
-    assert again.replace(str(folder).encode(), str(text_model).encode()) == first
-    again = keras_charlm.load(text_model).report(tmp_path / "page.html")
+    assert again.replace(bytes(folder), bytes(trained)) == first
+    again = keras_charlm.load(trained).report(tmp_path / "page.html")
     assert again.read_bytes() == first
     opened = bundle.open_bundle(folder)
     for name in opened.card.files:
@@ -316,14 +318,11 @@ def test_damaged_samples_are_refused_in_one_sentence(text_model, tmp_path, chang
         read_samples(tmp_path)
 
 
-def test_the_report_of_a_byte_model_has_its_samples(tmp_path):
-    (tmp_path / "a.bin").write_bytes(bytes(range(256)) * 8)
-    folder = tmp_path / "m"
-    keras_charlm.fit(tmp_path / "a.bin", folder, unit="byte", epochs=1, **TINY)
-    assert "bits per byte ====" in (folder / "samples.txt").read_text()
-    samples = read_samples(folder)
+def test_the_report_of_a_byte_model_has_its_samples(byte_model):
+    assert "bits per byte ====" in (byte_model / "samples.txt").read_text()
+    samples = read_samples(byte_model)
     assert samples and samples[-1].text
-    assert "Watch it learn" in (folder / "report.html").read_text()
+    assert "Watch it learn" in (byte_model / "report.html").read_text()
 
 
 @pytest.mark.parametrize("steps", [[1], [1, 2], range(1, 2000), [100, 200, 400, 800, 1600] * 2])

@@ -209,8 +209,8 @@ def test_what_is_passed_on_has_file_names_only(text_file, tmp_path):
     assert config["corpus"]["files"] == [str(text_file)]
 
 
-def test_both_files_hold_the_rounded_weights(text_file, tmp_path):
-    trained = keras_charlm.fit(text_file, tmp_path / "m", quantize="float16", epochs=1, **TINY)
+def test_both_files_hold_the_rounded_weights(half_model):
+    trained = keras_charlm.load(half_model)
     for weight in trained.bundle.weights().values():
         np.testing.assert_array_equal(weight, weight.astype(np.float16))
     states = [np.zeros((1, trained.runner.state_size), np.float32)] * 2

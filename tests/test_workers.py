@@ -31,6 +31,7 @@ SETTINGS = {
     "dropout": 0,
     "clip-norm": 0.02,
 }
+WHOLE = {**SETTINGS, "epochs": 3}
 STARTED = []
 # Below those that a system gives to outgoing connections: it would give one away before the worker
 # that is to listen there has started.
@@ -133,30 +134,39 @@ def weights(folder):
     return keras_charlm.load(folder).model.get_weights()
 
 
-@pytest.fixture
-def text(tmp_path):
-    (tmp_path / "a.txt").write_text(babble(1600))
-    return tmp_path / "a.txt"
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "a.txt"
+    path.write_text(babble(1600))
+    return path
 
 
-def test_two_and_three_workers_train_as_one_device(text, tmp_path):
-    many = {n: start(n, text, "-o", tmp_path / str(n), epochs=3, **SETTINGS) for n in (2, 3)}
-    alone(text, tmp_path / "1", epochs=3)
-    for n, running in many.items():
-        codes, errors = zip(*ended(running), strict=True)
+@pytest.fixture(scope="module")
+def whole(text, tmp_path_factory):
+    """An undisturbed training of three workers: its folder, and how each ended."""
+    folder = tmp_path_factory.mktemp("workers") / "whole"
+    return folder, ended(start(3, text, "-o", folder, **WHOLE))
+
+
+def test_two_and_three_workers_train_as_one_device(text, whole, tmp_path):
+    running = start(2, text, "-o", tmp_path / "2", **WHOLE)
+    three, results = whole
+    alone(text, tmp_path / "1", epochs=WHOLE["epochs"])
+    for n, folder, ends in ((2, tmp_path / "2", ended(running)), (3, three, results)):
+        codes, errors = zip(*ends, strict=True)
         assert codes == (0,) * n, errors
         assert f"device      {n} workers of 1 x CPU, float32" in errors[0]  # the chief shows
         assert not any(errors[1:])  # and it alone
-        for a, b in zip(weights(tmp_path / "1"), weights(tmp_path / str(n)), strict=True):
+        for a, b in zip(weights(tmp_path / "1"), weights(folder), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
         one_row, row = (
-            (tmp_path / name / "history.csv").read_text().splitlines()[-1].split(",")
-            for name in ("1", str(n))
+            (path / "history.csv").read_text().splitlines()[-1].split(",")
+            for path in (tmp_path / "1", folder)
         )
         np.testing.assert_allclose(
             [float(x) for x in one_row[3:5]], [float(x) for x in row[3:5]], atol=2e-5
         )
-        assert not (tmp_path / str(n) / "checkpoint").exists()
+        assert not (folder / "checkpoint").exists()
 
 
 def test_workers_that_differ_are_refused(text, tmp_path):
@@ -197,11 +207,16 @@ def test_workers_that_differ_are_refused(text, tmp_path):
 
 
 @pytest.mark.parametrize("count, victim", [(2, 1), (3, 0)])
-def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count, victim):
+def test_stopped_and_killed_workers_lose_nothing(text, whole, tmp_path, count, victim):
     """A signal for one stops all after the same batch. When one dies, the others say so and stop,
     and all go on from the last checkpoint to the end of an undisturbed training."""
-    more = {**SETTINGS, "dropout": 0.3, "epochs": 10, "checkpoint-every": "0.1s"}
-    whole, folder = start(count, text, "-o", tmp_path / "whole", **more), tmp_path / "cut"
+    folder, more = tmp_path / "cut", {**WHOLE, "checkpoint-every": "0.1s"}
+    undisturbed, results = whole
+    if count == 2:
+        more["dropout"] = 0.3
+        undisturbed = tmp_path / "whole"
+        results = ended(start(count, text, "-o", undisturbed, **more))
+    assert [code for code, _ in results] == [0] * count
 
     running = start(count, text, "-o", folder, halting=victim, **more)
     if count == 2:
@@ -235,12 +250,10 @@ def test_stopped_and_killed_workers_lose_nothing(text, tmp_path, count, victim):
         assert "Traceback" not in error and "E0000" not in error
 
     assert [code for code, _ in ended(start(count, "--resume", folder))] == [0] * count
-    assert [code for code, _ in ended(whole)] == [0] * count
-    for a, b in zip(weights(tmp_path / "whole"), weights(folder), strict=True):
+    for a, b in zip(weights(undisturbed), weights(folder), strict=True):
         np.testing.assert_array_equal(a, b)
     scores = [
-        json.loads((tmp_path / name / "config.json").read_text())["scores"]
-        for name in ("whole", "cut")
+        json.loads((path / "config.json").read_text())["scores"] for path in (undisturbed, folder)
     ]
     assert scores[0] == scores[1]
 

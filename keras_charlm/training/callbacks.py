@@ -134,8 +134,8 @@ class Pace(keras.callbacks.Callback):
         self.compiled = True
         if not math.isfinite(self.loss):
             raise TrainingError(
-                f"The loss became {self.loss} at batch {progress.step:,}, and any best model so far is "
-                f"kept; try a lower --learning-rate than {config.learning_rate:g}, a lower "
+                f"The loss became {self.loss} at batch {progress.step:,}, and any best model so "
+                f"far is kept; try a lower --learning-rate than {config.learning_rate:g}, a lower "
                 "--clip-norm or --precision float32."
             )
         progress.note(self.loss * _BITS, self.rate)

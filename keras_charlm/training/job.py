@@ -128,10 +128,13 @@ def _train(
         job.progress = checkpoint.read_json(arrays)["progress"]
     progress = job.progress
     checkpoints = Checkpoints(folder.work, plan.to_dict(), progress, windows.steps, workers)
-    outcome = Outcome(folder.path, plan, job.text, job.split, progress, checkpoints, job.display)
+    samples = SampleWriter(folder.work, plan.model, plan.corpus, job.split, progress)
+    outcome = Outcome(
+        folder.path, plan, job.text, job.split, progress, checkpoints, samples, job.display
+    )
     try:
         _begin(job, network, checkpoints, arrays)
-        _run(job, windows, network, users, checkpoints, arrays)
+        _run(job, windows, network, users, checkpoints, samples, arrays)
         if workers.chief:
             job.display.stop()
             held_out = job.split.validation.length + job.split.test.length
@@ -177,6 +180,7 @@ def _run(
     network: keras.Model,
     users: Sequence[keras.callbacks.Callback],
     checkpoints: Checkpoints,
+    samples: SampleWriter,
     arrays: dict[str, np.ndarray] | None,
 ) -> None:
     """Run the epochs with their callbacks."""
@@ -190,7 +194,6 @@ def _run(
         pace = Pace(schedule, windows, workers, saving, display, split, arrays)
         around = [pace, Validation(schedule, workers, split, checkpoints, display)]
         if workers.chief:
-            samples = SampleWriter(job.folder.work, plan.model, plan.corpus, split, job.progress)
             around.append(EpochReport(schedule, pace, samples, display, vocabulary, lines))
             if plan.fit.tensorboard:
                 around.append(keras.callbacks.TensorBoard(plan.fit.tensorboard))

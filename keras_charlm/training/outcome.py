@@ -19,7 +19,6 @@ from keras_charlm.evaluation.evaluator import Evaluator
 from keras_charlm.evaluation.labels import Labelled, bits_by_label
 from keras_charlm.evaluation.scores import Tally, margin
 from keras_charlm.export import packing, tflite
-from keras_charlm.export.graph import OnDeviceGraph
 from keras_charlm.files import write_json
 from keras_charlm.network import model
 from keras_charlm.saved import bundle
@@ -34,6 +33,7 @@ from keras_charlm.text.vocabulary import UNKNOWN
 from keras_charlm.training.checkpoint import Checkpoints
 from keras_charlm.training.plan import Plan
 from keras_charlm.training.progress import Progress
+from keras_charlm.training.samples import SampleWriter
 from keras_charlm.training.summary import part_sizes
 
 _SOON_COUNTED = 3_000_000  # training characters; n-grams of no more are counted within seconds
@@ -50,6 +50,7 @@ class Outcome:
         split: Its parts.
         progress: The training's progress.
         checkpoints: Hold its best weights and its history.
+        samples: Holds the graph of the on-device file, which its samples were drawn with.
         display: Shows failures.
     """
 
@@ -59,6 +60,7 @@ class Outcome:
     split: Split
     progress: Progress
     checkpoints: Checkpoints
+    samples: SampleWriter
     display: Display
 
     def publish(self, network: keras.Model) -> Card:
@@ -91,7 +93,7 @@ class Outcome:
         network = model.build(plan.model, vocabulary.size, labels=vocabulary.labels)
         network.set_weights(weights)
         card = self._card(network, finished)
-        graph = OnDeviceGraph(network, plan.model, vocabulary)
+        graph = self.samples.graph(network)
         content = tflite.convert(graph, plan.fit.quantize)
         content = packing.pack(content, card.on_device(vocabulary, plan.fit.quantize))
         tflite.check(content, graph, exact=plan.fit.quantize != "int8")

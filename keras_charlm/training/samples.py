@@ -1,4 +1,4 @@
-"""Samples drawn from a network during training."""
+"""Samples drawn from a network during training, and the graph that draws them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,20 @@ class SampleWriter:
     ):
         self.folder, self.config, self.corpus = folder, model, corpus
         self.split, self.progress = split, progress
-        self._network: OnDeviceGraph | None = None
+        self._graph: OnDeviceGraph | None = None
+        self._begun = False
+
+    def graph(self, model: keras.Model) -> OnDeviceGraph:
+        """The graph with a network's weights. It is one graph, because tracing it takes long.
+
+        Args:
+            model: A network of the training's configuration.
+        """
+        if self._graph is None:
+            self._graph = OnDeviceGraph(model, self.config, self.split.vocabulary)
+        else:
+            self._graph.assign(model)
+        return self._graph
 
     def write(
         self, model: keras.Model, epoch: int | None, train: float, validation: float | None = None
@@ -56,14 +69,11 @@ class SampleWriter:
             The text.
         """
         vocabulary, progress = self.split.vocabulary, self.progress
-        if self._network is None:
-            self._network = OnDeviceGraph(model, self.config, vocabulary)
+        if not self._begun:
             self._begin()
-        else:
-            self._network.assign(model)
         if validation is not None and not math.isfinite(validation):  # the network overflowed
             validation = None
-        text = self._draw(self._network.runner(), seed=progress.step % 2**31)
+        text = self._draw(self.graph(model).runner(), seed=progress.step % 2**31)
         sample = TrainingSample(progress.step, epoch, train, validation, text)
         with (self.folder / SAMPLES).open("ab") as file:
             progress.samples_size += file.write(sample.to_line())
@@ -75,6 +85,7 @@ class SampleWriter:
         """Remove what a killed process wrote after its last checkpoint."""
         content = (self.folder / SAMPLES).read_bytes()[: self.progress.samples_size]
         write_samples(self.folder, content, self.split.vocabulary.unit_name)
+        self._begun = True
 
     def _draw(self, runner: Any, seed: int) -> str:
         """A few lines of a list, or a piece of text; bytes are decoded as UTF-8."""
