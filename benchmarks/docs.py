@@ -178,7 +178,8 @@ def library_table() -> str:
 SECTIONS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "peers"): results.peers,
     ("docs/training.md", "sizes"): size_table,
-    ("docs/training.md", "quality"): results.qualities,
+    ("docs/training.md", "quality-avx512"): lambda: results.qualities("quality-avx512"),
+    ("docs/training.md", "quality"): lambda: results.qualities("quality"),
     ("docs/training.md", "short"): results.short_texts,
     ("docs/training.md", "speed"): lambda: results.speeds("train"),
     ("docs/training.md", "speed-avx512"): lambda: results.speeds("train-avx512"),

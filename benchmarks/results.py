@@ -136,10 +136,10 @@ def speeds(name: str) -> str:
     ).strip()
 
 
-def qualities() -> str:
-    """The table of quality in docs/training.md."""
+def qualities(name: str) -> str:
+    """A table of quality in docs/training.md."""
     lines = []
-    for row in json.loads((RESULTS / "quality.json").read_text())["rows"]:
+    for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:
         nats, runs = row["nats"], row["runs"]
         spread = f" ({nats['min']:.3f} to {nats['max']:.3f} over {runs} seeds)" if runs > 1 else ""
         lines.append(
@@ -149,12 +149,12 @@ def qualities() -> str:
                 f"{row['seconds']['median'] / 60:.1f} min",
                 f"{row['parameters']:,}",
                 f"{nats['median']:.3f}{spread}",
+                f"{row['windows']['median']:.3f}" if "windows" in row else "-",
                 row["peer"],
             ]
         )
-    return table(
-        ["command", "held out", "time", "parameters", "nats per character", "for comparison"], lines
-    ).strip()
+    header = ["command", "held out", "time", "parameters", "nats per character"]
+    return table([*header, "in windows of 256", "for comparison"], lines).strip()
 
 
 def constraints() -> str:
@@ -176,21 +176,22 @@ def peers() -> str:
         (name, *(row[key] for key in keys)): row
         for name, keys in {
             "quality": ("recipe",),
+            "quality-avx512": ("recipe",),
             "train": ("size", "precision"),
             "generate": ("size",),
         }.items()
         for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]
     }
     lines = []
-    for recipe, text in (
-        ("shakespeare-84s", "Shakespeare"),
-        ("shakespeare-10m", "Shakespeare"),
-        ("names", "makemore's names"),
+    for key, text, score in (
+        (("quality-avx512", "shakespeare-84s"), "Shakespeare in windows of 256", "windows"),
+        (("quality-avx512", "shakespeare-10m"), "Shakespeare in windows of 256", "windows"),
+        (("quality", "names"), "makemore's names", "nats"),
     ):
-        row = rows["quality", recipe]
+        row = rows[key]
         minutes = row["seconds"]["median"] / 60
         what = f"{text}, {minutes:.1f} min of training: nats a character"
-        lines.append([what, f"{row['nats']['median']:.3f}", row["peer"]])
+        lines.append([what, f"{row[score]['median']:.3f}", row["peer"]])
     for precision in ("bfloat16", "float32"):
         speed = {
             peer: f"{measured['characters_per_second']['median']:,.0f}"
@@ -341,13 +342,11 @@ def _short(rows) -> str:
     lines = []
     for row in rows:
         runs = row["runs"]
-        mean = {
-            way: sum(run[way]["bits"] for run in runs) / len(runs)
-            for way in ("default", "from scratch")
-        }
+        ways = [way for way in ("default", "from scratch") if way in runs[0]]
+        mean = {way: sum(run[way]["bits"] for run in runs) / len(runs) for way in ways}
         margin = max(run["default"]["margin"] or math.inf for run in runs)
         seconds = "; ".join(
-            f"{sum(run[way]['seconds'] for run in runs) / len(runs):.0f}" for way in mean
+            f"{sum(run[way]['seconds'] for run in runs) / len(runs):.0f}" for way in ways
         )
         lines.append(
             [
@@ -356,7 +355,7 @@ def _short(rows) -> str:
                 f"{sum(run['counting'] for run in runs) / len(runs):.3f}",
                 f"{mean['default']:.3f} +- {margin:.3f}",
                 runs[0]["default"]["base"] or "nothing",
-                f"{mean['from scratch']:.3f}",
+                f"{mean['from scratch']:.3f}" if "from scratch" in mean else "-",
                 seconds,
                 len(runs),
             ]
