@@ -148,8 +148,9 @@ def write(
             f"No file fits {config.budget:,} bytes: {', '.join(too_large)}; raise --budget, or "
             "train a smaller model with --units or --layers."
         )
-    least = portable.least_tensorflow(operators(content))
-    if config.min_runtime == "2.12" != least:
+    versions = operators(content)
+    least = portable.least_tensorflow(versions)
+    if config.min_runtime == "2.12" and least != "2.12":
         raise ExportError(
             "The converted model needs operators that TensorFlow Lite 2.12 lacks; leave out "
             "--min-runtime, or convert it with the TensorFlow version that this package requires."
@@ -169,7 +170,7 @@ def write(
         "characters_per_second": checking.characters_per_second(runner, opened.card.start),
         "load_seconds": load_seconds,
         "least_runtime": f"TensorFlow Lite {least}, LiteRT {portable.LEAST_LITERT}",
-        "operators": sorted(operators(content)),
+        "operators": sorted(versions),
         "golden": golden(runner, opened),
     }
     return content, report
