@@ -136,18 +136,7 @@ def write(
         constraints = as_options(rule)
     uniform = old_uniform if config.min_runtime == "2.12" else sampling.uniform
     network = OnDeviceGraph(opened.model, opened.card.model, vocabulary, tables, uniform)
-    too_large = []
-    for quantize in QUANTIZE if config.budget else (config.quantize or "none",):
-        card = opened.card.on_device(vocabulary, quantize, config.license, constraints)
-        content = packing.pack(convert(network, quantize), card)
-        if not config.budget or len(content) <= config.budget:
-            break
-        too_large.append(f"{quantize} ({len(content):,} bytes)")
-    else:
-        raise ExportError(
-            f"No file fits {config.budget:,} bytes: {', '.join(too_large)}; raise --budget, or "
-            "train a smaller model with --units or --layers."
-        )
+    content, quantize, too_large = _within_budget(opened, config, network, constraints)
     versions = operators(content)
     least = portable.least_tensorflow(versions)
     if config.min_runtime == "2.12" and least != "2.12":
@@ -163,7 +152,7 @@ def write(
     report = {
         "quantize": quantize,
         "constraints": constraints,
-        "given_up": ", ".join(too_large) or None,
+        "given_up": too_large or None,
         "bytes": len(content),
         "bytes_by_part": tflite_card.sizes(content),
         **checking.compare(trial, trained, exported, "on-device file", exact=quantize == "none"),
@@ -174,6 +163,26 @@ def write(
         "golden": golden(runner, opened),
     }
     return content, report
+
+
+def _within_budget(
+    opened: TrainedModel,
+    config: ExportConfig,
+    network: OnDeviceGraph,
+    constraints: str | None,
+) -> tuple[bytes, str, str]:
+    """The file, the `quantize` it has, and those that were larger than the budget, in words."""
+    too_large: list[str] = []
+    for quantize in QUANTIZE if config.budget else (config.quantize or "none",):
+        card = opened.card.on_device(opened.vocabulary, quantize, config.license, constraints)
+        content = packing.pack(convert(network, quantize), card)
+        if not config.budget or len(content) <= config.budget:
+            return content, quantize, ", ".join(too_large)
+        too_large.append(f"{quantize} ({len(content):,} bytes)")
+    raise ExportError(
+        f"No file fits {config.budget:,} bytes: {', '.join(too_large)}; raise --budget, or "
+        "train a smaller model with --units or --layers."
+    )
 
 
 def golden(runner: Runner, opened: TrainedModel) -> list[dict[str, Any]]:
