@@ -10,6 +10,8 @@ import preloaded
 import pytest
 import tensorflow as tf
 from conftest import TINY, babble
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
+from tensorflow.python.tools import saved_model_cli
 from test_tflite import CASES, built, logits_of, opened, shape, text_of
 
 import keras_charlm
@@ -287,6 +289,23 @@ def accents_model(tmp_path_factory):
     (folder / "text.txt").write_text(unicodedata.normalize("NFC", text), encoding="utf-8")
     keras_charlm.fit(folder / "text.txt", folder / "model", epochs=2, **TINY)
     return folder / "model"
+
+
+def test_saved_model_cli_shows_types_shapes_and_defaults(text_model, exported, capsys):
+    _, folder, _ = exported(text_model)
+    saved_model_cli._show_inputs_outputs(str(folder), "serve", "generate")
+    inputs = capsys.readouterr().out.split("output(s):")[0]
+    shown = dict(re.findall(r"inputs\['(.*)'\] tensor_info:\n((?: +\w+: .*\n){3})", inputs))
+    assert shown.pop("prompt").split()[-1] == "generate_prompt:0"
+    defaults = {**SETTINGS, "length": 500, "temperature": 0.8, "seed": -1}
+    for name, value in defaults.items():
+        dtype, shape, tensor = re.findall(r": (.*)\n", shown.pop(name))
+        assert (dtype, shape) == ("DT_INT32" if isinstance(value, int) else "DT_FLOAT", "(-1)")
+        assert tensor == f"generate_{name}_default_{value}:0"
+    assert not shown
+    fingerprint = tf.saved_model.experimental.read_fingerprint(str(folder))
+    write_fingerprint(str(folder))
+    assert fingerprint == tf.saved_model.experimental.read_fingerprint(str(folder))
 
 
 def test_rows_and_columns_give_what_generate_gives(text_model, exported):

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
 from keras_charlm import templates
 from keras_charlm.config import SampleConfig
@@ -63,6 +66,7 @@ def write(opened: TrainedModel, folder: Path) -> dict[str, Any]:
         labels=card.labels,
     )
     save(server, folder, default="generate")
+    _name_defaults(folder)
     write_json(folder / bundle.VOCABULARY, opened.vocabulary.to_dict())
     readme = _readme(opened, server.state_size, text)
     (folder / "README.md").write_text(readme, encoding="utf-8")
@@ -71,6 +75,30 @@ def write(opened: TrainedModel, folder: Path) -> dict[str, Any]:
         "tensorflow_text": text,
         **check(opened, folder),
     }
+
+
+def _name_defaults(folder: Path) -> None:
+    """Name each input that has a default after it, such as `generate_seed_default_-1`.
+
+    Of an input `saved_model_cli` prints only the type, the shape and the name of its tensor.
+    """
+    saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    graph, signatures = saved.meta_graphs[0].graph_def, saved.meta_graphs[0].signature_def
+    values = {node.name: node.attr["value"].tensor for node in graph.node if node.op == "Const"}
+    named = {}
+    for node in graph.node:
+        if node.op == "PlaceholderWithDefault":
+            (value,) = tf.make_ndarray(values[node.input[0]]).ravel()
+            named[node.name] = f"{node.name}_default_{'none' if value == b'' else str(value)}"
+    for node in graph.node:
+        node.name = named.get(node.name, node.name)
+        node.input[:] = [named.get(name, name) for name in node.input]
+    for signature in signatures.values():
+        for tensor in signature.inputs.values():
+            node_name, _, output = tensor.name.partition(":")
+            tensor.name = f"{named.get(node_name, node_name)}:{output}"
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    write_fingerprint(str(folder))
 
 
 def _readme(opened: TrainedModel, states: int, operators: bool) -> str:
