@@ -1,69 +1,69 @@
-"""The listing for Flutter is valid Dart, and uses its package as that is declared.
+"""The listing for Flutter is valid Dart; rewritten as TypeScript, it draws what Python draws.
 
-There is no Dart compiler here: a grammar finds errors of syntax, and no errors of types.
+There is no Dart compiler here. `dart.py` rewrites it, tsc finds errors of types, and Node runs it.
 """
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import apps
 import pytest
 
+import keras_charlm
+
 DOC = Path(__file__).parent.parent / "docs" / "mobile.md"
+STUBS = Path(__file__).parent / "stubs" / "flutter"
 VERSION = "0.12.1"  # of tflite_flutter
-# What the listing uses of it, read in its source: methods and their number of positional arguments;
-# getters, and setters with =.
-DECLARED = {
-    "Interpreter.close": 0,
-    "Interpreter.fromAsset": 1,
-    "Interpreter.getInputIndex": 1,
-    "Interpreter.getInputTensor": 1,
-    "Interpreter.getOutputIndex": 1,
-    "Interpreter.getOutputTensor": 1,
-    "Interpreter.invoke": 0,
-    "Tensor.data": None,
-    "Tensor.data=": None,
-    "Tensor.shape": None,
-}
-# The types of the listing's names; that of a function is the type of its result.
-OWNERS = {"Interpreter": "Interpreter", "_model": "Interpreter"}
-OWNERS |= {"_input": "Tensor", "_output": "Tensor"}
 
 
 @pytest.fixture(scope="module")
-def parse():
-    """A function from Dart to the root of its syntax tree."""
-    reason = "is not installed: pip install tree-sitter tree-sitter-dart"
-    sitter = pytest.importorskip("tree_sitter", reason=f"tree-sitter {reason}")
-    dart = pytest.importorskip("tree_sitter_dart", reason=f"tree-sitter-dart {reason}")
-    parser = sitter.Parser(sitter.Language(dart.language()))
-    return lambda code: parser.parse(code.encode()).root_node
+def dart():
+    """The module that parses and rewrites Dart."""
+    for name in "tree_sitter", "tree_sitter_dart":
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install '.[test]'")
+    import dart
+
+    return dart
+
+
+@pytest.fixture(scope="module")
+def compile(dart, tmp_path_factory):
+    """A function that compiles a listing: (its program, the compiler's errors)."""
+    if not shutil.which("tsc"):
+        pytest.skip("no TypeScript compiler on the PATH: npm install --global typescript")
+
+    def compile(code):
+        folder = tmp_path_factory.mktemp("flutter")
+        (folder / "package.json").write_text('{"type": "module"}')
+        for name in "dart.d.ts", "dart.js", "main.js":
+            shutil.copy(STUBS / name, folder)
+        (folder / "charlm.ts").write_text(dart.to_typescript(code), encoding="utf-8")
+        done = subprocess.run(
+            ["tsc", "--strict", "--target", "es2022", "--lib", "es2022", "charlm.ts", "dart.d.ts"],
+            cwd=folder, capture_output=True, text=True,
+        )  # fmt: skip
+        return folder / "main.js", done.stdout
+
+    return compile
+
+
+@pytest.fixture(scope="module")
+def program(compile):
+    main, errors = compile(listing())
+    assert errors == ""
+    return main
 
 
 def listing():
     return re.search(r"```dart\n(.*?)```", DOC.read_text(encoding="utf-8"), re.S)[1]
 
 
-def members(node):
-    """Members of `OWNERS` that a tree uses, each with its number of arguments."""
-    children = node.named_children
-    for i, child in enumerate(children):
-        yield from members(child)
-        owner = OWNERS.get(child.text.decode()) if child.type == "identifier" else None
-        rest = children[i + 1 :]
-        if owner == "Tensor":  # first the call of the function that returns it
-            rest = rest[1:]
-        if owner and rest and rest[0].text.startswith(b"."):
-            name = f"{owner}{rest[0].text.decode()}"
-            call = rest[1] if rest[1:] and rest[1].text.startswith(b"(") else None
-            if rest[0].type != "selector":  # the left side of an assignment
-                yield f"{name}=", None
-            else:  # a call is a selector of an argument part of arguments
-                yield name, call and call.named_children[0].named_children[0].named_child_count
-
-
-def test_the_listing_is_valid_dart(parse):
+def test_the_listing_is_valid_dart(dart):
     code = listing()
-    assert not parse(code).has_error
+    assert not dart.parse(code).has_error
     for right, wrong in (
         ("..setAll(0, codes)", "..setAll(0 codes)"),
         ("sync* {", "sync*"),
@@ -71,23 +71,43 @@ def test_the_listing_is_valid_dart(parse):
         ("[10, ...prompt.runes]", "[10, ..prompt.runes"),
     ):
         assert right in code
-        assert parse(code.replace(right, wrong)).has_error
+        assert dart.parse(code.replace(right, wrong)).has_error
 
 
-def test_the_listing_uses_its_package_as_it_is_declared(parse):
+def test_a_text_is_the_one_that_python_draws(program, text_model):
+    app = apps.Program(["node", program], text_model / "model.tflite")
+    model = keras_charlm.load(text_model)
+    for prompt in "the cat", "a cat, a mat" * 20, "":  # longer than what a call reads
+        expected = model.generate(prompt, seed=3, length=100)
+        assert prompt + app(prompt, 3, json.dumps({"length": 100})) == expected
+    for setting in {"temperature": -1}, {"topP": 0}:
+        assert app("the cat", 3, json.dumps(setting)) == "A setting is out of range."
+    app.close()
+
+
+def test_a_line_is_the_one_that_python_draws(program, list_model):
+    app = apps.Program(["node", program], list_model / "model.tflite")
+    model = keras_charlm.load(list_model)
+    for seed in 1, 2, 3:
+        expected = model.generate("a", seed=seed, length=500, temp=1.2, top_k=2, min_p=0.01)
+        settings = {"stop": 10, "temperature": 1.2, "topK": 2, "minP": 0.01}
+        assert "a" + app("a", seed, json.dumps(settings)) == expected
+    app.close()
+
+
+def test_what_the_package_does_not_declare_is_an_error(compile):
     code = listing()
-    assert set(members(parse(code))) == set(DECLARED.items())
-    for right, wrong, found in (
-        ("_model.invoke()", "_model.run(1, 2)", ("Interpreter.run", 2)),
-        (".shape.last", ".size.last", ("Tensor.size", None)),
+    for right, wrong, error in (
+        ("_model.invoke()", "_model.run(1, 2)", "'run' does not exist on type 'Interpreter'"),
+        (".shape.last", ".size.last", "'size' does not exist on type 'Tensor'"),
+        ("getInputIndex(name)", "getInputIndex(name, 1)", "Expected 1 arguments, but got 2"),
+        ("_putInt('stop', stop)", "_putInt('stop', prompt)", "not assignable to parameter"),
     ):
-        assert found in set(members(parse(code.replace(right, wrong))))
-    # What `OWNERS` says of the types.
-    assert "final Interpreter _model;" in code
-    assert re.findall(r"\n  Tensor (\w+)\(", code) == ["_input", "_output"]
+        assert right in code
+        assert error in compile(code.replace(right, wrong))[1]
 
 
 def test_the_page_names_the_version_that_was_read():
     text = DOC.read_text(encoding="utf-8")
-    assert f"Dart, tflite_flutter {VERSION} | parsed" in text
-    assert f"compared with version {VERSION}" in text
+    assert f"Dart, tflite_flutter {VERSION} |" in text
+    assert f"tflite_flutter {VERSION} as declared" in (STUBS / "dart.d.ts").read_text()
