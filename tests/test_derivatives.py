@@ -76,7 +76,7 @@ def checked(layer, x):
     [
         *((name, second, False) for name in ["LSTM", "GRU", "SimpleRNN"]),
         ("GRU", second, True),
-        ("LSTM", third, False),
+        ("SimpleRNN", third, False),
         ("LSTM", batch_jacobian, False),
         ("GRU", forward_mode, False),
         ("LSTM", vectorized, False),
