@@ -334,7 +334,7 @@ def test_a_metric_moves_to_another_number_of_devices():
 
     saved = np.array([[1.0], [2.0]])
     np.testing.assert_array_equal(checkpoint._parts(saved, Two), saved)
-    np.testing.assert_array_equal(checkpoint._parts(saved, Three), [[0.0]])
+    np.testing.assert_array_equal(checkpoint._parts(saved, Three), [[1.0]])
 
 
 def test_ray_starts_the_same_training(text, tmp_path, kcharlm):
