@@ -1,5 +1,6 @@
 """Each benchmark runs to its end at toy size, and RESULTS.md has the measured figures."""
 
+import functools
 import json
 import types
 
@@ -73,6 +74,11 @@ def test_the_cost_model_recovers_the_costs_behind_the_figures():
 
 def test_sampling(rows, monkeypatch):
     monkeypatch.setitem(generate.SIZES, "2x128", (8, 4))
+
+    def one_layer(verb, *options):
+        return common.kcharlm(verb, *options, *(["--layers", 1] if verb == "fit" else []))
+
+    monkeypatch.setattr(generate, "kcharlm", one_layer)
     monkeypatch.setattr(generate, "made_text", lambda size: common.made_text(size // 10))
     (row,) = rows(generate, "--size", "2x128", "--rounds", 1, "--length", 50, "--steps", 2)
     assert row["stream"]["median"] > 0 < row["batch"]["median"]
@@ -118,7 +124,9 @@ def test_the_page_of_results_is_written_from_the_results(tmp_path):
     assert (tmp_path / "RESULTS.md").read_text() == results.PAGE.read_text()
 
 
-def test_surnames(rows, tmp_path):
+def test_surnames(rows, tmp_path, monkeypatch):
+    small = functools.partial(surnames.fit, layers=1, embedding=4, synthetic=0)
+    monkeypatch.setattr(surnames, "fit", small)
     lists = tmp_path / "lists"
     lists.mkdir()
     for label, end in (("A", "a"), ("O", "o")):
