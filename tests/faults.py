@@ -288,12 +288,8 @@ def campaign(
     """Kill, go on and compare until there were enough kills.
 
     Args:
-        folder: An empty one.
-        kinds: The kinds of work.
-        kills: How many.
-        seed: Chooses the moments.
+        folder, kinds, kills, seed, say: An empty folder, and what `main` reads.
         model: The older model, which is exported and written over; by default one is trained.
-        say: Shows what happens.
 
     Returns:
         How often each kind of work was killed.
@@ -303,8 +299,8 @@ def campaign(
     """
     import tensorflow as tf
 
-    import keras_charlm.training.run
-    from keras_charlm.export import tflite, web  # noqa: F401  loaded before forking
+    import keras_charlm.training.run  # noqa: F401  loaded before forking
+    from keras_charlm.export import tflite, web  # noqa: F401
 
     tf.config.threading.set_intra_op_parallelism_threads(1)  # the networks are tiny
     tf.config.threading.set_inter_op_parallelism_threads(2)
@@ -314,11 +310,7 @@ def campaign(
     cache, expected, dead = folder / "cache", {}, dict.fromkeys(kinds, 0)
     os.environ["KERAS_CHARLM_CACHE"] = str(cache)
     cache.mkdir(parents=True)
-    if model:
-        shutil.copytree(model, old_model(folder / "home"))
-    else:
-        (folder / "old.txt").write_text(babble(1000, seed=2))
-        run(lambda: str(keras_charlm.fit(folder / "old.txt", old_model(folder / "home"), **FIT)))
+    _make_older(folder, model)
 
     def home():
         shutil.rmtree(folder / "home", ignore_errors=True)
@@ -348,6 +340,18 @@ def campaign(
         assert not left, f"{kind} left {left} after {moments}"
         say(f"{sum(dead.values()):5} kills; {kind} ended alike after {len(moments)}")
     return dead
+
+
+def _make_older(folder: Path, model: Path | None) -> None:
+    """Put the older model, or one that is trained for it, where the work expects it."""
+    import keras_charlm
+
+    old = old_model(folder / "home")
+    if model:
+        shutil.copytree(model, old)
+        return
+    (folder / "old.txt").write_text(babble(1000, seed=2))
+    run(lambda: str(keras_charlm.fit(folder / "old.txt", old, **FIT)))
 
 
 def _kill_and_go_on(
