@@ -282,8 +282,14 @@ def leftovers(home: Path, cache: Path) -> list[str]:
     ]
 
 
-def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -> dict[str, int]:
+def campaign(
+    folder: Path, kinds: list[str], kills: int, seed: int, model: Path | None = None, say=print
+) -> dict[str, int]:
     """Kill, go on and compare until there were enough kills.
+
+    Args:
+        folder, kinds, kills, seed, say: An empty folder, and what `main` reads.
+        model: The older model, which is exported and written over; by default one is trained.
 
     Returns:
         How often each kind of work was killed.
@@ -293,8 +299,8 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
     """
     import tensorflow as tf
 
-    import keras_charlm.training.run
-    from keras_charlm.export import tflite, web  # noqa: F401  loaded before forking
+    import keras_charlm.training.run  # noqa: F401  loaded before forking
+    from keras_charlm.export import tflite, web  # noqa: F401
 
     tf.config.threading.set_intra_op_parallelism_threads(1)  # the networks are tiny
     tf.config.threading.set_inter_op_parallelism_threads(2)
@@ -303,9 +309,8 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
     chance = random.Random(seed)
     cache, expected, dead = folder / "cache", {}, dict.fromkeys(kinds, 0)
     os.environ["KERAS_CHARLM_CACHE"] = str(cache)
-    (folder / "old").mkdir(parents=True)
-    (folder / "old.txt").write_text(babble(1000, seed=2))
-    run(lambda: str(keras_charlm.fit(folder / "old.txt", old_model(folder / "home"), **FIT)))
+    cache.mkdir(parents=True)
+    _make_older(folder, model)
 
     def home():
         shutil.rmtree(folder / "home", ignore_errors=True)
@@ -326,7 +331,8 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
         at, whole = home(), expected[kind]
         if kind == "prepare":
             shutil.rmtree(cache, ignore_errors=True)
-        end, moments = _kill_and_go_on(kind, at, chance, whole, seconds[kind], left_to_kill)
+        share = max(1, min(left_to_kill, kills // len(kinds)))  # each kind gets one or more
+        end, moments = _kill_and_go_on(kind, at, chance, whole, seconds[kind], share)
         seconds[kind] = end.seconds
         dead[kind] += len(moments)
         assert end.result == whole.result, f"{kind} ended differently after {moments}"
@@ -334,6 +340,18 @@ def campaign(folder: Path, kinds: list[str], kills: int, seed: int, say=print) -
         assert not left, f"{kind} left {left} after {moments}"
         say(f"{sum(dead.values()):5} kills; {kind} ended alike after {len(moments)}")
     return dead
+
+
+def _make_older(folder: Path, model: Path | None) -> None:
+    """Put the older model, or one that is trained for it, where the work expects it."""
+    import keras_charlm
+
+    old = old_model(folder / "home")
+    if model:
+        shutil.copytree(model, old)
+        return
+    (folder / "old.txt").write_text(babble(1000, seed=2))
+    run(lambda: str(keras_charlm.fit(folder / "old.txt", old, **FIT)))
 
 
 def _kill_and_go_on(
@@ -372,13 +390,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--model", type=Path, help="an older model; otherwise one is trained")
     parser.add_argument("--work", nargs="*", choices=WORK, default=list(WORK))
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.randrange(2**31)
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         dead = campaign(
-            Path(folder), given.work, given.kills, seed, say=lambda text: print(text, flush=True)
+            Path(folder),
+            given.work,
+            given.kills,
+            seed,
+            given.model,
+            say=lambda text: print(text, flush=True),
         )
     print(f"{sum(dead.values())} kills, all ended alike and left nothing (seed {seed}): {dead}")
 

@@ -1,6 +1,8 @@
 """Each benchmark runs to its end at toy size, and RESULTS.md has the measured figures."""
 
+import functools
 import json
+import types
 
 import preloaded
 import pytest
@@ -20,12 +22,21 @@ from benchmarks import (
 TOY = {"layers": 1, "units": 8, "embedding": 4, "batch": 4, "window": 4}
 
 
+def started(command, **options):
+    """A process that has TensorFlow loaded; a peer scores a short text in it."""
+    if command[1:3] == ["-m", "benchmarks.peers"]:
+        code = "from benchmarks import peers; peers.SCORED = 1 << 12; peers.main()"
+        command = [command[0], "-c", code, *command[3:]]
+    return preloaded.Popen(command, **options)
+
+
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
     """Run a benchmark without PyTorch and return the rows that it saved."""
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    monkeypatch.setattr(common, "subprocess", preloaded)
+    processes = types.SimpleNamespace(PIPE=preloaded.PIPE, Popen=started, run=preloaded.run)
+    monkeypatch.setattr(common, "subprocess", processes)
     for module in (train, generate):
         monkeypatch.setattr(module, "version", lambda _: None)  # of PyTorch
 
@@ -63,6 +74,12 @@ def test_the_cost_model_recovers_the_costs_behind_the_figures():
 
 def test_sampling(rows, monkeypatch):
     monkeypatch.setitem(generate.SIZES, "2x128", (8, 4))
+
+    def one_layer(verb, *options):
+        return common.kcharlm(verb, *options, *(["--layers", 1] if verb == "fit" else []))
+
+    monkeypatch.setattr(generate, "kcharlm", one_layer)
+    monkeypatch.setattr(generate, "made_text", lambda size: common.made_text(size // 10))
     (row,) = rows(generate, "--size", "2x128", "--rounds", 1, "--length", 50, "--steps", 2)
     assert row["stream"]["median"] > 0 < row["batch"]["median"]
     assert set(row["peers"]) == {"sample_keras 1", "sample_keras 64"}
@@ -90,14 +107,14 @@ def test_quality_and_overhead(rows, tmp_path, monkeypatch):
         "--seeds",
         1,
         "--options",
-        "--epochs 1 --units 8",
+        "--epochs 1 --layers 1 --units 8 --embedding 4",
     )
     assert row["nats"]["median"] > 0 < row["parameters"]
     train_lines, held_out = quality.hold_out(text, tmp_path, distinct=True)
     assert len(held_out.read_text().split()) == 1000
     assert not set(held_out.read_text().split()) & set(train_lines.read_text().split())
     monkeypatch.setitem(overhead.SIZES, "2x128", tuple(TOY.values()))
-    monkeypatch.setattr(overhead, "CHARACTERS", 40_000)
+    monkeypatch.setattr(overhead, "CHARACTERS", 10_000)
     (row,) = rows(overhead, "--size", "2x128", "--rounds", 1, "--seconds", 1)
     assert row["ratio"] > 0
 
@@ -107,7 +124,9 @@ def test_the_page_of_results_is_written_from_the_results(tmp_path):
     assert (tmp_path / "RESULTS.md").read_text() == results.PAGE.read_text()
 
 
-def test_surnames(rows, tmp_path):
+def test_surnames(rows, tmp_path, monkeypatch):
+    small = functools.partial(surnames.fit, layers=1, embedding=4, synthetic=0)
+    monkeypatch.setattr(surnames, "fit", small)
     lists = tmp_path / "lists"
     lists.mkdir()
     for label, end in (("A", "a"), ("O", "o")):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import TINY, train
 from endurance import LIMIT, draw, growth, held
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads Linux's /proc")
@@ -33,17 +33,14 @@ def test_opening_models_again_and_again_leaves_nothing_behind(text_model):
 def test_an_epoch_takes_nothing_that_the_one_before_did_not(text_file, tmp_path):
     import keras
 
-    import keras_charlm
-
     seen = []
 
     class Look(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             seen.append(held())
 
-    keras_charlm.fit(
-        text_file, tmp_path / "m", epochs=30, **TINY, checkpoint_every=0.05, callbacks=[Look()]
-    )
+    settings = {**TINY, "epochs": 30, "checkpoint_every": 0.05}
+    train(text_file, tmp_path / "m", callbacks=[Look()], **settings)
     assert flat(seen), seen
 
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import preloaded
 import pytest
-from conftest import TINY, babble
+from conftest import TINY, Enough, babble, train
 
 import keras_charlm
 from keras_charlm.errors import (
@@ -30,24 +30,8 @@ from keras_charlm.errors import (
 from keras_charlm.saved import bundle
 from keras_charlm.text import corpus
 
-EXACT = {**TINY, "precision": "float32", "dropout": 0.3, "epochs": 3}
+EXACT = {**TINY, "precision": "float32", "dropout": 0.3, "epochs": 2}
 COMMAND = [sys.executable, "-m", "kcharlm"]
-
-
-def weights(folder):
-    return keras_charlm.load(folder).model.get_weights()
-
-
-def equal(one, other):
-    return all(map(np.array_equal, weights(one), weights(other)))
-
-
-@pytest.fixture(scope="module")
-def whole(text_file, tmp_path_factory):
-    """A training that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole") / "m"
-    keras_charlm.fit(text_file, folder, **EXACT)
-    return folder
 
 
 class Act(keras.callbacks.Callback):
@@ -63,28 +47,63 @@ class Act(keras.callbacks.Callback):
             self.action()
 
 
+def options(settings):
+    """Settings on the command line."""
+    named = {name: value for name, value in settings.items() if name != "verbose"}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in named.items()]
+
+
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_work_killed_at_random_moments_ends_alike_and_leaves_nothing():
-    """The short form of `python tests/faults.py --kills 200`."""
+class Last(keras.callbacks.Callback):
+    """Ends a training before it writes its model, which takes longer than the training."""
+
+    def on_train_end(self, logs=None):
+        raise Enough(self.model.get_weights())
+
+
+def last_weights(call, *args, callbacks=(), **settings):
+    """The weights at the end of a training."""
+    with pytest.raises(Enough) as end:
+        call(*args, callbacks=[*callbacks, Last()], **settings)
+    return end.value.args[0]
+
+
+def equal(one, other):
+    return all(map(np.array_equal, one, other))
+
+
+@pytest.fixture(scope="module")
+def runs(text_file, tmp_path_factory):
+    """The weights of a training that nothing disturbed, and, in folders named 20 and 50, what it
+    would have left if it had been killed at that batch, after the checkpoint of the one before."""
+    folder = tmp_path_factory.mktemp("runs")
+    copies = [
+        Act(after, functools.partial(shutil.copytree, folder / "m", folder / str(after)))
+        for after in (20, 50)
+    ]
+    settings = {**EXACT, "checkpoint_every": 1e-6, "callbacks": copies}
+    return folder, last_weights(keras_charlm.fit, text_file, folder / "m", **settings)
+
+
+@pytest.fixture
+def whole(runs):
+    """The weights at the end of a training that nothing disturbed."""
+    return runs[1]
+
+
+def test_work_killed_at_random_moments_ends_alike_and_leaves_nothing(text_model):
+    """The short form of `python tests/faults.py --kills 200`, on what chance has of its work."""
     seed = random.SystemRandom().randrange(2**31)
-    done = subprocess.run(
-        [
-            sys.executable,
-            Path(__file__).with_name("faults.py"),
-            "--kills",
-            "4",
-            "--seed",
-            str(seed),
-            "--work",
-            "fit",
-            "prepare",
-            "export_file",
-        ],
-        capture_output=True,
-        text=True,
+    kills, work = 3, [random.Random(seed).choice(["fit", "export_file", "export_page"]), "prepare"]
+    if os.environ.get("KERAS_CHARLM_LONG_TESTS"):
+        kills, work = 8, ["fit", "export_file", "export_page", "prepare"]
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import faults as f"
+    given = ["--kills", str(kills), "--seed", str(seed), "--model", text_model, "--work", *work]
+    done = preloaded.run(
+        [sys.executable, "-c", f"{code}; f.main()", *given], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"all ended alike and left nothing (seed {seed})" in done.stdout
@@ -124,8 +143,7 @@ def test_a_full_disk_costs_nothing(small_disk, text_file, whole):
             callbacks=[Act(50, lambda: fill_up(small_disk))],
         )
     (small_disk / "ballast").unlink()
-    keras_charlm.resume(folder, verbose=0)
-    assert equal(folder, whole)
+    assert equal(last_weights(keras_charlm.resume, folder, verbose=0), whole)
     assert [p.name for p in small_disk.iterdir()] == ["m"]
 
 
@@ -144,8 +162,7 @@ def test_a_full_disk_at_ctrl_c_keeps_the_checkpoint(small_disk, text_file, whole
         keras_charlm.fit(text_file, folder, **EXACT, callbacks=[Act(50, interrupt), Full()])
     assert not (folder / "config.json").exists()
     (small_disk / "ballast").unlink()
-    keras_charlm.resume(folder, verbose=0)
-    assert equal(folder, whole)
+    assert equal(keras_charlm.resume(folder, verbose=0).model.get_weights(), whole)
     assert [p.name for p in small_disk.iterdir()] == ["m"]
 
 
@@ -159,7 +176,8 @@ def test_a_full_cache_is_told(small_disk, tmp_path, monkeypatch):
 
 def test_an_export_that_does_not_fit_leaves_the_old_one(small_disk, text_model):
     output = small_disk / "cats.tflite"
-    keras_charlm.load(text_model).export(output, quantize="int8")
+    output.write_bytes(b"old")
+    (small_disk / "cats.tflite.report.json").write_text("{}")
     before = {p.name: p.read_bytes() for p in small_disk.iterdir()}
     fill_up(small_disk)
     with pytest.raises(OptionError, match=r"No space left on device\); make room"):
@@ -174,10 +192,7 @@ def test_a_write_that_fails_is_told_and_made_good(text_file, whole, tmp_path, si
     limit = functools.partial(
         resource.setrlimit, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY)
     )
-    command = [*COMMAND, "fit", text_file, "-o", "m", "-q"]
-    for name, value in EXACT.items():
-        if name != "verbose":
-            command += [f"--{name.replace('_', '-')}", str(value)]
+    command = [*COMMAND, "fit", text_file, "-o", "m", "-q", *options(EXACT)]
     done = preloaded.run(command, cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True)
     assert done.returncode == 2
     assert "File too large" in done.stderr
@@ -186,8 +201,7 @@ def test_a_write_that_fails_is_told_and_made_good(text_file, whole, tmp_path, si
         assert not list(tmp_path.iterdir())
         return
     assert "--resume m" in done.stderr
-    keras_charlm.resume(tmp_path / "m", verbose=0)
-    assert equal(tmp_path / "m", whole)
+    assert equal(keras_charlm.resume(tmp_path / "m", verbose=0).model.get_weights(), whole)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
@@ -220,12 +234,11 @@ def read_only(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_still_read(
-    read_only, text_file, text_model, whole, tmp_path, monkeypatch
+    read_only, text_file, text_model, runs, tmp_path, monkeypatch
 ):
     folder, fix = read_only
     shutil.copytree(text_model, folder / "cats")
-    with pytest.raises(Interrupted):
-        keras_charlm.fit(text_file, folder / "m", **EXACT, callbacks=[Act(50, interrupt)])
+    shutil.copytree(runs[0] / "50", folder / "m")
     before = sorted(folder.rglob("*"))
     fix()
     assert len(keras_charlm.load(folder / "cats").generate(length=9, seed=1)) == 9
@@ -245,8 +258,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_still_read(
     moved = shutil.copytree(folder / "m", tmp_path / "moved")
     for path in (moved, *moved.rglob("*")):
         path.chmod(0o700)
-    keras_charlm.resume(moved, verbose=0)
-    assert equal(moved, whole)
+    assert equal(last_weights(keras_charlm.resume, moved, verbose=0), runs[1])
 
 
 # Clocks and other processes.
@@ -264,8 +276,7 @@ def test_a_clock_that_jumps_changes_nothing(text_file, whole, tmp_path, monkeypa
             checkpoint_every=0.05,
             callbacks=[Act(50, interrupt)],
         )
-    keras_charlm.resume(tmp_path / "m", verbose=0)
-    assert equal(tmp_path / "m", whole)
+    assert equal(last_weights(keras_charlm.resume, tmp_path / "m", verbose=0), whole)
 
 
 def test_one_folder_takes_one_training_and_a_dead_one_s_place_is_taken(text_file, tmp_path):
@@ -316,9 +327,13 @@ def test_a_training_killed_before_its_first_checkpoint_leaves_its_name_free(
         work.mkdir(parents=True)
         (work / "lock").touch()
         (work / "state.npz.tmp").write_bytes(b"half")
-        keras_charlm.fit(text_file, output, **TINY, epochs=1)
+        if output:
+            keras_charlm.fit(text_file, output, **TINY, epochs=1)
+            assert not work.exists()
+        else:  # the name is taken or not when it begins
+            train(text_file, output, until="on_train_begin", **TINY, epochs=1)
+            assert not (work / "state.npz.tmp").exists()
         assert [p.name for p in Path("saved_models").iterdir()] == ["cats"]
-        assert not work.exists()
         shutil.rmtree("saved_models")
 
 
@@ -334,14 +349,15 @@ def test_a_model_that_was_being_replaced_is_found_again(text_model, tmp_path, mo
     assert not old.exists()
 
 
-def test_an_export_killed_between_its_report_and_its_place_is_done_again(text_model, tmp_path):
+def test_an_export_killed_between_its_report_and_its_place_is_done_again(
+    text_model, text_page, tmp_path
+):
     model = keras_charlm.load(text_model)
-    model.export(tmp_path / "page", to="web")
     page, report = tmp_path / "page", tmp_path / "page.report.json"
-    files = {p.name for p in page.iterdir()}
-    page.rename(tmp_path / ".page.old")
+    shutil.copytree(text_page, tmp_path / ".page.old")
+    report.write_text("{}")
     model.export(page, to="web", overwrite=True)
-    assert {p.name for p in page.iterdir()} == files
+    assert {p.name for p in page.iterdir()} == {p.name for p in text_page.iterdir()}
     assert {p.name for p in tmp_path.iterdir()} == {"page", "page.report.json"}
     # A first export: only its report is in place.
     page.rename(tmp_path / ".page.new")
@@ -350,7 +366,7 @@ def test_an_export_killed_between_its_report_and_its_place_is_done_again(text_mo
     assert {p.name for p in tmp_path.iterdir()} == {"page", "page.report.json"}
 
 
-def test_a_checkpoint_that_moved_on_while_it_was_read_is_read_again(text_file, whole, tmp_path):
+def test_a_checkpoint_that_moved_on_while_it_was_read_is_read_again(runs, tmp_path):
     """Between the reading of the progress and the taking of the lock the other training goes on."""
     import tensorflow as tf
 
@@ -359,21 +375,22 @@ def test_a_checkpoint_that_moved_on_while_it_was_read_is_read_again(text_file, w
     from keras_charlm.training.folder import TrainingFolder
     from keras_charlm.training.workers import Workers
 
-    for name, after in (("early", 20), ("late", 50)):
-        with pytest.raises(Interrupted):
-            keras_charlm.fit(text_file, tmp_path / name, **EXACT, callbacks=[Act(after, interrupt)])
-    state = tmp_path / "early" / "checkpoint" / "state.npz"
+    folder, whole = runs
+    early = shutil.copytree(folder / "20", tmp_path / "early")
     training = run.resumed(
-        TrainingFolder(tmp_path / "early"),
-        checkpoint.read_arrays(state),
+        TrainingFolder(early),
+        checkpoint.read_arrays(early / "checkpoint" / "state.npz"),
         None,
         Workers(tf.distribute.get_strategy()),
         Display(0),
     )
-    for path in (tmp_path / "late" / "checkpoint").iterdir():
-        shutil.copy(path, state.parent / path.name)
-    run.train(training, [])
-    assert equal(tmp_path / "early", whole)
+    shutil.copytree(folder / "50" / "checkpoint", early / "checkpoint", dirs_exist_ok=True)
+    steps = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(1))
+    with pytest.raises(Enough) as end:
+        run.train(training, [count, Last()])
+    assert equal(end.value.args[0], whole)
+    assert len(steps) == training.progress.step - 49, "from the later checkpoint"
 
 
 # The cache.
@@ -423,12 +440,12 @@ def test_a_pipe_is_read_once(tmp_path):
         ("generate {model} --num 2 --length 5 >&-", 1),
         ("score {model} {text} >&-", 0),
         ("generate {model} --length 5 2>&- <&-", 0),
-        ("fit {text} -o m --epochs 1 --layers 1 --units 8 2> /dev/full", 0),
+        ("fit {text} -o m --epochs 1 {tiny} 2> /dev/full", 0),
         ("fit - -o m <&-", 2),
     ],
 )
 def test_streams_that_are_full_or_closed(text_model, text_file, tmp_path, command, code):
-    command = command.format(model=text_model, text=text_file)
+    command = command.format(model=text_model, text=text_file, tiny=" ".join(options(TINY)))
     done = subprocess.run(
         f"{sys.executable} -m kcharlm {command}",
         shell=True,

@@ -9,7 +9,7 @@ from keras_charlm.evaluation.scores import Evaluation
 
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "first-hour.ipynb"
 # Instead of twelve epochs: a small network that has hardly learned.
-SMALL = {"epochs=EPOCHS)": "epochs=2, layers=1, units=8, embedding=4, max_time=20)"}
+SMALL = {"epochs=EPOCHS)": "epochs=2, layers=1, units=8, embedding=4, synthetic=0, max_time=20)"}
 
 
 @pytest.fixture(scope="module")

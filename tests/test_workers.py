@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import random
 import re
@@ -11,10 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import preloaded
 import pytest
-from conftest import babble
+from conftest import babble, train
 
 import keras_charlm
 from keras_charlm.errors import OptionError
@@ -31,7 +33,7 @@ SETTINGS = {
     "dropout": 0,
     "clip-norm": 0.02,
 }
-WHOLE = {**SETTINGS, "epochs": 3}
+WHOLE = {**SETTINGS, "epochs": 2}
 STARTED = []
 # Below those that a system gives to outgoing connections: it would give one away before the worker
 # that is to listen there has started.
@@ -125,9 +127,13 @@ def strike(process, number):
 
 
 def alone(text, folder, **settings):
-    """The same training in this process, on one device."""
+    """The same training in this process, on one device: its weights, and the bits per character
+    of its last epoch, in training and validation."""
     settings |= {name.replace("-", "_"): value for name, value in SETTINGS.items()}
-    keras_charlm.fit(text, folder, verbose=0, **settings)
+    history = keras.callbacks.History()
+    network = train(text, folder, verbose=0, callbacks=[history], **settings)
+    bits = [history.history[name][-1] / math.log(2) for name in ("loss", "val_loss")]
+    return network.get_weights(), bits
 
 
 def weights(folder):
@@ -141,32 +147,18 @@ def text(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def whole(text, tmp_path_factory):
-    """An undisturbed training of three workers: its folder, and how each ended."""
-    folder = tmp_path_factory.mktemp("workers") / "whole"
-    return folder, ended(start(3, text, "-o", folder, **WHOLE))
-
-
-def test_two_and_three_workers_train_as_one_device(text, whole, tmp_path):
-    running = start(2, text, "-o", tmp_path / "2", **WHOLE)
-    three, results = whole
-    alone(text, tmp_path / "1", epochs=WHOLE["epochs"])
-    for n, folder, ends in ((2, tmp_path / "2", ended(running)), (3, three, results)):
-        codes, errors = zip(*ends, strict=True)
-        assert codes == (0,) * n, errors
-        assert f"device      {n} workers of 1 x CPU, float32" in errors[0]  # the chief shows
-        assert not any(errors[1:])  # and it alone
-        for a, b in zip(weights(tmp_path / "1"), weights(folder), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
-        one_row, row = (
-            (path / "history.csv").read_text().splitlines()[-1].split(",")
-            for path in (tmp_path / "1", folder)
-        )
-        np.testing.assert_allclose(
-            [float(x) for x in one_row[3:5]], [float(x) for x in row[3:5]], atol=2e-5
-        )
-        assert not (folder / "checkpoint").exists()
+def test_three_workers_train_as_one_device(text, tmp_path):
+    running = start(3, text, "-o", tmp_path / "3", **WHOLE)
+    one, bits = alone(text, tmp_path / "1", epochs=WHOLE["epochs"])
+    codes, errors = zip(*ended(running), strict=True)
+    assert codes == (0,) * 3, errors
+    assert "device      3 workers of 1 x CPU, float32" in errors[0]  # the chief shows
+    assert not any(errors[1:])  # and it alone
+    for a, b in zip(one, weights(tmp_path / "3"), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
+    row = (tmp_path / "3" / "history.csv").read_text().splitlines()[-1].split(",")
+    np.testing.assert_allclose(bits, [float(x) for x in row[3:5]], atol=2e-5)
+    assert not (tmp_path / "3" / "checkpoint").exists()
 
 
 def test_workers_that_differ_are_refused(text, tmp_path):
@@ -206,40 +198,15 @@ def test_workers_that_differ_are_refused(text, tmp_path):
     assert not any((tmp_path / name).exists() for name in "mno")
 
 
-@pytest.mark.parametrize("count, victim", [(2, 1), (3, 0)])
-def test_stopped_and_killed_workers_lose_nothing(text, whole, tmp_path, count, victim):
-    """A signal for one stops all after the same batch. When one dies, the others say so and stop,
-    and all go on from the last checkpoint to the end of an undisturbed training."""
-    folder, more = tmp_path / "cut", {**WHOLE, "checkpoint-every": "0.1s"}
-    undisturbed, results = whole
-    if count == 2:
-        more["dropout"] = 0.3
-        undisturbed = tmp_path / "whole"
-        results = ended(start(count, text, "-o", undisturbed, **more))
-    assert [code for code, _ in results] == [0] * count
-
-    running = start(count, text, "-o", folder, halting=victim, **more)
-    if count == 2:
-        strike(running[victim], signal.SIGTERM)
-        stopped = {
-            re.search(
-                r"Stopped after batch [\d,]+, and nothing is lost; continue with: kcharlm "
-                rf"fit --resume {folder}",
-                error,
-            )[0]
-            for code, error in ended(running)
-            if code == 143
-        }
-        assert len(stopped) == 1 and {process.returncode for process in running} == {143}
-        running = start(count, "--resume", folder, halting=victim)
-
+def killed(running, victim, folder):
+    """Kill a worker that has stopped itself: the others say which one is gone, and stop."""
     strike(running[victim], signal.SIGKILL)
     results = ended(running, timeout=120)
     assert results.pop(victim)[0] == -signal.SIGKILL
     for code, error in results:
         assert code == 2
         # Where there are more, one that heard of it first may be taken for the one that died.
-        gone = victim if count == 2 else r"\d"
+        gone = victim if len(running) == 2 else r"\d"
         assert re.search(
             rf"^kcharlm: Worker {gone} \(\S+\) is gone, and the training stopped "
             rf"after batch [\d,]+; start every worker again with: kcharlm fit "
@@ -249,13 +216,41 @@ def test_stopped_and_killed_workers_lose_nothing(text, whole, tmp_path, count, v
         ), error
         assert "Traceback" not in error and "E0000" not in error
 
-    assert [code for code, _ in ended(start(count, "--resume", folder))] == [0] * count
+
+def test_stopped_and_killed_workers_lose_nothing(text, tmp_path):
+    """A signal for one stops all after the same batch. When the chief dies, the other says so and
+    stops, and all go on from the last checkpoint to the end of an undisturbed training."""
+    undisturbed, folder = tmp_path / "whole", tmp_path / "cut"
+    more = {**SETTINGS, "epochs": 3, "checkpoint-every": "0.1s", "dropout": 0.3}
+    assert [code for code, _ in ended(start(2, text, "-o", undisturbed, **more))] == [0, 0]
+
+    running = start(2, text, "-o", folder, halting=1, **more)
+    strike(running[1], signal.SIGTERM)
+    stopped = {
+        re.search(
+            r"Stopped after batch [\d,]+, and nothing is lost; continue with: kcharlm "
+            rf"fit --resume {folder}",
+            error,
+        )[0]
+        for code, error in ended(running)
+        if code == 143
+    }
+    assert len(stopped) == 1 and {process.returncode for process in running} == {143}
+
+    killed(start(2, "--resume", folder, halting=0), 0, folder)
+    assert [code for code, _ in ended(start(2, "--resume", folder))] == [0, 0]
     for a, b in zip(weights(undisturbed), weights(folder), strict=True):
         np.testing.assert_array_equal(a, b)
     scores = [
         json.loads((path / "config.json").read_text())["scores"] for path in (undisturbed, folder)
     ]
     assert scores[0] == scores[1]
+
+
+def test_when_one_of_three_dies_both_others_stop(text, tmp_path):
+    more = {**WHOLE, "checkpoint-every": "0.1s"}
+    killed(start(3, text, "-o", tmp_path / "cut", halting=1, **more), 1, tmp_path / "cut")
+    assert (tmp_path / "cut" / "checkpoint" / checkpoint.STATE).exists()
 
 
 def test_a_worker_does_not_wait_for_ever(text, tmp_path):
@@ -340,19 +335,19 @@ def test_a_metric_moves_to_another_number_of_devices():
 
     saved = np.array([[1.0], [2.0]])
     np.testing.assert_array_equal(checkpoint._parts(saved, Two), saved)
-    np.testing.assert_array_equal(checkpoint._parts(saved, Three), [[0.0]])
+    np.testing.assert_array_equal(checkpoint._parts(saved, Three), [[1.0]])
 
 
 def test_ray_starts_the_same_training(text, tmp_path, kcharlm):
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     done = start(1, text, "-o", tmp_path / "2", "--launcher", "ray", epochs=2, **SETTINGS)
-    alone(text, tmp_path / "1", epochs=2)
+    one, _ = alone(text, tmp_path / "1", epochs=2)
     ((code, error),) = ended(done, timeout=300)
     assert code == 0, error
     shown = [line.split()[0] for line in error.splitlines() if line.strip()]
     assert [shown.count(word) for word in ("ray", "corpus", "device", "model")] == [2, 1, 1, 2]
     assert "pid=" not in error and "WARNING" not in error
-    for a, b in zip(weights(tmp_path / "1"), weights(tmp_path / "2"), strict=True):
+    for a, b in zip(one, weights(tmp_path / "2"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
 
 

@@ -170,12 +170,10 @@ def _parts(saved: np.ndarray, workers: Workers) -> np.ndarray:
 
     Returns:
         (devices of this worker, ...): the sum that each had; if the number of devices has changed,
-        the first device of all gets the total and the others zero.
+        equal parts of the total, because Keras shows the mean of the devices' own means.
     """
     if len(saved) != workers.replicas:
-        whole = saved.sum(axis=0)
-        saved = np.zeros((workers.replicas, *whole.shape), whole.dtype)
-        saved[0] = whole
+        saved = np.stack([saved.sum(axis=0) / workers.replicas] * workers.replicas)
     return saved[list(workers.parts)]
 
 
