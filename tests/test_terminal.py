@@ -1,13 +1,16 @@
 """Nothing that a text, a model or a file's name holds can steer a terminal, in any verb."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
 
 import pytest
-from conftest import TINY, babble, with_card
-from test_cli import COMMAND, TOY, terminal
+from conftest import TINY, babble, train, with_card
+from test_cli import COMMAND, terminal
 
+import keras_charlm
 from keras_charlm.display import printable
 from keras_charlm.saved import tflite_card
 
@@ -36,12 +39,18 @@ def evil_text(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evil_model(evil_text):
-    """A model of such a text, in such a folder, whose card says such things."""
-    import keras_charlm
+def trained(evil_text):
+    """A model of such a text, in such a folder, and what its training showed."""
+    folder, shown = evil_text.with_name(f"m{EVIL}"), io.StringIO()
+    with contextlib.redirect_stderr(shown):
+        keras_charlm.fit(evil_text, folder, epochs=2, **TINY | {"verbose": 1})
+    return folder, shown.getvalue()
 
-    folder = evil_text.with_name(f"m{EVIL}")
-    keras_charlm.fit(evil_text, folder, epochs=1, **TINY)
+
+@pytest.fixture(scope="module")
+def evil_model(trained):
+    """The model, whose card says such things too."""
+    folder, _ = trained
     config = json.loads((folder / "config.json").read_text())
     config |= {"name": EVIL, "created": EVIL, "versions": {EVIL: EVIL}}
     config["corpus"]["name"] = EVIL
@@ -119,16 +128,16 @@ def test_no_error_passes_control_sequences_on(evil_model, evil_text, text_model,
         assert not steers(err), command
 
 
-def test_a_training_shows_none_either(evil_text, tmp_path, kcharlm, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, _, err = kcharlm("fit", evil_text, "--epochs", 2, *TOY)
-    assert code == 0
-    assert "␛" in err
-    assert not steers(err)
+def test_a_training_shows_none_either(trained, tmp_path, capfd):
+    _, shown = trained
+    assert "␛" in shown and "next        kcharlm generate" in shown
+    assert not steers(shown)
     (tmp_path / "list.txt").write_text("".join(f"{EVIL}{i}\n" for i in range(60)))
-    code, _, err = kcharlm("fit", "list.txt", "--lines", "--epochs", 2, *TOY)
-    assert code == 0
-    assert not steers(err)
+    settings = {**TINY, "verbose": 1, "lines": True, "epochs": 2}
+    train(tmp_path / "list.txt", tmp_path / f"list{EVIL}", **settings)
+    shown = capfd.readouterr().err
+    assert "epoch   2" in shown and "␛" in shown
+    assert not steers(shown)
 
 
 def test_all_steering_characters_are_replaced_and_no_others():
