@@ -238,9 +238,33 @@ def half_model(text_file, made_once):
     from keras_charlm import fit
 
     def make(made):
-        fit(text_file, made / "half", quantize="float16", epochs=2, **TINY)
+        settings = {**TINY, "quantize": "float16", "epochs": 2}
+        fit(text_file, made / "half", tensorboard=str(made / "board"), **settings)
 
     return made_once("half", make) / "half"
+
+
+@pytest.fixture(scope="session")
+def gru_model(text_file, made_once):
+    """A tiny model of a text that differs from every default."""
+    from keras_charlm import fit
+
+    def make(made):
+        fit(text_file, made / "gru", epochs=1, **{**TINY, "cell": "gru", "tied": False})
+
+    return made_once("gru", make) / "gru"
+
+
+@pytest.fixture(scope="session")
+def rnn_model(text_file, made_once):
+    """A tiny model of a text without an embedding."""
+    from keras_charlm import fit
+
+    def make(made):
+        settings = {**TINY, "cell": "rnn", "embedding": 0, "tied": False}
+        fit(text_file, made / "rnn", epochs=1, **settings)
+
+    return made_once("rnn", make) / "rnn"
 
 
 @pytest.fixture(scope="session")
