@@ -1,20 +1,18 @@
 """Nothing that a text, a model or a file's name holds can steer a terminal, in any verb."""
 
-import contextlib
-import io
 import json
 import re
 import shutil
 
 import pytest
-from conftest import TINY, babble, train, with_card
+from conftest import TINY, babble, shown_fit, train, with_card
 from test_cli import COMMAND, terminal
 
-import keras_charlm
 from keras_charlm.display import printable
 from keras_charlm.saved import tflite_card
 
 EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202e\x7f"  # title, colour, C1, direction, delete
+MARKUP = '<script>window.hurt = 1</script><img src=x onerror="window.hurt = 2">&amp;"\'\n'
 STEERING = set(
     map(
         chr,
@@ -31,20 +29,23 @@ STEERING = set(
 )
 
 
-@pytest.fixture(scope="module")
-def evil_text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("evil") / f"{EVIL}.txt"
-    path.write_text((EVIL + babble(40)) * 30)
-    return path
+def hostile_model(made):
+    """Train on what would steer a terminal, or run as a program, if it were shown as it is."""
+    text = made / f"{EVIL}<b>x.txt"
+    text.write_text((EVIL + babble(40) + MARKUP + "\a") * 15)
+    shown_fit(text, made / f"m{EVIL}", epochs=2)
 
 
 @pytest.fixture(scope="module")
-def trained(evil_text):
+def trained(made_once):
     """A model of such a text, in such a folder, and what its training showed."""
-    folder, shown = evil_text.with_name(f"m{EVIL}"), io.StringIO()
-    with contextlib.redirect_stderr(shown):
-        keras_charlm.fit(evil_text, folder, epochs=2, **TINY | {"verbose": 1})
-    return folder, shown.getvalue()
+    folder = made_once("hostile", hostile_model)
+    return folder / f"m{EVIL}", (folder / "shown.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def evil_text(trained):
+    return trained[0].with_name(f"{EVIL}<b>x.txt")
 
 
 @pytest.fixture(scope="module")
