@@ -8,10 +8,12 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
 
+import contextlib
 import functools
 import gc
 import hashlib
 import http.server
+import io
 import json
 import pickle
 import random
@@ -65,9 +67,14 @@ def train(text, folder, until="on_train_end", **settings):
     Returns:
         The network as it is then.
     """
-    import keras
+    from keras_charlm import fit
 
-    import keras_charlm
+    return network_of(fit, text, folder, until=until, **settings)
+
+
+def network_of(fit_or_resume, *args, until="on_train_end", **settings):
+    """The network of a training that writes no model, as `train`."""
+    import keras
 
     callback, networks = keras.callbacks.Callback(), []
 
@@ -78,7 +85,7 @@ def train(text, folder, until="on_train_end", **settings):
     setattr(callback, until, end)
     callbacks = [*settings.pop("callbacks", []), callback]
     with pytest.raises(Enough):
-        keras_charlm.fit(text, folder, callbacks=callbacks, **settings)
+        fit_or_resume(*args, callbacks=callbacks, **settings)
     return networks[0]
 
 
@@ -195,12 +202,19 @@ def text_file(of_all):
     return path
 
 
+def shown_fit(text, folder, **settings):
+    """A tiny training; what it showed is in `shown.txt` beside the model's folder."""
+    from keras_charlm import fit
+
+    with contextlib.redirect_stderr(io.StringIO()) as shown:
+        fit(text, folder, **{**TINY, **settings, "verbose": 1})
+    folder.with_name("shown.txt").write_text(shown.getvalue())
+
+
 @pytest.fixture(scope="session")
 def text_model(text_file, made_once):
     """A tiny model of a text: the folder that fit wrote."""
-    from keras_charlm import fit
-
-    return made_once("text", lambda made: fit(text_file, made / "cats", epochs=2, **TINY)) / "cats"
+    return made_once("text", lambda made: shown_fit(text_file, made / "cats", epochs=2)) / "cats"
 
 
 @pytest.fixture(scope="session")
@@ -224,19 +238,42 @@ def half_model(text_file, made_once):
     from keras_charlm import fit
 
     def make(made):
-        fit(text_file, made / "half", quantize="float16", epochs=2, **TINY)
+        settings = {**TINY, "quantize": "float16", "epochs": 2}
+        fit(text_file, made / "half", tensorboard=str(made / "board"), **settings)
 
     return made_once("half", make) / "half"
 
 
 @pytest.fixture(scope="session")
-def byte_model(made_once):
-    """A tiny model that knows every byte."""
+def gru_model(text_file, made_once):
+    """A tiny model of a text that differs from every default."""
     from keras_charlm import fit
 
     def make(made):
+        fit(text_file, made / "gru", epochs=1, **{**TINY, "cell": "gru", "tied": False})
+
+    return made_once("gru", make) / "gru"
+
+
+@pytest.fixture(scope="session")
+def rnn_model(text_file, made_once):
+    """A tiny model of a text without an embedding."""
+    from keras_charlm import fit
+
+    def make(made):
+        settings = {**TINY, "cell": "rnn", "embedding": 0, "tied": False}
+        fit(text_file, made / "rnn", epochs=1, **settings)
+
+    return made_once("rnn", make) / "rnn"
+
+
+@pytest.fixture(scope="session")
+def byte_model(made_once):
+    """A tiny model that knows every byte."""
+
+    def make(made):
         (made / "a.bin").write_bytes(bytes(range(256)) * 8)
-        fit(made / "a.bin", made / "bytes", unit="byte", epochs=1, **TINY)
+        shown_fit(made / "a.bin", made / "bytes", unit="byte", epochs=1)
 
     return made_once("bytes", make) / "bytes"
 
@@ -259,6 +296,29 @@ def stopped(text_file, made_once):
             keras_charlm.fit(text_file, made / "cats", **settings)
 
     return made_once("stopped", make) / "cats"
+
+
+@pytest.fixture(scope="session")
+def unfinished(text_file, made_once):
+    """The model of a training that a signal stopped in its second epoch."""
+    import keras
+
+    import keras_charlm
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2 and self.second:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.second = epoch == 1
+
+    def make(made):
+        with pytest.raises(keras_charlm.Interrupted) as raised:
+            keras_charlm.fit(text_file, made / "cats", epochs=9, **TINY, callbacks=[Stop()])
+        assert raised.value.__cause__ is None  # it needs no explanation, least of all itself
+
+    return made_once("unfinished", make) / "cats"
 
 
 def rehash(model):
@@ -304,8 +364,6 @@ def kcharlm(capfd, monkeypatch):
     """Run the command line in this process: (exit code, stdout, stderr)."""
 
     def run(*args, stdin=None):
-        import io
-
         from kcharlm.main import main
 
         monkeypatch.setattr(sys, "argv", ["kcharlm", *map(str, args)])

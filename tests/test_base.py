@@ -139,10 +139,12 @@ def test_a_training_says_what_it_starts_from(tmp_path, capfd):
     assert named_weights(scratch)[name].shape == (128, 4 * 128)
 
 
-def test_a_shape_of_its_own_needs_no_option(tmp_path):
+def test_a_shape_of_its_own_needs_no_option(tmp_path, capfd):
     (tmp_path / "a.txt").write_text(PROSE[:900], encoding="utf-8")
-    model = keras_charlm.fit(tmp_path / "a.txt", tmp_path / "m", epochs=1, **TINY)
-    assert model.card.base == ""
+    settings = {**TINY, "verbose": 1, "until": "on_train_begin"}
+    train(tmp_path / "a.txt", tmp_path / "m", **settings)
+    shown = capfd.readouterr().err
+    assert "1 x 8 lstm" in shown and "begun from" not in shown
 
 
 def test_lines_of_the_base_are_not_novel(tmp_path, capfd):

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 from conftest import babble
+from test_cli import end_soon
 
 from benchmarks import docs
 
@@ -113,43 +114,62 @@ def texts(tmp_path, monkeypatch):
     """Small texts with the names of the examples', in an empty folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("essays.txt", "shakespeare.txt", "war_and_peace.txt", "post.md", "enwik8"):
-        (tmp_path / name).write_text(babble(900, seed=len(name)))
+        (tmp_path / name).write_text(babble(400, seed=len(name)))
     (tmp_path / "baby_names.txt").write_text("\n".join(f"name{i}" for i in range(60)))
     for folder, name in (("stacks", "a.tex"), ("linux", "a.c")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / name).write_text(babble(900))
+        (tmp_path / folder / name).write_text(babble(400))
     return tmp_path
 
 
-def test_the_post_s_examples_run_as_written(texts, kcharlm):
-    lines = post_commands()
-    assert len(lines) >= 10
-    for line in lines:
-        stdin = None
-        if "|" in line:
-            fed, line = (part.strip() for part in line.split("|"))
-            stdin = shlex.split(fed)[1].encode()
-        program, verb, *args = shlex.split(line)
-        assert program == "kcharlm"
-        if verb == "fit":
-            for name, value in TOY.items():
-                if name in args:
-                    args[args.index(name) + 1] = value
-                else:
-                    args += [name, value]
-        elif verb == "generate":
-            args += ["--length", "20", "--seed", "1"]
-        code, out, err = kcharlm(verb, *args, stdin=stdin)
-        assert code == 0, (line, err)
-        assert "Traceback" not in err
-        if verb == "generate":
-            assert out.strip(), line
+def run_as_written(kcharlm, line, options):
+    """Run a line of the post with other options: (exit code, stdout, stderr)."""
+    stdin = None
+    if "|" in line:
+        fed, line = (part.strip() for part in line.split("|"))
+        stdin = shlex.split(fed)[1].encode()
+    program, verb, *args = shlex.split(line)
+    assert program == "kcharlm"
+    for name, value in options.items():
+        if name in args:
+            args[args.index(name) + 1] = value
+        else:
+            args += [name, value]
+    code, out, err = kcharlm(verb, *args, stdin=stdin)
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def test_hello_is_memorized(texts, kcharlm):
+    fit, generate, *_ = post_commands()
+    code, _, err = run_as_written(kcharlm, fit, {})
+    assert code == 0
+    assert "batch of 1 and windows of 5 characters" in err
+    assert "no validation part" in err
+    code, out, _ = run_as_written(kcharlm, generate, {})
+    assert (code, out) == (0, "hello\n")
+
+
+def test_the_post_s_examples_run_as_written(texts, kcharlm, monkeypatch):
+    _, _, *lines = post_commands()  # the first two: the test above
+    assert len(lines) >= 8
+    for line, then in zip(lines, [*lines[1:], ""], strict=True):
+        drawn, fits = " generate " in line, " fit " in line
+        options = TOY if fits else {"--length": "20", "--seed": "1"} if drawn else {}
+        # A model that no other line reads is as well as written once it trains.
+        unread = fits and (not then or " fit " in then)
+        with monkeypatch.context() as patch:
+            if unread:
+                end_soon(patch)
+            code, out, err = run_as_written(kcharlm, line, options)
+        assert code == (130 if unread else 0), (line, err)
+        assert out.strip() or not drawn, line
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda p: p.stem)
 def test_the_python_listings_run(page, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "corpus.txt").write_text("Once upon a time. Some other text.\n" * 60)
+    (tmp_path / "corpus.txt").write_text("Once upon a time. Some other text.\n" * 30)
     code, *_ = blocks(page, "python")  # the others: tests/test_pieces.py
     small = "epochs=1, layers=1, units=8, embedding=4, seq_length=8, verbose=0"
     limit = r'max_time=(600|"10m")(, batch_size=\d+)?'

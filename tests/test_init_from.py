@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import TINY, train
+from conftest import train
 
 import keras_charlm
 from keras_charlm.errors import OptionError
@@ -37,25 +37,16 @@ def test_characters_both_know_keep_their_rows(text_file, text_model, tmp_path, c
         keras_charlm.fit(other, tmp_path / "n", init_from=text_model, units=9)
 
 
-@pytest.fixture(scope="module")
-def gru(text_file, tmp_path_factory):
-    """A model that differs from every default."""
-    folder = tmp_path_factory.mktemp("gru") / "m"
-    keras_charlm.fit(text_file, folder, epochs=1, **{**TINY, "cell": "gru", "tied": False})
-    return folder
-
-
 @pytest.mark.parametrize(
-    "embedding, table",
-    [(0, lambda m: m.layers[1].cell.kernel), (4, lambda m: m.layers[0].embeddings)],
+    "base, table",
+    [
+        ("rnn_model", lambda m: m.layers[1].cell.kernel),
+        ("gru_model", lambda m: m.layers[0].embeddings),
+    ],
 )
-def test_of_untied_logits_characters_keep_their_columns(gru, text_file, tmp_path, embedding, table):
-    other = tmp_path / "other.txt"
+def test_of_untied_logits_characters_keep_their_columns(request, tmp_path, base, table):
+    other, folder = tmp_path / "other.txt", request.getfixturevalue(base)
     other.write_text("the cat sat on 1234 mats. xyz" * 30)
-    folder = gru if embedding else tmp_path / "old"
-    if not embedding:
-        shape = {**TINY, "embedding": 0, "tied": False}
-        keras_charlm.fit(text_file, folder, epochs=1, **shape)
     old = keras_charlm.load(folder)
     settings = {"init_from": folder, "epochs": 1, "batch_size": 4, "seq_length": 8}
     new = train(other, tmp_path / "new", until="on_train_begin", **settings)
@@ -73,18 +64,20 @@ def test_of_untied_logits_characters_keep_their_columns(gru, text_file, tmp_path
      ({"tied": True}, False)],
 )  # fmt: skip
 def test_a_setting_that_is_given_is_refused_also_where_it_is_the_default(
-    gru, text_file, tmp_path, setting, have
+    gru_model, text_file, tmp_path, setting, have
 ):
     ((name, value),) = setting.items()
     with pytest.raises(OptionError, match=f"{name} is {value}, but the model in .* has {have};"):
-        keras_charlm.fit(text_file, tmp_path / "m", init_from=gru, epochs=1, verbose=0, **setting)
+        keras_charlm.fit(
+            text_file, tmp_path / "m", init_from=gru_model, epochs=1, verbose=0, **setting
+        )
     assert not (tmp_path / "m").exists()
 
 
-def test_a_setting_that_agrees_is_accepted(gru, text_file, tmp_path):
-    settings = {"init_from": gru, "epochs": 1, "verbose": 0, "cell": "gru", "units": 8}
+def test_a_setting_that_agrees_is_accepted(gru_model, text_file, tmp_path):
+    settings = {"init_from": gru_model, "epochs": 1, "verbose": 0, "cell": "gru", "units": 8}
     network = train(text_file, tmp_path / "m", until="on_train_begin", layers=None, **settings)
-    base = keras_charlm.load(gru).model
+    base = keras_charlm.load(gru_model).model
     assert [w.shape for w in network.get_weights()] == [w.shape for w in base.get_weights()]
 
 

@@ -4,6 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
+from conftest import babble
 from test_docs import ROOT, blocks
 
 import keras_charlm
@@ -14,13 +15,14 @@ def names(tmp_path_factory):
     """The names that the listings after the first one define, run one after the other."""
     folder = tmp_path_factory.mktemp("pieces")
     (folder / "corpus.txt").write_text("Once upon a time. Some other text.\n" * 40)
-    names = {"keras_charlm": keras_charlm}
+    names = {"keras_charlm": keras_charlm, "corpus": babble(900)}
     with contextlib.chdir(folder):
         _, *listings = blocks(ROOT / "docs" / "python.md", "python")
         assert len(listings) == 7
         for number, code in enumerate(listings):
             code = code.replace("fit(\n    text=", "fit(\n    verbose=0,\n    text=")
             code = code.replace("network=network, ", "network=network, verbose=0, ")
+            code = code.replace('"Once upon a time. " * 50', "corpus")  # converted by other tests
             exec(compile(code, f"python.md {number}", "exec"), names)
         yield names
 

@@ -7,10 +7,10 @@ import shutil
 import sys
 from html.parser import HTMLParser
 
-import keras
 import numpy as np
 import pytest
 from conftest import TINY
+from test_terminal import EVIL, MARKUP, hostile_model
 
 import keras_charlm
 from keras_charlm.errors import BundleError
@@ -21,8 +21,6 @@ from keras_charlm.saved.history import TrainingSample, read_samples, write_sampl
 from keras_charlm.text.corpus import prepare
 from keras_charlm.text.split import split_corpus
 from keras_charlm.training.progress import MOST_TRACED, Progress
-
-HOSTILE = '<script>window.hurt = 1</script><img src=x onerror="window.hurt = 2">&amp;"\'\n'
 
 
 class Page(HTMLParser):
@@ -58,12 +56,9 @@ def cells(html):
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
+def hostile(made_once):
     """A model of a text that would run as a program if a page let it, with a bell in it."""
-    folder = tmp_path_factory.mktemp("hostile")
-    (folder / "<b>x.txt").write_text((HOSTILE + "\a") * 30)
-    keras_charlm.fit(folder / "<b>x.txt", folder / "m", epochs=1, **TINY)
-    return folder / "m"
+    return made_once("hostile", hostile_model) / f"m{EVIL}"
 
 
 def test_every_fit_leaves_one_and_its_figures_are_the_model_s(text_model):
@@ -180,11 +175,11 @@ def test_nothing_is_fetched_and_ids_are_unique(text_model, list_model, hostile):
 def test_texts_are_shown_as_they_are(hostile):
     samples = hostile / "samples.jsonl"
     first = json.loads(samples.read_text().splitlines()[0])
-    samples.write_text(json.dumps({**first, "text": f"\a{HOSTILE}"}) + "\n")
+    samples.write_text(json.dumps({**first, "text": f"\a{MARKUP}"}) + "\n")
     html = report.write(hostile).read_text()
     page = Page(html)
     assert not {"script", "img"} & set(page.tags)
-    assert "\u2407" + HOSTILE in page.text
+    assert "\u2407" + MARKUP in page.text
     assert "<b>x.txt" in page.text
     assert "<b>x" not in html
 
@@ -394,17 +389,10 @@ def test_the_curve_reaches_an_even_guess_and_marks_the_shown_samples():
     assert max(labels) == 6 and "characters a second" not in marked
 
 
-def test_a_stopped_training_leaves_one_too(text_file, tmp_path):
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
-                raise keras_charlm.Interrupted("Stopped.", 2)
-
-    with pytest.raises(keras_charlm.Interrupted):
-        keras_charlm.fit(text_file, tmp_path / "m", epochs=5, callbacks=[Stop()], **TINY)
-    text = Page((tmp_path / "m" / "report.html").read_text()).text
+def test_a_stopped_training_leaves_one_too(unfinished, of_all):
+    text = Page((unfinished / "report.html").read_text()).text
     assert "was stopped before its end" in text
-    assert f"kcharlm fit --resume {tmp_path / 'm'}" in text
+    assert f"kcharlm fit --resume {of_all / 'made' / 'unfinished' / 'cats'}" in text
 
 
 def test_a_failing_report_fails_no_fit(text_file, tmp_path, monkeypatch, capfd):

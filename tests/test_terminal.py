@@ -5,13 +5,14 @@ import re
 import shutil
 
 import pytest
-from conftest import TINY, babble, with_card
-from test_cli import COMMAND, TOY, terminal
+from conftest import TINY, babble, shown_fit, train, with_card
+from test_cli import COMMAND, terminal
 
 from keras_charlm.display import printable
 from keras_charlm.saved import tflite_card
 
 EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202e\x7f"  # title, colour, C1, direction, delete
+MARKUP = '<script>window.hurt = 1</script><img src=x onerror="window.hurt = 2">&amp;"\'\n'
 STEERING = set(
     map(
         chr,
@@ -28,20 +29,29 @@ STEERING = set(
 )
 
 
-@pytest.fixture(scope="module")
-def evil_text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("evil") / f"{EVIL}.txt"
-    path.write_text((EVIL + babble(40)) * 30)
-    return path
+def hostile_model(made):
+    """Train on what would steer a terminal, or run as a program, if it were shown as it is."""
+    text = made / f"{EVIL}<b>x.txt"
+    text.write_text((EVIL + babble(40) + MARKUP + "\a") * 15)
+    shown_fit(text, made / f"m{EVIL}", epochs=2)
 
 
 @pytest.fixture(scope="module")
-def evil_model(evil_text):
-    """A model of such a text, in such a folder, whose card says such things."""
-    import keras_charlm
+def trained(made_once):
+    """A model of such a text, in such a folder, and what its training showed."""
+    folder = made_once("hostile", hostile_model)
+    return folder / f"m{EVIL}", (folder / "shown.txt").read_text()
 
-    folder = evil_text.with_name(f"m{EVIL}")
-    keras_charlm.fit(evil_text, folder, epochs=1, **TINY)
+
+@pytest.fixture(scope="module")
+def evil_text(trained):
+    return trained[0].with_name(f"{EVIL}<b>x.txt")
+
+
+@pytest.fixture(scope="module")
+def evil_model(trained):
+    """The model, whose card says such things too."""
+    folder, _ = trained
     config = json.loads((folder / "config.json").read_text())
     config |= {"name": EVIL, "created": EVIL, "versions": {EVIL: EVIL}}
     config["corpus"]["name"] = EVIL
@@ -119,16 +129,16 @@ def test_no_error_passes_control_sequences_on(evil_model, evil_text, text_model,
         assert not steers(err), command
 
 
-def test_a_training_shows_none_either(evil_text, tmp_path, kcharlm, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, _, err = kcharlm("fit", evil_text, "--epochs", 2, *TOY)
-    assert code == 0
-    assert "␛" in err
-    assert not steers(err)
+def test_a_training_shows_none_either(trained, tmp_path, capfd):
+    _, shown = trained
+    assert "␛" in shown and "next        kcharlm generate" in shown
+    assert not steers(shown)
     (tmp_path / "list.txt").write_text("".join(f"{EVIL}{i}\n" for i in range(60)))
-    code, _, err = kcharlm("fit", "list.txt", "--lines", "--epochs", 2, *TOY)
-    assert code == 0
-    assert not steers(err)
+    settings = {**TINY, "verbose": 1, "lines": True, "epochs": 2}
+    train(tmp_path / "list.txt", tmp_path / f"list{EVIL}", **settings)
+    shown = capfd.readouterr().err
+    assert "epoch   2" in shown and "␛" in shown
+    assert not steers(shown)
 
 
 def test_all_steering_characters_are_replaced_and_no_others():
