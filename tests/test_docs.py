@@ -146,6 +146,7 @@ def test_hello_is_memorized(texts, kcharlm):
     assert code == 0
     assert "batch of 1 and windows of 5 characters" in err
     assert "no validation part" in err
+    assert re.search(r"^kept +epoch \d+, the last$", err, re.M)
     code, out, _ = run_as_written(kcharlm, generate, {})
     assert (code, out) == (0, "hello\n")
 
