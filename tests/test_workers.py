@@ -241,10 +241,12 @@ def test_stopped_and_killed_workers_lose_nothing(text, tmp_path):
     assert [code for code, _ in ended(start(2, "--resume", folder))] == [0, 0]
     for a, b in zip(weights(undisturbed), weights(folder), strict=True):
         np.testing.assert_array_equal(a, b)
-    scores = [
+    one, other = (
         json.loads((path / "config.json").read_text())["scores"] for path in (undisturbed, folder)
-    ]
-    assert scores[0] == scores[1]
+    )
+    for part in "validation", "test":  # of equal weights; the last digits differ between processes
+        assert one.pop(part) == pytest.approx(other.pop(part), rel=1e-7)
+    assert one == other
 
 
 def test_when_one_of_three_dies_both_others_stop(text, tmp_path):
