@@ -32,7 +32,7 @@ SCRIPT = textwrap.dedent("""
 
     folder, half = Path(sys.argv[1]), sys.argv[2]
     devices.strategy("3")
-    settings = dict(layers=2, units=8, embedding=4, dropout=0.0, batch_size=6, seq_length=8,
+    settings = dict(layers=1, units=8, embedding=4, dropout=0.0, batch_size=6, seq_length=8,
                     epochs=3, precision="float32", verbose=0,
                     clip_norm=0.02)  # far below the gradients' norm, so that every step is clipped
 
@@ -79,7 +79,7 @@ SCRIPT = textwrap.dedent("""
         fit_and_resume("3", 3, 1)
         sys.exit()
     fit("bfloat", [States("bfloat")], precision="bfloat16", devices=2)
-    settings |= dict(layers=1, epochs=2, dropout=0.3, noise=0.1)
+    settings |= dict(epochs=2, dropout=0.3, noise=0.1)
     fit_and_resume("drop", 2, 2)
 
     # Several steps in one call of TensorFlow.
