@@ -6,6 +6,8 @@ import subprocess
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+import keras_charlm
+
 
 class Program:
     """A program that reads calls, each a line of words, and writes an answer, a line, to each.
@@ -97,3 +99,27 @@ class Program:
             self._interpreter.get_tensor(detail["index"]).tobytes().hex()
             for detail in self._interpreter.get_output_details()
         )
+
+
+# For listings whose calls are: prompt, seed, settings in JSON.
+
+
+def assert_texts_are_python_s(command, folder):
+    """A program draws the texts that Python draws with the model in a folder."""
+    app, model = Program(command, folder / "model.tflite"), keras_charlm.load(folder)
+    for prompt in "the cat", "a cat, a mat" * 20, "":  # longer than what a call reads
+        expected = model.generate(prompt, seed=3, length=100)
+        assert prompt + app(prompt, 3, json.dumps({"length": 100})) == expected
+    for setting in {"temperature": -1}, {"topP": 0}:
+        assert app("the cat", 3, json.dumps(setting)) == "A setting is out of range."
+    app.close()
+
+
+def assert_lines_are_python_s(command, folder):
+    """A program draws the lines that Python draws with the model of a list in a folder."""
+    app, model = Program(command, folder / "model.tflite"), keras_charlm.load(folder)
+    for seed in 1, 2, 3:
+        expected = model.generate("a", seed=seed, length=500, temp=1.2, top_k=2, min_p=0.01)
+        settings = {"stop": 10, "temperature": 1.2, "topK": 2, "minP": 0.01}
+        assert "a" + app("a", seed, json.dumps(settings)) == expected
+    app.close()

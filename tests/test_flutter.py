@@ -3,7 +3,6 @@
 There is no Dart compiler here. `dart.py` rewrites it, tsc finds errors of types, and Node runs it.
 """
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,8 +10,6 @@ from pathlib import Path
 
 import apps
 import pytest
-
-import keras_charlm
 
 DOC = Path(__file__).parent.parent / "docs" / "mobile.md"
 STUBS = Path(__file__).parent / "stubs" / "flutter"
@@ -74,25 +71,12 @@ def test_the_listing_is_valid_dart(dart):
         assert dart.parse(code.replace(right, wrong)).has_error
 
 
-def test_a_text_is_the_one_that_python_draws(program, text_model):
-    app = apps.Program(["node", program], text_model / "model.tflite")
-    model = keras_charlm.load(text_model)
-    for prompt in "the cat", "a cat, a mat" * 20, "":  # longer than what a call reads
-        expected = model.generate(prompt, seed=3, length=100)
-        assert prompt + app(prompt, 3, json.dumps({"length": 100})) == expected
-    for setting in {"temperature": -1}, {"topP": 0}:
-        assert app("the cat", 3, json.dumps(setting)) == "A setting is out of range."
-    app.close()
+def test_texts_are_those_that_python_draws(program, text_model):
+    apps.assert_texts_are_python_s(["node", program], text_model)
 
 
-def test_a_line_is_the_one_that_python_draws(program, list_model):
-    app = apps.Program(["node", program], list_model / "model.tflite")
-    model = keras_charlm.load(list_model)
-    for seed in 1, 2, 3:
-        expected = model.generate("a", seed=seed, length=500, temp=1.2, top_k=2, min_p=0.01)
-        settings = {"stop": 10, "temperature": 1.2, "topK": 2, "minP": 0.01}
-        assert "a" + app("a", seed, json.dumps(settings)) == expected
-    app.close()
+def test_lines_are_those_that_python_draws(program, list_model):
+    apps.assert_lines_are_python_s(["node", program], list_model)
 
 
 def test_what_the_package_does_not_declare_is_an_error(compile):

@@ -1,6 +1,5 @@
 """The listing for React Native, compiled by tsc and run under Node, draws what Python draws."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -9,8 +8,6 @@ from pathlib import Path
 import apps
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-
-import keras_charlm
 
 DOC = Path(__file__).parent.parent / "docs" / "mobile.md"
 STUBS = Path(__file__).parent / "stubs" / "react-native"
@@ -39,25 +36,12 @@ def program(tmp_path_factory):
     return folder / "main.js"
 
 
-def test_a_text_is_the_one_that_python_draws(program, text_model):
-    app = apps.Program(["node", program], text_model / "model.tflite")
-    model = keras_charlm.load(text_model)
-    for prompt in "the cat", "a cat, a mat" * 20, "":  # longer than what a call reads
-        expected = model.generate(prompt, seed=3, length=100)
-        assert prompt + app(prompt, 3, json.dumps({"length": 100})) == expected
-    for setting in {"temperature": -1}, {"topP": 0}:
-        assert app("the cat", 3, json.dumps(setting)) == "A setting is out of range."
-    app.close()
+def test_texts_are_those_that_python_draws(program, text_model):
+    apps.assert_texts_are_python_s(["node", program], text_model)
 
 
-def test_a_line_is_the_one_that_python_draws(program, list_model):
-    app = apps.Program(["node", program], list_model / "model.tflite")
-    model = keras_charlm.load(list_model)
-    for seed in 1, 2, 3:
-        expected = model.generate("a", seed=seed, length=500, temp=1.2, top_k=2, min_p=0.01)
-        settings = {"stop": 10, "temperature": 1.2, "topK": 2, "minP": 0.01}
-        assert "a" + app("a", seed, json.dumps(settings)) == expected
-    app.close()
+def test_lines_are_those_that_python_draws(program, list_model):
+    apps.assert_lines_are_python_s(["node", program], list_model)
 
 
 def test_the_order_of_the_tensors_is_documented(text_model):
