@@ -207,7 +207,7 @@ def test_the_readme_has_the_two_commands():
     assert sum(line.startswith("pip") and line.endswith("pytest") for line in lines) == 1
 
 
-def test_the_fields_of_evaluate_are_those_of_the_page(text_model, kcharlm):
+def test_the_fields_of_evaluate_are_those_of_the_page(text_model, text_file, kcharlm):
     rows = {}
     for line in read(ROOT / "docs/cli.md").splitlines():
         if match := re.match(r"\| (always|`--[a-z -]+`) \| (.*) \|$", line):
@@ -220,6 +220,8 @@ def test_the_fields_of_evaluate_are_those_of_the_page(text_model, kcharlm):
         "--by",
         "kind",
         "--novelty",
+        "--corpus",
+        text_file,
         "--json",
     )
     assert code == 0, err

@@ -69,7 +69,7 @@ def test_compress_and_decompress_never_load_tensorflow(text_model, tmp_path):
     assert loaded(["decompress", str(text_model), f"{path}.kclm", "--overwrite"]) == "[]"
 
 
-def test_an_on_device_file_is_compared_without_tensorflow(text_model):
+def test_an_on_device_file_is_compared_without_tensorflow(text_model, text_file):
     assert (
         loaded(
             [
@@ -80,6 +80,8 @@ def test_an_on_device_file_is_compared_without_tensorflow(text_model):
                 "--by",
                 "kind",
                 "--novelty",
+                "--corpus",
+                str(text_file),
             ],
             ("tensorflow", "keras"),
         )
