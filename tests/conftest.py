@@ -25,6 +25,7 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import preloaded
 import pytest
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # other work may slow any example
@@ -45,6 +46,7 @@ TINY = {
 
 def pytest_collection_finish():
     """Collect garbage seldom, and not what was imported: a graph consists of countless objects."""
+    preloaded.as_written()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 

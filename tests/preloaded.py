@@ -133,6 +133,14 @@ def _become(command, folder, environment, preexec) -> None:
         exec(code, {"__name__": "__main__"})
 
 
+def as_written() -> None:
+    """Let TensorFlow run graphs as they are written, unless KERAS_CHARLM_LONG_TESTS is set:
+    optimizing those of tiny networks takes longer than running them."""
+    if "tensorflow" in sys.modules and not os.environ.get("KERAS_CHARLM_LONG_TESTS"):
+        options = {"disable_meta_optimizer": True}
+        sys.modules["tensorflow"].config.optimizer.set_experimental_options(options)
+
+
 def _load(reload: str | None = None) -> None:
     """Load TensorFlow and, unless they are hidden, Keras and this package."""
     if reload:
@@ -145,6 +153,7 @@ def _load(reload: str | None = None) -> None:
         import keras_charlm.training.run  # noqa: F401
         from keras_charlm.export import tflite, web  # noqa: F401
         from keras_charlm.report import report  # noqa: F401
+    as_written()
     gc.freeze()  # collections in the children leave its memory shared
     gc.set_threshold(50_000, 20, 100)  # as in conftest.py
 
