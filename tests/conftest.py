@@ -15,7 +15,6 @@ import hashlib
 import http.server
 import io
 import json
-import pickle
 import random
 import shutil
 import signal
@@ -23,8 +22,8 @@ import sys
 import threading
 from pathlib import Path
 
+import conversions
 import hypothesis
-import numpy as np
 import preloaded
 import pytest
 
@@ -100,57 +99,17 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def conversions(of_all, worker_id):
-    """Convert one network of each shape, whichever test and process asks.
-
-    The files of others of its shape are this file with their weights in it; a training and an
-    export then compare what it computes with the network, whose weights these are.
-    """
-    if "keras_charlm.export.tflite" not in sys.modules:  # no test that was collected converts
-        yield
-        return
-    from keras_charlm.export import tflite
-
+def shared_conversions(of_all):
+    """Convert one network of each shape, here and in the processes that begin with TensorFlow."""
     folder = of_all / "conversions"
     folder.mkdir(exist_ok=True)
-    convert, skipped = tflite.convert, ("weights", "functions", "_name_scope")
-
-    def convert_once(network, quantize="none"):
-        weights = [w.numpy() for w in network.weights]
-        fields = {k: list(v) if isinstance(v, list) else v for k, v in vars(network).items()}
-        shape = {k: v for k, v in fields.items() if k not in skipped and "_self_" not in k}
-        sizes = [w.shape for w in weights]
-        path = folder / hashlib.sha256(pickle.dumps((quantize, sizes, shape))).hexdigest()
-        content = with_weights(path.read_bytes(), weights) if path.exists() else None
-        if content is None:
-            content = convert(network, quantize)
-            half = path.with_suffix(f".{worker_id}")
-            half.write_bytes(pickle.dumps((weights, content)))
-            half.rename(path)
-        return content
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tflite, "convert", convert_once)
+    os.environ[conversions.FOLDER] = str(folder)
+    if tflite := sys.modules.get("keras_charlm.export.tflite"):  # else no test of these converts
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tflite, "convert", conversions.shared(tflite.convert))
+            yield
+    else:
         yield
-
-
-def with_weights(saved, weights):
-    """A converted file with other weights; None if its own are not all in it, just once.
-
-    Args:
-        saved: The weights, and the file that was converted with them, pickled.
-        weights: Those to put in their place.
-    """
-    old, content = pickle.loads(saved)
-    if all(map(np.array_equal, old, weights)):
-        return content
-    for before, after in zip(old, weights, strict=True):
-        put = {before.tobytes(): after.tobytes(), before.T.tobytes(): after.T.tobytes()}
-        if sum(map(content.count, put)) != 1:
-            return None
-        for at, bytes_ in put.items():
-            content = content.replace(at, bytes_)
-    return content
 
 
 def babble(size, seed=0):

@@ -150,9 +150,13 @@ def _load(reload: str | None = None) -> None:
         from keras_charlm import backend
 
         backend.load()
+        import conversions  # not found by isolated Python
+
         import keras_charlm.training.run  # noqa: F401
         from keras_charlm.export import tflite, web  # noqa: F401
         from keras_charlm.report import report  # noqa: F401
+
+        tflite.convert = conversions.shared(tflite.convert)
     as_written()
     gc.freeze()  # collections in the children leave its memory shared
     gc.set_threshold(50_000, 20, 100)  # as in conftest.py
