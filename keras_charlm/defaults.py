@@ -96,7 +96,7 @@ class Tuning:
 
 # By whether the model to start from predicts the text better than n-grams counted there; LIST is
 # for the lines of a list.
-NEAR = Tuning(1e-3, 0.2, Length(3, 250e3, 6, 6e6, 3, 100))
+NEAR = Tuning(1e-3, 0.2, Length(3, 250e3, 6, 12e6, 3, 100))
 FAR = Tuning(3e-3, 0.4, Length(12, math.inf, 12, 1e6, 8, 200), 0.5)
 LIST = Tuning(2e-3, 0.3, Length(8, 4000, 16, math.inf, 8, 100))
 
