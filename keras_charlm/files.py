@@ -15,6 +15,7 @@ from keras_charlm.errors import BundleError, OptionError, brief
 
 LARGEST = 1 << 31  # bytes of a model's file; a FlatBuffer cannot be larger
 LARGEST_JSON = 1 << 26  # bytes; a vocabulary of all of Unicode takes 12 MB
+_BLOCK = 1 << 20
 
 
 def lock(file: BinaryIO) -> bool:
@@ -145,6 +146,17 @@ def write_file(path: Path, content: bytes | str) -> None:
     """Write a file atomically; text as UTF-8."""
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     replace_file(path, lambda temporary: temporary.write_bytes(data))
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make sure that there is room for a file, by writing as many bytes.
+
+    Raises:
+        OSError: There is not.
+    """
+    with path.open("wb") as file:
+        for at in range(0, size, _BLOCK):
+            file.write(bytes(min(_BLOCK, size - at)))
 
 
 def write_json(path: Path, values: Any) -> None:

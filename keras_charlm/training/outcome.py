@@ -19,7 +19,7 @@ from keras_charlm.evaluation.evaluator import Evaluator
 from keras_charlm.evaluation.labels import Labelled, bits_by_label
 from keras_charlm.evaluation.scores import Tally, margin
 from keras_charlm.export import packing, tflite
-from keras_charlm.files import write_json
+from keras_charlm.files import reserve, write_json
 from keras_charlm.network import model
 from keras_charlm.saved import bundle
 from keras_charlm.saved.card import Card, versions
@@ -37,6 +37,7 @@ from keras_charlm.training.samples import SampleWriter
 from keras_charlm.training.summary import part_sizes
 
 _SOON_COUNTED = 3_000_000  # training characters; n-grams of no more are counted within seconds
+_HDF5 = 1 << 16  # bytes of a file of weights besides their own, at most
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,9 @@ class Outcome:
         tflite.check(content, graph, exact=plan.fit.quantize != "int8")
 
         def fill(folder: Path) -> None:
+            # HDF5 may end the process after a write that failed: fail before it begins.
+            arrays = sum(w.nbytes for w in weights)
+            reserve(folder / bundle.WEIGHTS, arrays * (2 if half else 1) + _HDF5)
             network.save_weights(folder / bundle.WEIGHTS)
             if half:
                 compress_weights(folder / bundle.WEIGHTS)
