@@ -44,7 +44,8 @@ TINY = {
 
 
 def pytest_collection_finish():
-    """Collect garbage seldom, and not what was imported: a graph consists of countless objects."""
+    """Collect garbage seldom, and not what was imported: a graph consists of countless objects;
+    and do not optimize graphs."""
     preloaded.as_written()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -103,12 +104,10 @@ def shared_conversions(of_all):
     """Convert one network of each shape, here and in the processes that begin with TensorFlow."""
     folder = of_all / "conversions"
     folder.mkdir(exist_ok=True)
-    os.environ[conversions.FOLDER] = str(folder)
-    if tflite := sys.modules.get("keras_charlm.export.tflite"):  # else no test of these converts
-        with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(conversions.FOLDER, str(folder))
+        if tflite := sys.modules.get("keras_charlm.export.tflite"):  # else no test here converts
             patch.setattr(tflite, "convert", conversions.shared(tflite.convert))
-            yield
-    else:
         yield
 
 

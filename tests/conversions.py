@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = "KERAS_CHARLM_CONVERSIONS"  # an environment variable: where the files are
-_NOT_OF_THE_SHAPE = ("weights", "functions", "_name_scope")
+_SKIPPED = ("weights", "functions", "_name_scope")
 
 
 def shared(convert):
@@ -24,8 +24,7 @@ def shared(convert):
             return convert(network, quantize)
         weights = [w.numpy() for w in network.weights]
         fields = {k: list(v) if isinstance(v, list) else v for k, v in vars(network).items()}
-        shape = {k: v for k, v in fields.items() if k not in _NOT_OF_THE_SHAPE}
-        shape = {k: v for k, v in shape.items() if "_self_" not in k}
+        shape = {k: v for k, v in fields.items() if k not in _SKIPPED and "_self_" not in k}
         sizes = [w.shape for w in weights]
         name = hashlib.sha256(pickle.dumps((quantize, sizes, shape))).hexdigest()
         path = Path(os.environ[FOLDER]) / name

@@ -11,7 +11,7 @@ from keras_charlm.config import (
     ModelConfig,
     SampleConfig,
 )
-from keras_charlm.defaults import SIZES, resolve
+from keras_charlm.defaults import NEAR, SIZES, resolve
 from keras_charlm.errors import OptionError
 
 
@@ -117,6 +117,11 @@ def test_short_texts_get_synthetic_text_unless_there_is_no_dropout():
     assert resolve(ModelConfig(), FitConfig(), 500)[1].synthetic == 0  # to be learned by heart
     assert resolve(ModelConfig(dropout=0.0), FitConfig(), 10**4)[1].synthetic == 0
     assert resolve(ModelConfig(dropout=0.0), FitConfig(synthetic=3), 10**4)[1].synthetic == 3
+
+
+def test_a_longer_text_takes_more_epochs_from_a_near_model_until_they_read_much():
+    sizes = (90_000, 270_000, 900_000, 2_700_000)
+    assert [NEAR.length.epochs(size, 2048) for size in sizes] == [3, 4, 6, 4]
 
 
 def test_a_tiny_text_gets_enough_steps_and_a_huge_one_few_epochs():

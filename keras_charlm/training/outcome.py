@@ -37,7 +37,7 @@ from keras_charlm.training.samples import SampleWriter
 from keras_charlm.training.summary import part_sizes
 
 _SOON_COUNTED = 3_000_000  # training characters; n-grams of no more are counted within seconds
-_HDF5 = 1 << 16  # bytes of a file of weights besides their own, at most
+_HDF5 = 1 << 14  # bytes of an array's names and places in a file, more than HDF5 takes
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Outcome:
 
         def fill(folder: Path) -> None:
             # HDF5 may end the process after a write that failed: fail before it begins.
-            arrays = sum(w.nbytes for w in weights)
-            reserve(folder / bundle.WEIGHTS, arrays * (2 if half else 1) + _HDF5)
+            size = sum(w.nbytes + _HDF5 for w in weights)
+            reserve(folder / bundle.WEIGHTS, size * (2 if half else 1))  # compressed to a second
             network.save_weights(folder / bundle.WEIGHTS)
             if half:
                 compress_weights(folder / bundle.WEIGHTS)
