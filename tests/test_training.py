@@ -450,8 +450,9 @@ def test_schedules():
 def test_the_hardware_decides_the_precision(monkeypatch):
     for flags, policy in (
         ("fpu avx512_bf16 amx_bf16", "mixed_bfloat16"),
-        ("fpu avx512_bf16", "float32"),
-        ("fpu avx2", "float32"),
+        ("GenuineIntel fpu avx512_bf16", "float32"),
+        ("AuthenticAMD fpu avx512_bf16", "mixed_bfloat16"),
+        ("AuthenticAMD fpu avx2", "float32"),
     ):
         monkeypatch.setattr(Path, "read_text", lambda self, flags=flags: flags)
         assert dtype_policy("auto") == policy

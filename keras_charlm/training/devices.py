@@ -116,11 +116,12 @@ def describe(count: int) -> str:
 def prefer_bfloat16() -> bool:
     """Whether the device multiplies bfloat16 matrices faster than those of float32.
 
-    A CPU needs a matrix unit (AMX) for that: with vector instructions alone (avx512_bf16) a network
-    of 512 units trains at 0.6 times the speed of float32.
+    Measured with 512 units, bfloat16 trains at 2.6 times the speed of float32 on Intel's matrix
+    units (AMX), at 1.8 times with AMD's vector instructions (avx512_bf16), and at 0.6 times with
+    the same instructions on Intel.
     """
     gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return details.get("compute_capability", (0, 0)) >= (8, 0)
-    return "amx_bf16" in cpu.flags()
+    return "amx_bf16" in cpu.flags() or {"AuthenticAMD", "avx512_bf16"} <= cpu.flags()
