@@ -1,6 +1,7 @@
 """The bundled model that a training starts from by itself."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from conftest import TINY, train
 
 import keras_charlm
 from keras_charlm.config import CorpusConfig
-from keras_charlm.defaults import FAR, LIST, NEAR
+from keras_charlm.defaults import FAR, LIST, NEAR, NEAR_LONG
 from keras_charlm.network.model import named_weights
 from keras_charlm.saved.bundle import shipped
 from keras_charlm.text.corpus import prepare
@@ -93,6 +94,17 @@ def test_how_near_a_text_is_sets_the_defaults(tmp_path):
         split = split_corpus(prepare([tmp_path / "a.txt"]))
         assert base.find_tuning(base.open_base("english"), split, lines=False) is expected
         assert base.find_tuning(base.open_base("english"), split, lines=True) is LIST
+
+
+def test_a_text_longer_than_the_model_has_parameters_trains_it_longer_and_faster(tmp_path):
+    (tmp_path / "a.txt").write_text(CODE, encoding="utf-8")
+    split, model = split_corpus(prepare([tmp_path / "a.txt"])), base.open_base("code")
+    for parameters, tuning in ((split.train.length, NEAR), (split.train.length - 1, NEAR_LONG)):
+        small = replace(model, card=replace(model.card, parameters=parameters))
+        assert base.find_tuning(small, split, lines=False) is tuning
+    assert NEAR_LONG.learning_rate > NEAR.learning_rate
+    sizes = (900_000, 2_700_000)
+    assert [NEAR_LONG.length.epochs(size, 2048) for size in sizes] == [8, 7]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config import ModelConfig
-from keras_charlm.defaults import FAR, LIST, NEAR, Tuning
+from keras_charlm.defaults import FAR, LIST, NEAR, NEAR_LONG, Tuning
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
 from keras_charlm.generation.litert import Runner, score_characters
@@ -88,7 +88,7 @@ def find_base(
         return None, None
     # Names help any list of single words more than English that does not predict them.
     saved, best = max(choice, key=lambda c: (max(c[0], 0), c[1].card.name == NAMES, c[0]))
-    tuning = LIST if config.lines else NEAR if saved > 0 else FAR
+    tuning = LIST if config.lines else _tuning(best, saved, length)
     most = LONGEST_FAR if tuning is FAR else most
     most = LONGEST_NAMES if best.card.name == NAMES else most
     return (best, tuning) if length <= most else (None, None)
@@ -103,12 +103,19 @@ def find_tuning(base: Bundle, split: Split, lines: bool) -> Tuning:
         lines: Whether the text is a list.
 
     Returns:
-        For lists LIST; NEAR if the model predicts the text's beginning better than n-grams;
-        otherwise FAR.
+        For lists LIST; NEAR if the model predicts the text's beginning better than n-grams, or
+        NEAR_LONG for a text of more characters than the model has parameters; otherwise FAR.
     """
     if lines:
         return LIST
-    return NEAR if _Beginning(split).saved(base) > 0 else FAR
+    return _tuning(base, _Beginning(split).saved(base), split.train.length)
+
+
+def _tuning(base: Bundle, saved: float, length: int) -> Tuning:
+    """As `find_tuning`, for a text of `length` characters of which each costs `saved` bits less."""
+    if saved <= 0:
+        return FAR
+    return NEAR if length <= base.card.parameters else NEAR_LONG
 
 
 class _Beginning:
