@@ -95,12 +95,17 @@ class Tuning:
 
 
 # By whether the model to start from predicts the text better than n-grams counted there, and
-# whether it has at least as many parameters as the text has characters; LIST is for the lines of a
-# list.
+# whether the text is long enough for a network of its own that is as wide; LIST is for the lines of
+# a list.
 NEAR = Tuning(1e-3, 0.2, Length(3, 250e3, 6, 12e6, 3, 100))
 NEAR_LONG = Tuning(2e-3, 0.2, Length(3, 180e3, 8, 20e6, 3, 100))
 FAR = Tuning(3e-3, 0.4, Length(12, math.inf, 12, 1e6, 8, 200), 0.5)
 LIST = Tuning(2e-3, 0.3, Length(8, 4000, 16, math.inf, 8, 100))
+
+
+def auto_size(characters: int) -> str:
+    """The size of a network that is trained from scratch on as many characters."""
+    return next(size for most, size in AUTO_SIZE if characters <= most)
 
 
 def resolve(
@@ -120,7 +125,7 @@ def resolve(
     """
     name = fit.size
     if name == "auto":
-        name = next(size for most, size in AUTO_SIZE if characters <= most)
+        name = auto_size(characters)
     size = SIZES[name]
     defaults: dict[str, Any] = {
         "layers": size.layers,

@@ -1,7 +1,6 @@
 """The bundled model that a training starts from by itself."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,12 +95,16 @@ def test_how_near_a_text_is_sets_the_defaults(tmp_path):
         assert base.find_tuning(base.open_base("english"), split, lines=True) is LIST
 
 
-def test_a_text_longer_than_the_model_has_parameters_trains_it_longer_and_faster(tmp_path):
-    (tmp_path / "a.txt").write_text(CODE, encoding="utf-8")
-    split, model = split_corpus(prepare([tmp_path / "a.txt"])), base.open_base("code")
-    for parameters, tuning in ((split.train.length, NEAR), (split.train.length - 1, NEAR_LONG)):
-        small = replace(model, card=replace(model.card, parameters=parameters))
-        assert base.find_tuning(small, split, lines=False) is tuning
+def test_a_long_text_trains_a_model_that_is_no_wider_than_its_own_would_be_longer_and_faster():
+    code, english = base.open_base("code"), base.open_base("english")
+    for model, length, tuning in (
+        (code, 300_000, NEAR),
+        (code, 300_001, NEAR_LONG),
+        (english, 3_000_000, NEAR),
+        (english, 3_000_001, NEAR_LONG),
+    ):
+        assert base.text_tuning(model, length, saved=0.1) is tuning
+        assert base.text_tuning(model, length, saved=0.0) is FAR
     assert NEAR_LONG.learning_rate > NEAR.learning_rate
     sizes = (900_000, 2_700_000)
     assert [NEAR_LONG.length.epochs(size, 2048) for size in sizes] == [8, 7]

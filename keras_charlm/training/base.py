@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config import ModelConfig
-from keras_charlm.defaults import FAR, LIST, NEAR, NEAR_LONG, Tuning
+from keras_charlm.defaults import AUTO_SIZE, FAR, LIST, NEAR, NEAR_LONG, SIZES, Tuning, auto_size
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
 from keras_charlm.generation.litert import Runner, score_characters
@@ -88,7 +88,7 @@ def find_base(
         return None, None
     # Names help any list of single words more than English that does not predict them.
     saved, best = max(choice, key=lambda c: (max(c[0], 0), c[1].card.name == NAMES, c[0]))
-    tuning = LIST if config.lines else _tuning(best, saved, length)
+    tuning = LIST if config.lines else text_tuning(best, length, saved)
     most = LONGEST_FAR if tuning is FAR else most
     most = LONGEST_NAMES if best.card.name == NAMES else most
     return (best, tuning) if length <= most else (None, None)
@@ -104,18 +104,25 @@ def find_tuning(base: Bundle, split: Split, lines: bool) -> Tuning:
 
     Returns:
         For lists LIST; NEAR if the model predicts the text's beginning better than n-grams, or
-        NEAR_LONG for a text of more characters than the model has parameters; otherwise FAR.
+        NEAR_LONG for a long text that would get a network as wide by itself; otherwise FAR.
     """
     if lines:
         return LIST
-    return _tuning(base, _Beginning(split).saved(base), split.train.length)
+    return text_tuning(base, split.train.length, _Beginning(split).saved(base))
 
 
-def _tuning(base: Bundle, saved: float, length: int) -> Tuning:
-    """As `find_tuning`, for a text of `length` characters of which each costs `saved` bits less."""
+def text_tuning(base: Bundle, length: int, saved: float) -> Tuning:
+    """The defaults for starting from a model on a text that is no list.
+
+    Args:
+        base: The model.
+        length: Characters of the training part.
+        saved: Bits that each character costs less with the model than with n-grams.
+    """
     if saved <= 0:
         return FAR
-    return NEAR if length <= base.card.parameters else NEAR_LONG
+    as_wide = (base.card.model.units or 0) <= SIZES[auto_size(length)].units
+    return NEAR_LONG if as_wide and length > AUTO_SIZE[0][0] else NEAR
 
 
 class _Beginning:
