@@ -20,7 +20,8 @@ def cores() -> int:
 
 
 def flags() -> set[str]:
-    """The words of /proc/cpuinfo, which include the instruction sets; empty on other systems."""
+    """The words of /proc/cpuinfo, which include the vendor and the instruction sets; empty on other
+    systems."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

@@ -104,7 +104,8 @@ def find_tuning(base: Bundle, split: Split, lines: bool) -> Tuning:
 
     Returns:
         For lists LIST; NEAR if the model predicts the text's beginning better than n-grams, or
-        NEAR_LONG for a long text that would get a network as wide by itself; otherwise FAR.
+        NEAR_LONG for a long text for which a network from scratch would have as many units;
+        otherwise FAR.
     """
     if lines:
         return LIST

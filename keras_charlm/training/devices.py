@@ -124,4 +124,5 @@ def prefer_bfloat16() -> bool:
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return details.get("compute_capability", (0, 0)) >= (8, 0)
-    return "amx_bf16" in cpu.flags() or {"AuthenticAMD", "avx512_bf16"} <= cpu.flags()
+    flags = cpu.flags()
+    return "amx_bf16" in flags or {"AuthenticAMD", "avx512_bf16"} <= flags
