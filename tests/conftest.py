@@ -9,17 +9,14 @@ os.environ.setdefault(
 )
 
 import contextlib
-import functools
 import gc
 import hashlib
-import http.server
 import io
 import json
 import random
 import shutil
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import conversions
@@ -342,13 +339,6 @@ def kcharlm(capfd, monkeypatch):
     return run
 
 
-TYPES = {
-    ".js": "text/javascript",
-    ".wasm": "application/wasm",
-    ".webmanifest": "application/manifest+json",
-}
-
-
 @pytest.fixture(scope="session")
 def litertjs():
     """The npm package @litertjs/core: $KCHARLM_LITERTJS, or in a node_modules above the tests."""
@@ -369,28 +359,11 @@ def litertjs():
 
 @pytest.fixture
 def serve():
-    """Serve a folder at an address of its own, and stop when the test ends: {folder: server}."""
-    servers = []
+    """Serve a folder until the test ends; returns its address and the server."""
+    import hosts
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | TYPES
-
-        def log_message(self, *_):
-            pass
-
-    def start(folder):
-        handler = functools.partial(Handler, directory=str(folder))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}/", server
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with contextlib.ExitStack() as stack:
+        yield lambda folder: stack.enter_context(hosts.served(folder))
 
 
 @pytest.fixture

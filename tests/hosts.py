@@ -18,6 +18,12 @@ import numpy as np
 
 SOURCE = Path(__file__).parent.parent / "docs" / "native" / "generate.c"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+# As a web server names them; Python's goes by what the system says.
+TYPES = {
+    ".js": "text/javascript",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+}
 PAGE = """<!doctype html><title>files</title><script type="importmap">
 {"imports": {"@litertjs/core": "/@litertjs/core/dist/index.js",
              "@litertjs/wasm-utils": "/@litertjs/wasm-utils/dist/index.js"}}</script>"""
@@ -45,6 +51,27 @@ ANSWER = """async ([path, calls]) => {
   model.delete();
   return results;
 }"""
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[tuple[str, http.server.ThreadingHTTPServer]]:
+    """Serve a folder at an address of its own; yields the address and the server."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | TYPES
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def fetch_litertjs(version: str, folder: Path) -> Path:
@@ -77,10 +104,11 @@ def run_litertjs(folder: Path, calls: dict[str, Any]) -> dict[str, Any]:
 
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))))
     results: dict[str, Any] = {}
-    with _served(folder) as address, sync_playwright() as playwright:
+    (folder / "files.html").write_text(PAGE, encoding="utf-8")
+    with served(folder) as (address, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         page = browser.new_page()
-        page.goto(f"{address}/files.html")
+        page.goto(f"{address}files.html")
         for number, (path, own) in enumerate(calls.items()):
             shutil.copy(path, folder / f"{number}.tflite")
             try:
@@ -89,22 +117,6 @@ def run_litertjs(folder: Path, calls: dict[str, Any]) -> dict[str, Any]:
                 results[path] = error.message.splitlines()[0][:200]
         browser.close()
     return results
-
-
-@contextlib.contextmanager
-def _served(folder: Path) -> Iterator[str]:
-    """Serve a folder with a page that imports LiteRT.js; yields the address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    (folder / "files.html").write_text(PAGE, encoding="utf-8")
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def shaped(

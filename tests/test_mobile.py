@@ -1,15 +1,13 @@
 """docs/mobile.md agrees with the on-device file, and its web page generates Python's text."""
 
-import functools
-import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
+import hosts
 import pytest
 
 from benchmarks import docs
@@ -70,41 +68,23 @@ def test_the_page_generates_the_text_of_python(text_model, tmp_path):
 
 def browse(chromium, folder, profile):
     """The text of <pre id="out"> after half a minute of the page's own time."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def guess_type(self, path):
-            return "application/wasm" if path.endswith(".wasm") else super().guess_type(path)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with hosts.served(folder) as (address, _):
         dom = subprocess.run(
             [
                 chromium,
+                *hosts.FLAGS,
                 "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--no-first-run",
-                "--disable-background-networking",
                 "--disable-component-update",
                 "--disable-sync",
                 f"--user-data-dir={profile}",
                 "--virtual-time-budget=30000",
                 "--dump-dom",
-                f"http://127.0.0.1:{server.server_port}/index.html",
+                f"{address}index.html",
             ],
             capture_output=True,
             timeout=120,
             check=True,
         ).stdout.decode()
-    finally:
-        server.shutdown()
-        server.server_close()
     return re.search(r'<pre id="out">(.*?)</pre>', dom, re.S)[1]
 
 
