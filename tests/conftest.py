@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 import conversions
+import hosts
 import hypothesis
 import preloaded
 import pytest
@@ -30,10 +31,6 @@ hypothesis.settings.load_profile("untimed")
 # A process in the background may ignore Ctrl-C, and then what it starts does too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 TINY = {
     "layers": 1, "units": 8, "embedding": 4, "batch_size": 4, "seq_length": 8, "synthetic": 0,
     "verbose": 0,
@@ -294,7 +291,7 @@ def chromium():
         pytest.skip("Chromium is not installed: apt-get install chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=program, args=hosts.FLAGS)
         yield browser
         browser.close()
 
@@ -360,8 +357,6 @@ def litertjs():
 @pytest.fixture
 def serve():
     """Serve a folder until the test ends; returns its address and the server."""
-    import hosts
-
     with contextlib.ExitStack() as stack:
         yield lambda folder: stack.enter_context(hosts.served(folder))
 

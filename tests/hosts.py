@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 
 SOURCE = Path(__file__).parent.parent / "docs" / "native" / "generate.c"
-FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-# As a web server names them; Python's goes by what the system says.
+FLAGS = (  # of Chromium
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+# What a page needs; Python's server takes types from the system's list, which may lack them.
 TYPES = {
     ".js": "text/javascript",
     ".wasm": "application/wasm",

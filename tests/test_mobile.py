@@ -74,8 +74,6 @@ def browse(chromium, folder, profile):
                 chromium,
                 *hosts.FLAGS,
                 "--headless",
-                "--disable-component-update",
-                "--disable-sync",
                 f"--user-data-dir={profile}",
                 "--virtual-time-budget=30000",
                 "--dump-dom",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_charlm.config import ModelConfig
-from keras_charlm.defaults import AUTO_SIZE, FAR, LIST, NEAR, NEAR_LONG, SIZES, Tuning, auto_size
+from keras_charlm.defaults import FAR, LIST, NEAR, NEAR_LONG, SIZES, Tuning, auto_size
 from keras_charlm.errors import OptionError
 from keras_charlm.evaluation import ngram
 from keras_charlm.generation.litert import Runner, score_characters
@@ -122,8 +122,9 @@ def text_tuning(base: Bundle, length: int, saved: float) -> Tuning:
     """
     if saved <= 0:
         return FAR
-    as_wide = (base.card.model.units or 0) <= SIZES[auto_size(length)].units
-    return NEAR_LONG if as_wide and length > AUTO_SIZE[0][0] else NEAR
+    own = auto_size(length)  # of a network from scratch
+    as_wide = (base.card.model.units or 0) <= SIZES[own].units
+    return NEAR_LONG if as_wide and own != "small" else NEAR
 
 
 class _Beginning:
