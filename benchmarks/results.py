@@ -339,29 +339,33 @@ def short_texts() -> str:
 
 
 def _short(rows) -> str:
+    def mean(runs, way: str, what: str, form: str) -> str:
+        # "-" where that way was not run
+        if any(way not in run for run in runs):
+            return "-"
+        return f"{sum(run[way][what] for run in runs) / len(runs):{form}}"
+
     lines = []
     for row in rows:
         runs = row["runs"]
-        ways = [way for way in ("default", "from scratch") if way in runs[0]]
-        mean = {way: sum(run[way]["bits"] for run in runs) / len(runs) for way in ways}
         margin = max(run["default"]["margin"] or math.inf for run in runs)
-        seconds = "; ".join(
-            f"{sum(run[way]['seconds'] for run in runs) / len(runs):.0f}" for way in ways
-        )
         lines.append(
             [
                 row["text"],
                 f"{row['size']:,}",
                 f"{sum(run['counting'] for run in runs) / len(runs):.3f}",
-                f"{mean['default']:.3f} +- {margin:.3f}",
+                f"{mean(runs, 'default', 'bits', '.3f')} +- {margin:.3f}",
+                mean(runs, "another seed", "bits", ".3f"),
                 runs[0]["default"]["base"] or "nothing",
-                f"{mean['from scratch']:.3f}" if "from scratch" in mean else "-",
-                seconds,
+                mean(runs, "from scratch", "bits", ".3f"),
+                mean(runs, "default", "seconds", ".0f"),
+                mean(runs, "from scratch", "seconds", ".0f"),
                 len(runs),
             ]
         )
-    header = ["text", "characters", "n-grams", "default", "begun from", "from scratch"]
-    return table([*header, "seconds", "pieces"], lines)
+    header = ["text", "characters", "n-grams", "default", "another seed", "begun from"]
+    header += ["from scratch", "seconds", "seconds from scratch", "pieces"]
+    return table(header, lines)
 
 
 def small(rows):

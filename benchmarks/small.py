@@ -1,8 +1,8 @@
 """Short texts: `python -m benchmarks.small --text prose=PATH --text names=PATH:lines`, and so on.
 
 Each text is cut into pieces of several sizes, and the characters after each piece are held out. On
-each piece are trained the network by the default settings, and from scratch; the same text is
-counted with n-grams of the best order. All three see the same training and validation parts.
+each piece are trained the network by the default settings, with two seeds, and from scratch; the
+same text is counted with n-grams of the best order. All see the same training and validation parts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from benchmarks.common import kcharlm, save, saved
 
 SIZES = (3_000, 10_000, 36_000, 100_000, 300_000, 1_000_000, 3_000_000)
 HELD_OUT = (20_000, 100_000)  # characters after a piece: as many as it has, within this range
-WAYS = {"default": [], "from scratch": ["--from-scratch"]}
+WAYS = {
+    "default": [],
+    "another seed": ["--seed", "1"],
+    "from scratch": ["--from-scratch"],
+}
 
 
 def cut(text: str, size: int, part: int, parts: int, lines: bool) -> tuple[str, str]:
