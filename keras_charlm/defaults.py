@@ -94,9 +94,8 @@ class Tuning:
     synthetic: float = 0.0
 
 
-# By whether the model to start from predicts the text better than n-grams counted there; NEAR_LONG
-# is for a long text for which a network from scratch would have as many units, LIST for the lines
-# of a list.
+# By whether the model to start from predicts the text's beginning well; NEAR_LONG is for a long
+# text for which a network from scratch would have as many units, LIST for the lines of a list.
 NEAR = Tuning(1e-3, 0.2, Length(3, 250e3, 6, 12e6, 3, 100))
 NEAR_LONG = Tuning(2e-3, 0.2, Length(3, 180e3, 8, 20e6, 3, 100))
 FAR = Tuning(3e-3, 0.4, Length(12, math.inf, 12, 1e6, 8, 200), 0.5)

@@ -95,6 +95,12 @@ def test_how_near_a_text_is_sets_the_defaults(tmp_path):
         assert base.find_tuning(base.open_base("english"), split, lines=True) is LIST
 
 
+@pytest.mark.parametrize("text, name", [(CODE, "code"), (PROSE, "english")])
+def test_a_text_that_repeats_itself_is_near_a_model_of_its_kind(text, name, tmp_path):
+    found, tuning = find(tmp_path, text[:1000] * 8)  # which n-grams predict best
+    assert (found.path, tuning) == (shipped()[name], NEAR)
+
+
 def test_a_long_text_trains_a_model_that_is_no_wider_than_its_own_would_be_longer_and_faster():
     code, english = base.open_base("code"), base.open_base("english")
     for model, length, tuning in (
@@ -103,8 +109,8 @@ def test_a_long_text_trains_a_model_that_is_no_wider_than_its_own_would_be_longe
         (english, 3_000_000, NEAR),
         (english, 3_000_001, NEAR_LONG),
     ):
-        assert base.text_tuning(model, length, saved=0.1) is tuning
-        assert base.text_tuning(model, length, saved=0.0) is FAR
+        assert base.text_tuning(model, length, near=True) is tuning
+        assert base.text_tuning(model, length, near=False) is FAR
     assert NEAR_LONG.learning_rate > NEAR.learning_rate
     sizes = (900_000, 2_700_000)
     assert [NEAR_LONG.length.epochs(size, 2048) for size in sizes] == [8, 7]
