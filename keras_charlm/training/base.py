@@ -35,7 +35,7 @@ SHORTEST, LONGEST_FAR, LONGEST = 200, 300_000, 3_000_000
 LONGEST_NAMES, LONGEST_LIST = 30_000, 100_000  # of a list that starts from names, or from English
 KNOWN = 0.95  # least share of the characters that the model must know
 # Bits per character: a model that predicts a text in fewer knows texts of its kind. C costs `code`
-# 2.4 to 3.0, Perl 2.9 to 3.7; Shakespeare costs `english` 2.5 to 3.0, German at least 4.8.
+# 2.4 to 3.0, Perl 2.3 to 4.2; Shakespeare costs `english` 2.5 to 3.0, German at least 4.8.
 KIND = 3.2
 _READ = 8000  # characters at the text's beginning that are looked at
 _ORDER = 5  # of the n-grams that predict them
